@@ -1,0 +1,57 @@
+"""Errors people read: what happened, where, and how to mend it; and the exit codes of the command line."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Stable exit codes of the command line."""
+
+    PROMOTE = 0
+    CONTRACT_FAILED = 1
+    BAD_SPECIFICATION = 2
+    TRAINING_FAILED = 3
+    REJECT = 10
+    INCONCLUSIVE = 11
+    TERMINATED = 143
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Printed as three lines; names places, never the content of data."""
+
+    exit_code = ExitCode.BAD_SPECIFICATION
+
+    def __init__(self, what: str, where: str, fix: str):
+        super().__init__(what, where, fix)
+        self.what, self.where, self.fix = what, where, fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  where: {self.where}\n  fix: {self.fix}"
+
+
+class UserErrors(UserError):
+    """Every mistake of one file, found in one reading."""
+
+    def __init__(self, errors: Sequence[UserError]):
+        first = errors[0]
+        super().__init__(first.what, first.where, first.fix)
+        self.errors = list(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class ContractFailed(UserError):
+    """Data broke its contract: nothing was trained."""
+
+    exit_code = ExitCode.CONTRACT_FAILED
+
+
+class TrainingFailed(UserError):
+    """Training could not go on; the last complete checkpoint is kept."""
+
+    exit_code = ExitCode.TRAINING_FAILED
+
+
+class LedgerImbalance(Exception):
+    """Rows were lost or invented: a defect of ours, so the run stops."""

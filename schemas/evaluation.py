@@ -1,0 +1,19 @@
+"""What the model is scored on, before and after."""
+
+from pydantic import Field
+
+from schemas.base import Schema
+from schemas.sources import Source
+
+
+class Evaluation(Schema):
+    """The domain suite measures gain; each general suite measures forgetting."""
+
+    domain_holdout: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the domain's groups kept for scoring, never trained on."""
+    domain: tuple[Source, ...] = ()
+    """Separate domain files for scoring, instead of `domain_holdout`."""
+    general: tuple[Source, ...] = ()
+    """General suites; each is one non-inferiority test, named by the stem of its path."""
+    max_tokens: int = Field(default=200_000, ge=1)
+    """Score at most so many tokens per suite, chosen by seeded hash (whole documents)."""

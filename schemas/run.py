@@ -1,0 +1,97 @@
+"""The run specification: one YAML file that names data, mixture, method and what must hold at the end."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Schema
+from schemas.base_model import Base, FromScratch
+from schemas.evaluation import Evaluation
+from schemas.methods import Full, Method
+from schemas.mixture import Mixture
+from schemas.objectives import LanguageModeling, Objective
+from schemas.promotion import Promotion
+from schemas.sources import Columns, Source
+from schemas.training import Training
+
+
+class RunSpec(Schema):
+    """One workflow, from files to verdict."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name in the registry and prefix of run names: lower case, digits, `-` and `_`."""
+    base: Base | None = None
+    """Model to start from: a folder, a Hub id, or `{from_scratch: {...}}`."""
+    base_from: Literal["champion"] | None = None
+    """`champion`: continue from the promoted model of this name (instead of `base`)."""
+    objective: Objective = LanguageModeling()
+    """What the model learns to do."""
+    domain: tuple[Source, ...] = Field(min_length=1)
+    """The text to learn."""
+    replay: tuple[Source, ...] = ()
+    """General text that is mixed in so that the model does not forget."""
+    mixture: Mixture = Mixture()
+    """How much replay."""
+    method: Method = Full()
+    """How the model is tuned."""
+    training: Training
+    """Length, batch and learning rate."""
+    evaluation: Evaluation
+    """What is scored before and after."""
+    promotion: Promotion = Promotion()
+    """What must hold for a promotion."""
+
+    @model_validator(mode="after")
+    def _combination(self) -> Self:
+        """Refuse settings that contradict each other or would do nothing."""
+        problems: list[str] = []
+        if (self.base is None) == (self.base_from is None):
+            problems.append("base: give exactly one of base and base_from")
+        if isinstance(self.base, FromScratch) and self.method.kind != "full":
+            problems.append("method.kind: a model from scratch can only be trained with method 'full'")
+        if self.mixture.replay_ratio > 0 and not self.replay:
+            problems.append("mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0")
+        if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
+            problems.append("evaluation: give exactly one of domain_holdout and domain")
+        scratch = isinstance(self.base, FromScratch)
+        if not self.evaluation.general and not scratch:
+            problems.append("evaluation.general: at least one general suite is needed to measure forgetting")
+        if scratch and self.evaluation.general:
+            problems.append("evaluation.general: a model from scratch has nothing to forget; remove it")
+        for key, sources in (
+            ("domain", self.domain),
+            ("replay", self.replay),
+            ("evaluation.domain", self.evaluation.domain),
+            ("evaluation.general", self.evaluation.general),
+        ):
+            for index, source in enumerate(sources):
+                problems += [f"{key}.{index}.{text}" for text in _dead_settings(source, weighted=key == "replay")]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def _dead_settings(source: Source, weighted: bool) -> list[str]:
+    """Settings of a source that nothing would read."""
+    plain = told_format(source) == "txt"
+    dead = []
+    if not weighted and source.weight != 1.0:
+        dead.append("weight: only replay sources are weighted; remove it")
+    if plain and source.group is not None:
+        dead.append("group: a txt file has no columns; remove it or use jsonl, csv or tsv")
+    if plain and source.columns != Columns():
+        dead.append("columns: a txt file has no columns; remove it")
+    if not plain and source.document != "line":
+        dead.append("document: only txt files are cut into documents; remove it")
+    return dead
+
+
+def told_format(source: Source) -> str:
+    """The format given, or told by the extension (compression suffix aside; unknown ones are txt)."""
+    if source.format is not None:
+        return source.format
+    name = source.path.lower()
+    for suffix in (".gz", ".zst"):
+        name = name.removesuffix(suffix)
+    extension = name.rsplit(".", 1)[-1] if "." in name else ""
+    return extension if extension in ("jsonl", "json", "csv", "tsv") else "txt"

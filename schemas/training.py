@@ -1,0 +1,60 @@
+"""How long and how fast to train."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Schema
+
+
+class Training(Schema):
+    """The training loop's settings. Exactly one of `tokens`, `epochs`, `steps` sets its length."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    """Length in label tokens, domain and replay together."""
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Length in passes over the domain text (replay comes on top)."""
+    steps: int | None = Field(default=None, ge=1)
+    """Length in optimizer steps."""
+    sequence_length: int = Field(default=1024, ge=8)
+    """Tokens per packed sequence."""
+    batch_tokens: int = Field(default=32768, ge=8)
+    """Tokens per optimizer step: a whole number of sequences."""
+    micro_batch_tokens: int | None = Field(default=None, ge=8)
+    """Tokens per forward pass; the rest is gradient accumulation. By default 8192 (or batch_tokens, if less)."""
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, allow_inf_nan=False)
+    """Peak learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Shape of the decay after warm-up; `cosine` and `linear` end at zero."""
+    warmup_ratio: float = Field(default=0.05, ge=0, le=1)
+    """Share of the steps that warm up from zero."""
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """AdamW's decoupled weight decay."""
+    adam_beta2: float = Field(default=0.95, gt=0, lt=1)
+    """AdamW's second beta."""
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Gradients are clipped to this norm."""
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Optimizer steps between checkpoints: at most so many are lost by a kill."""
+    seed: int = Field(default=17, ge=0, lt=2**32)
+    """Seed of everything random: split, mixture, order, initialisation, dropout."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = [name for name in ("tokens", "epochs", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of tokens, epochs, steps sets the length; given: {', '.join(given) or 'none'}"
+            )
+        if self.batch_tokens % self.sequence_length:
+            raise ValueError(
+                f"batch_tokens ({self.batch_tokens}) must be a whole number of sequences of"
+                f" sequence_length ({self.sequence_length})"
+            )
+        micro = self.micro_batch_tokens
+        if micro is not None and (micro % self.sequence_length or self.batch_tokens % micro):
+            raise ValueError(
+                f"micro_batch_tokens ({micro}) must be a whole number of sequences and divide"
+                f" batch_tokens ({self.batch_tokens})"
+            )
+        return self
