@@ -110,7 +110,7 @@ def _held_out(part: Path, holdout: float, seed: int) -> npt.NDArray[np.bool_]:
 
     limit = int(holdout * 2**64)
     groups = read_groups(part)
-    return np.fromiter((xxhash.xxh3_64_intdigest(group, seed=seed) < limit for group in groups), bool, len(groups))
+    return np.fromiter((xxhash.xxh3_64_intdigest(group.encode(), seed=seed) < limit for group in groups), bool, len(groups))
 
 
 def build_ledger(sources: Sequence[PreparedSource], fates: dict[str, list[Fates]]) -> Ledger:

@@ -69,6 +69,7 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
 def _train_into(
     folder: Path, scratch: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None
 ) -> Parameters:
+    import torch
     from transformers.utils import logging
 
     from tasks.training.device import find_device
@@ -76,10 +77,12 @@ def _train_into(
     from tasks.training.methods.registry import METHODS
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     device = find_device()
     method = METHODS[spec.method.kind]
     model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype)
     require_isolation(model, spec.training.sequence_length)
+    torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     model = method.apply(model, spec.method)
     trainer, stop = _make_trainer(model, scratch, spec, inputs, device, on_metrics)
     resume = _resume_from(scratch)
