@@ -18,6 +18,7 @@ from tasks.evaluation.verdict import decide
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
+from tasks.training.device import find_device
 from tasks.training.train import TrainingInputs, train
 
 from flows.watch import Watch
@@ -79,7 +80,7 @@ def follow(
         scores = assemble_scores(suites, {**before, "candidate": after}, tokenized.special.vocab_size)
         watch.note(_scores_line(scores, "candidate"))
     with watch.stage("decide and report"):
-        result = RunResult(spec, prepared, tokenized, base, trained, scores, dict(watch.seconds))
+        result = RunResult(spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name)
         decision = call(conclude, run, result)
     return Outcome(run.id, run.folder, decision, fresh=True)
 

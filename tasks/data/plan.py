@@ -171,6 +171,7 @@ def _describe(
         sequence_length=training.sequence_length,
         fill_ratio=filled / positions,
         steps=math.ceil((len(sequences) - 1) * training.sequence_length / training.batch_tokens),
+        sequences_per_step=training.batch_tokens // training.sequence_length,
     )
     ledger = TokenLedger(
         domain=available["domain"], replay=available["replay"], domain_trained=by_role["domain"],

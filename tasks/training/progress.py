@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
 from tasks.training.device import Device, peak_memory_bytes
-
-OnMetrics = Callable[[StepMetrics, int], None]  # (metrics, total steps)
+from tasks.training.progress_file import OnMetrics, read_metrics
 
 
 class MetricsWriter(TrainerCallback):
@@ -41,14 +39,6 @@ class MetricsWriter(TrainerCallback):
             file.write(metrics.model_dump_json() + "\n")
         if self.on_metrics:
             self.on_metrics(metrics, state.max_steps)
-
-
-def read_metrics(file: Path) -> list[StepMetrics]:
-    """Lines of a metrics file; a last line torn by a kill is left out."""
-    if not file.is_file():
-        return []
-    lines = file.read_text().split("\n")[:-1]
-    return [StepMetrics.model_validate_json(line) for line in lines if line]
 
 
 class StopOnSigterm(TrainerCallback):

@@ -16,7 +16,7 @@ from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
-from tasks.training.progress import OnMetrics
+from tasks.training.progress_file import OnMetrics
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
