@@ -165,6 +165,7 @@ def test_collecting_twice_the_clusters_needed_mostly_decides():
     needed = clusters_needed(pilot, 0.0)
     assert needed is not None
     decided = [
-        paired_difference(*simulate(generator, 2 * needed, pilot.estimate, "lognormal"), 0.95).low > 0 for _ in range(50)
+        paired_difference(*simulate(generator, 2 * needed, pilot.estimate, "lognormal"), 0.95).low > 0
+        for _ in range(50)
     ]
     assert sum(decided) >= 35
