@@ -90,7 +90,7 @@ def test_a_story_model_has_skill_on_stories_and_none_on_chinese(stories, stories
     assert [error.where for error in caught.value.errors] == ["evaluation.general, suite 'chinese'"]
 
 
-def test_the_floor_of_a_large_suite_takes_a_moment():
+def test_the_floor_of_a_large_vocabulary_lies_below_the_uniform():
     generator = np.random.default_rng(0)
     documents = [generator.zipf(1.3, 500) % 150_000 for _ in range(400)]
     assert 0 < unigram_floor(documents, 150_000) < math.log(150_000)

@@ -114,6 +114,13 @@ def test_doubt_on_the_wrong_side_also_names_the_remedy():
     assert "mixture.replay_ratio" in decision.next_action
 
 
+def test_a_gain_below_the_threshold_is_no_rejection_while_its_upper_bound_is_above():
+    decision = verdict_of(suite("domain", -0.01, noise=0.1))
+    assert decision.verdict == "inconclusive"
+    assert "would then fail" in decision.next_action
+    assert "Train longer" in decision.next_action
+
+
 def test_documents_of_one_group_never_promote():
     decision = verdict_of(suite("domain", -0.4, groups=["same"] * 40))
     assert decision.verdict == "inconclusive"
