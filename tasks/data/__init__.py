@@ -1,0 +1,1 @@
+"""From files to token sequences: read, validate, deduplicate, decontaminate, split, mix, tokenise, pack."""
