@@ -3,9 +3,13 @@
 import codecs
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from schemas.errors import UserError
 from tasks.data.stream import compression, read_blocks
+
+if TYPE_CHECKING:
+    from charset_normalizer import CharsetMatch
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -113,12 +117,19 @@ def _ask(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
     ranked = from_bytes(sample, cp_exclusion=["utf_8", "utf_7", "utf_16", "utf_16_be", "utf_16_le", "utf_32"])
-    names = [_SUPERSETS.get(match.encoding, match.encoding) for match in ranked]
-    if not names:
+    if not ranked:
         return "utf-8"
+    names = [_SUPERSETS.get(match.encoding, match.encoding) for match in ranked]
+    level = [match.encoding for match in ranked if _merit(match) == _merit(ranked[0])]
+    if "cp1252" in level:  # it cannot tell Western from Central Europe here; the former is far more common
+        return "cp1252"
     if names[0] == "cp949" and "gb18030" in names and _has_hanja(sample.decode("cp949", "replace")):
         return "gb18030"
     return names[0]
+
+
+def _merit(match: "CharsetMatch") -> tuple[float, float]:
+    return match.chaos, match.coherence
 
 
 def _has_hanja(text: str) -> bool:

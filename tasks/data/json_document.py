@@ -31,8 +31,12 @@ def read_json(file: str, blocks: Iterator[bytes], encoding: str, columns: dict[s
     text, damaged = _load(file, blocks, encoding)
     for line, value in _records(_Cursor(file, text), columns["text"]):
         fields = value if isinstance(value, Refusal) else pick(value, columns)
-        if damaged and isinstance(fields, dict) and _ESCAPED_BYTE.search(str(fields.get("text"))):
-            fields = Refusal(ReasonCode.UNDECODABLE, f"a byte of the text is not {encoding}")
+        if (
+            damaged
+            and isinstance(fields, dict)
+            and any(_ESCAPED_BYTE.search(str(v)) for v in fields.values())
+        ):
+            fields = Refusal(ReasonCode.UNDECODABLE, f"a byte of the record is not {encoding}")
         yield line, None, fields
 
 

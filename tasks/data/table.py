@@ -25,8 +25,6 @@ def read_table(
 ) -> Iterator[Row]:
     """Yield the fields of every record below the header; `columns` maps field to column.
 
-    An empty group cell is no group.
-
     Raises:
         UserError: there is no such column in the header, or it is there twice.
     """
@@ -47,8 +45,7 @@ def read_table(
             detail = f"{len(cells)} columns, the header has {len(header)}"
             yield line, offset, Refusal(ReasonCode.WRONG_COLUMN_COUNT, detail)
         else:
-            fields = {field: cells[place] for field, place in places.items()}
-            yield line, offset, {**fields, "group": fields.get("group") or None}
+            yield line, offset, {field: cells[place] for field, place in places.items()}
 
 
 def read_records(lines: Iterator[Line], encoding: str, separator: str) -> Iterator[Record]:

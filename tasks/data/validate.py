@@ -56,7 +56,7 @@ def validate_shard(shard: Shard, folder: Path) -> ShardResult:
                     reasons[row.code] += 1
                     refuse(line, offset, row)
                 else:
-                    parts.add(line, row.text, row.group)
+                    parts.add(line, row.text, None if row.group == "" else row.group)
                     accepted += 1
         except UserError as error:
             rows = accepted + reasons.total()
@@ -80,7 +80,17 @@ def _check(fields: dict[str, Any], validate: Callable[[Any], Text]) -> Text | Re
         row = validate(fields)
     except ValidationError as error:
         return _explain(error)
+    if isinstance(row.group, str) and not row.group.isascii() and not _is_unicode(row.group):
+        return Refusal(ReasonCode.LONE_SURROGATE, "group: holds a lone surrogate")
     return _NUL if "\x00" in row.text else row
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _explain(error: ValidationError) -> Refusal:
