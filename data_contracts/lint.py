@@ -140,7 +140,8 @@ def _ours(document: Document) -> Iterator[UserError]:
     tables = value.get("schema")
     if not isinstance(tables, list) or len(tables) != 1:
         fix = "write `schema:` with one `- name: ...` below it"
-        yield wrong("schema", what="schema must describe exactly one dataset", fix=fix)
+        second = (1,) if isinstance(tables, list) and len(tables) > 1 else ()
+        yield wrong("schema", *second, what="schema must describe exactly one dataset", fix=fix)
     for index, table in enumerate(tables if isinstance(tables, list) else ()):
         yield from _table(table, ("schema", index), wrong)
     items = value.get("customProperties")

@@ -155,9 +155,10 @@ def _regex_problem(pattern: str) -> tuple[str, str] | None:
     import pyarrow
     import pyarrow.compute
 
+    no_text = pyarrow.nulls(1, pyarrow.string())  # any value from Python would import pandas
     try:
         re.compile(pattern)
-        pyarrow.compute.match_substring_regex(pyarrow.scalar(""), pattern)  # an array would import pandas
+        pyarrow.compute.match_substring_regex(no_text, pattern)
     except (re.error, pyarrow.ArrowInvalid) as error:
         reason = str(error).splitlines()[0].removeprefix("Invalid regular expression: ")
         fix = "write RE2 syntax: no look-around, no back-references; in YAML, quote it with '...'"
