@@ -218,7 +218,7 @@ def _registered(state: Path, found: "ModelVersion") -> Registered:
         name=found.name,
         version=int(found.version),
         run_id=found.tags["run_id"],
-        model_folder=state / found.source,
+        model_folder=state / str(found.source),
         weights_sha256=found.tags["weights_sha256"],
     )
 
