@@ -4,7 +4,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,34 @@ def add(state: Path, run: Path, verdict: str = "promote", name: str = "medical")
 
 def aliases(state: Path) -> dict[str, int]:
     return registry._aliases(registry._client(state), "medical")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+@contextmanager
+def killed_after(updates: int) -> Iterator[None]:
+    """Let so many alias updates reach the registry, then die before the next."""
+    from mlflow import MlflowClient
+
+    done = 0
+
+    def dying(update: Callable[..., None]) -> Callable[..., None]:
+        def count(*arguments: object) -> None:
+            nonlocal done
+            if done == updates:
+                raise Killed
+            done += 1
+            update(*arguments)
+
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("set_registered_model_alias", "delete_registered_model_alias"):
+            patch.setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+        with pytest.raises(Killed):
+            yield
 
 
 def test_registering_a_run_again_returns_the_same_version(state: Path, make_run: MakeRun) -> None:
@@ -100,18 +129,29 @@ def test_promoting_the_champion_again_keeps_previous(state: Path, make_run: Make
     assert aliases(state) == {"champion": 2, "previous": 1}
 
 
+@pytest.mark.parametrize("updates_done", range(3))
 def test_a_promotion_killed_between_its_aliases_ends_the_same_when_repeated(
-    state: Path, make_run: MakeRun
+    state: Path, make_run: MakeRun, updates_done: int
 ) -> None:
     for run in ("one", "two"):
         add(state, make_run(run))
     registry.set_champion(state, "medical", 1)
-    registry._client(state).set_registered_model_alias("medical", "previous", "1")  # ... killed here
-    assert registry.champion(state, "medical").version == 1
-    with pytest.raises(UserError, match="no previous champion"):
-        registry.rollback(state, "medical")
+    registry.set_challenger(state, "medical", 2)
+    with killed_after(updates_done):
+        registry.set_champion(state, "medical", 2)
+    assert registry.champion(state, "medical").version == (1 if updates_done < 2 else 2)
     registry.set_champion(state, "medical", 2)
     assert aliases(state) == {"champion": 2, "previous": 1}
+
+
+def test_a_half_made_promotion_leaves_nothing_to_roll_back_to(state: Path, make_run: MakeRun) -> None:
+    for run in ("one", "two"):
+        add(state, make_run(run))
+    registry.set_champion(state, "medical", 1)
+    with killed_after(1):
+        registry.set_champion(state, "medical", 2)
+    with pytest.raises(UserError, match="no previous champion"):
+        registry.rollback(state, "medical")
 
 
 def test_rolling_back_twice_returns(state: Path, make_run: MakeRun) -> None:
@@ -123,15 +163,14 @@ def test_rolling_back_twice_returns(state: Path, make_run: MakeRun) -> None:
     assert aliases(state) == {"champion": 2, "previous": 1}
 
 
-@pytest.mark.parametrize("updates_done", [1, 2, 3])
+@pytest.mark.parametrize("updates_done", range(4))
 def test_a_rollback_killed_after_any_update_is_finished_not_reversed(
     state: Path, make_run: MakeRun, updates_done: int
 ) -> None:
     for run in ("one", "two"):
         registry.set_champion(state, "medical", add(state, make_run(run)))
-    client = registry._client(state)
-    for alias, version in [("rolling-back", "2"), ("champion", "1"), ("previous", "2")][:updates_done]:
-        client.set_registered_model_alias("medical", alias, version)
+    with killed_after(updates_done):
+        registry.rollback(state, "medical")
     assert registry.rollback(state, "medical").version == 1
     assert aliases(state) == {"champion": 1, "previous": 2}
 
