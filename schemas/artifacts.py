@@ -160,6 +160,7 @@ class MixtureReport(Schema):
     fill_ratio: float
     """Share of positions that are not padding."""
     steps: int
+    sequences_per_step: int
 
 
 Who = Literal["base", "champion", "candidate"]

@@ -1,0 +1,1 @@
+"""From files to packed sequences: read, validate, gate, deduplicate, split, tokenise, mix, pack."""
