@@ -7,12 +7,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.load import is_hub_id
 from tasks.release import pictures
-from tasks.release.lineage import write_text
 from tasks.release.report import ReportData, count, models_scored, share, short, size, suite_row
+from tasks.storage.atomic import write_atomic
 
 
-def write_card(folder: Path, report: ReportData) -> None:
-    """Write README.md: base, data, method, scores, verdict, and whose licences apply.
+def write_card(path: Path, report: ReportData) -> None:
+    """Write the card (`model/README.md`): base, data, method, scores, verdict, and whose licences apply.
 
     The card is not part of the weights' hash, so it may be written after the decision.
     """
@@ -34,7 +34,7 @@ def write_card(folder: Path, report: ReportData) -> None:
         if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)
         else None,
     )
-    write_text(folder / "README.md", text.encode("utf-8", "backslashreplace").decode())
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 def code(value: object) -> str:

@@ -23,7 +23,7 @@ _MOST_DOCUMENTS = 1000
 
 def signed(value: float, digits: int = 3) -> str:
     """Write a number with its sign (a true minus)."""
-    return f"{value:+.{digits}f}".replace("-", "\u2212")
+    return f"{value:+.{digits}f}".replace("-", "\u2212").replace("inf", "\u221e")
 
 
 def change_of_loss(rule: RuleOutcome) -> tuple[float, float, float, float]:

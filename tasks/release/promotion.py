@@ -8,8 +8,9 @@ from schemas.artifacts import Decision
 from schemas.errors import UserError
 from schemas.yaml_reader import read_yaml
 from tasks.release import registry
-from tasks.release.lineage import file_sha256, weights_sha256
+from tasks.release.lineage import weights_sha256
 from tasks.release.registry import Registered
+from tasks.storage.hashing import sha256_file
 
 
 def promote(state: Path, run_folder: Path) -> Registered:
@@ -71,7 +72,7 @@ def _register_verified(state: Path, run_folder: Path) -> Registered:
         run_id=run_folder.name,
         model_folder=model,
         weights_sha256=weights,
-        decision_sha256=file_sha256(run_folder / "decision.json"),
+        decision_sha256=sha256_file(run_folder / "decision.json"),
         verdict=decision.verdict,
     )
     return Registered(
@@ -110,7 +111,7 @@ def _model_name(run_folder: Path) -> str:
 
 
 def _sha256_if_there(file: Path) -> str:
-    return file_sha256(file) if file.exists() else "missing"
+    return sha256_file(file) if file.exists() else "missing"
 
 
 def _require_bound(file: Path, found: str, bound: str) -> None:

@@ -27,7 +27,7 @@ from schemas.artifacts import (
 )
 from schemas.run import RunSpec
 from tasks.release import pictures
-from tasks.release.lineage import write_text
+from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
 """Rows of the ledger's table: more are summed up in one line (ledger.json has them all)."""
@@ -45,8 +45,8 @@ class Sample(NamedTuple):
 class ReportData:
     """Everything the report and the model card show of a finished run."""
 
-    run_id: str
-    name: str
+    run: str
+    """Run id."""
     spec: RunSpec
     decision: Decision
     scores: Scores
@@ -56,7 +56,7 @@ class ReportData:
     metrics: Sequence[StepMetrics]
     parameters: Parameters
     lineage: Lineage
-    timings: Mapping[str, float]
+    seconds: Mapping[str, float]
     """Stage -> seconds, in the order they ran."""
     device: str
     samples: Sequence[tuple[str, str, str]] = ()
@@ -67,7 +67,7 @@ def write_report(path: Path, report: ReportData) -> None:
     """Write `report.html`: self-contained, every piece of data escaped."""
     html = html_templates().get_template("report.html.j2").render(r=report, **_view(report))
     # A file name need not be Unicode on Linux; the page must be.
-    write_text(path, html.encode("utf-8", "backslashreplace").decode())
+    write_atomic(path, html.encode("utf-8", "backslashreplace"))
 
 
 def html_templates() -> Environment:
@@ -115,8 +115,9 @@ def spec_yaml(spec: RunSpec) -> str:
     """Write the resolved specification as YAML."""
     from ruamel.yaml import YAML
 
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(_block(spec.model_dump(mode="json", exclude_none=True)), stream)
+    yaml, stream = YAML(), io.StringIO()
+    yaml.width = 1000
+    yaml.dump(spec.model_dump(mode="json", exclude_none=True), stream)
     return stream.getvalue()
 
 
@@ -196,8 +197,8 @@ def _view(report: ReportData) -> dict[str, Any]:
         "reasons": _reasons(report.ledger),
         "spec_yaml": spec_yaml(report.spec),
         "base_name": report.lineage.base_name or base_name(report.spec),
-        "total_seconds": sum(report.timings.values()),
-        "longest_seconds": max(report.timings.values(), default=0.0),
+        "total_seconds": sum(report.seconds.values()),
+        "longest_seconds": max(report.seconds.values(), default=0.0),
         "samples": [Sample(*sample) for sample in report.samples],
     }
 
@@ -222,10 +223,3 @@ def _reasons(ledger: Ledger) -> list[tuple[str, int]]:
         for reason, number in file.reasons.items():
             counts[reason] = counts.get(reason, 0) + number
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _block(value: Any) -> Any:
-    """Turn enums and tuples into what YAML has: plain lists, mappings and scalars."""
-    if isinstance(value, dict):
-        return {str(key): _block(inner) for key, inner in value.items()}
-    return [_block(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -9,7 +9,8 @@ import pytest
 
 from schemas.artifacts import Bindings, Decision, RuleOutcome
 from tasks.release import registry
-from tasks.release.lineage import file_sha256, weights_sha256
+from tasks.release.lineage import weights_sha256
+from tasks.storage.hashing import sha256_file
 
 MakeRun = Callable[..., Path]
 
@@ -59,9 +60,9 @@ def decision_of(run: Path, outcome: str) -> Decision:
         rules=(rule,),
         next_action="Add domain text.",
         bindings=Bindings(
-            spec=file_sha256(run / "spec.yaml"),
+            spec=sha256_file(run / "spec.yaml"),
             data="d" * 64,
-            scores=file_sha256(run / "scores.json"),
+            scores=sha256_file(run / "scores.json"),
             weights=weights_sha256(run / "model"),
             base="b" * 64,
         ),

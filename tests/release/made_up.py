@@ -42,8 +42,7 @@ NEXT = {
 def made_up(verdict: Verdict = "promote", champion: bool = True) -> ReportData:
     chance = random.Random(3)
     return ReportData(
-        run_id="medical-3f9a1c20b7d4",
-        name="medical",
+        run="medical-3f9a1c20b7d4",
         spec=spec(),
         decision=decision(verdict, champion),
         scores=Scores(suites=tuple(suites(chance, verdict, champion))),
@@ -53,7 +52,7 @@ def made_up(verdict: Verdict = "promote", champion: bool = True) -> ReportData:
         metrics=[step_metrics(chance, step) for step in range(1, 501)],
         parameters=Parameters(total=596_049_920, trainable=10_092_544, stored_bytes=20_214_112),
         lineage=lineage(),
-        timings={"read and validate": 4.2, "check contracts": 6.8, "deduplicate and split": 1.9, "tokenize and pack": 9.4,
+        seconds={"read and validate": 4.2, "check contracts": 6.8, "deduplicate and split": 1.9, "tokenize and pack": 9.4,
                  "train": 148.3, "evaluate": 31.7, "decide": 0.6},
         device="CPU, 2 cores, float32",
         samples=[
@@ -172,7 +171,7 @@ def mixture() -> MixtureReport:
             ReplayShare(path="data/general/prose.txt", requested_tokens=333_333, trained_tokens=333_331, epochs=0.41),
             ReplayShare(path="data/general/中文散文与游记.txt", requested_tokens=166_667, trained_tokens=166_669, epochs=0.43),
         ),
-        sequences=15_632, sequence_length=128, fill_ratio=0.9998, steps=500,
+        sequences=15_632, sequence_length=128, sequences_per_step=32, fill_ratio=0.9998, steps=500,
     )  # fmt: skip
 
 

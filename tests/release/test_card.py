@@ -13,7 +13,7 @@ from tests.release.made_up import made_up
 
 def test_the_card_names_base_data_method_scores_verdict_and_licence(tmp_path: Path) -> None:
     report = made_up()
-    write_card(tmp_path, report)
+    write_card(tmp_path / "README.md", report)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     for part in (
         "**Promote.** The candidate knows",
@@ -29,7 +29,7 @@ def test_the_card_names_base_data_method_scores_verdict_and_licence(tmp_path: Pa
 
 
 def test_the_front_matter_is_yaml_that_names_the_base(tmp_path: Path) -> None:
-    write_card(tmp_path, made_up())
+    write_card(tmp_path / "README.md", made_up())
     head = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     assert parse_yaml(head, "card").value["base_model"] == "Qwen/Qwen3-0.6B"
     assert parse_yaml(head, "card").value["library_name"] == "peft"
@@ -38,7 +38,7 @@ def test_the_front_matter_is_yaml_that_names_the_base(tmp_path: Path) -> None:
 def test_every_table_row_has_as_many_cells_as_its_head(tmp_path: Path) -> None:
     report = made_up()
     odd = FileLedger(file="a|b`c\n|--|.txt", role="domain", source=0, read=1, accepted=1)
-    write_card(tmp_path, replace(report, ledger=Ledger(files=(odd,))))
+    write_card(tmp_path / "README.md", replace(report, ledger=Ledger(files=(odd,))))
     block: list[int] = []
     for line in [*(tmp_path / "README.md").read_text(encoding="utf-8").splitlines(), ""]:
         if line.startswith("|"):
@@ -51,7 +51,7 @@ def test_every_table_row_has_as_many_cells_as_its_head(tmp_path: Path) -> None:
 def test_the_card_does_not_change_the_hash_of_the_weights(make_run: MakeRun) -> None:
     model = make_run("one") / "model"
     before = weights_sha256(model)
-    write_card(model, made_up())
+    write_card(model / "README.md", made_up())
     assert weights_sha256(model) == before
 
 

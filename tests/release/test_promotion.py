@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.artifacts import Decision
 from schemas.errors import UserError
 from tasks.release import registry
 from tasks.release.promotion import nominate, promote, verify
@@ -103,6 +104,15 @@ def test_a_decision_without_rules_is_refused(state: Path, make_run: MakeRun) -> 
     decision = json.loads((run / "decision.json").read_text())
     (run / "decision.json").write_text(json.dumps({**decision, "rules": []}))
     assert "no rule" in refusal(state, run).what
+
+
+def test_a_decision_without_bounds_is_read_and_refused(state: Path, make_run: MakeRun) -> None:
+    run = make_run("one", "undecided")
+    text = (run / "decision.json").read_text()
+    decision = Decision.model_validate_json(text)
+    rule = decision.rules[0].model_copy(update={"low": float("-inf"), "high": float("inf")})
+    (run / "decision.json").write_text(decision.model_copy(update={"rules": (rule,)}).model_dump_json())
+    assert "'inconclusive'" in refusal(state, run).what
 
 
 def test_an_unknown_run_is_answered_with_the_known_ones(state: Path, make_run: MakeRun) -> None:

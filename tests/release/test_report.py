@@ -128,11 +128,11 @@ def test_hostile_names_are_shown_and_never_run(tmp_path: Path) -> None:
     rule = report.decision.rules[0].model_copy(update={"suite": HOSTILE, "reason": HOSTILE})
     hostile = replace(
         report,
-        name=HOSTILE, run_id=HOSTILE, device=HOSTILE, ledger=ledger, gates=[first, gate],
+         run=HOSTILE, device=HOSTILE, ledger=ledger, gates=[first, gate],
         scores=Scores(suites=(suite,)),
         decision=report.decision.model_copy(update={"rules": (rule,), "sentence": HOSTILE, "next_action": HOSTILE}),
         lineage=report.lineage.model_copy(update={"data": {HOSTILE: "0"}, "base_name": HOSTILE}),
-        timings={HOSTILE: 1.0},
+        seconds={HOSTILE: 1.0},
         samples=[(HOSTILE, HOSTILE, HOSTILE)],
     )  # fmt: skip
     html = render(tmp_path, hostile)
@@ -215,7 +215,7 @@ def test_a_run_without_metrics_samples_gates_or_an_older_model_still_has_a_repor
         )
         for suite in report.scores.suites
     )
-    bare = replace(report, metrics=[], samples=[], gates=[], timings={}, scores=Scores(suites=alone))
+    bare = replace(report, metrics=[], samples=[], gates=[], seconds={}, scores=Scores(suites=alone))
     text = words(render(tmp_path, bare))
     assert "No dataset of this run was checked." in text
     assert "Training loss" not in text
@@ -247,3 +247,21 @@ def test_many_documents_stay_a_small_page(tmp_path: Path) -> None:
     (suite, *_) = suites(random.Random(1), "promote", True)
     large = suite.model_copy(update={"items": suite.items * 100})
     assert len(render(tmp_path, replace(report, scores=Scores(suites=(large,))))) < 500_000
+
+
+def test_an_interval_without_bounds_is_shown_as_infinite(tmp_path: Path) -> None:
+    report = made_up("inconclusive")
+    rules = list(report.decision.rules)
+    rules[2] = rules[2].model_copy(
+        update={"low": float("-inf"), "high": float("inf"), "clusters_needed": None}
+    )
+    boundless = report.decision.model_copy(update={"rules": tuple(rules)})
+    html = render(tmp_path, replace(report, decision=boundless))
+    assert "\u2212\u221e to +\u221e" in words(html)
+    assert "no number would decide" in words(html)
+    assert not re.search(r'="[^"]*(nan|inf)%', html)
+
+
+def test_the_specification_keeps_its_order() -> None:
+    keys = [line.split(":")[0] for line in spec_yaml(made_up().spec).splitlines() if re.match("[a-z]", line)]
+    assert keys[:3] == ["name", "base", "objective"]
