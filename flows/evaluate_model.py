@@ -11,7 +11,9 @@ from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.training.models import find_model, load_model
 
 
-def evaluate_model(spec: RunSpec, state: Path, model: str, watch: Watch | None = None) -> list[dict[str, Any]]:
+def evaluate_model(
+    spec: RunSpec, state: Path, model: str, watch: Watch | None = None
+) -> list[dict[str, Any]]:
     """One row per suite: documents, nats per token, perplexity, bits per byte, and the unigram floor."""
     import math
 
@@ -38,7 +40,9 @@ def evaluate_model(spec: RunSpec, state: Path, model: str, watch: Watch | None =
     ]
 
 
-def generate_text(model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+def generate_text(
+    model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
+) -> None:
     """Print the prompt and the model's continuation as it comes."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -53,5 +57,14 @@ def generate_text(model: str, prompt: str, max_new_tokens: int, temperature: flo
     loaded = load_model(folder, device.frozen_dtype).to(device.name)
     print(prompt, end="", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    generate(loaded, tokenizer, prompt, max_new_tokens, temperature, top_p, seed, lambda text: print(text, end="", flush=True))
+    generate(
+        loaded,
+        tokenizer,
+        prompt,
+        max_new_tokens,
+        temperature,
+        top_p,
+        seed,
+        lambda text: print(text, end="", flush=True),
+    )
     print(file=sys.stdout)
