@@ -51,7 +51,9 @@ def _walk(loc: Sequence[str | int], root: type[BaseModel], value: Any) -> tuple[
         if isinstance(part, str) and part in models[-1].model_fields:
             candidates = [models[-1].model_fields[part].annotation]
         found = [m for c in candidates for m in _models(c)]
-        if (isinstance(part, str) and part in models[-1].model_fields and len(found) == 1) or (isinstance(part, int) and len(found) == 1):
+        if (isinstance(part, str) and part in models[-1].model_fields and len(found) == 1) or (
+            isinstance(part, int) and len(found) == 1
+        ):
             models.append(found[0])
     return tuple(path), models
 

@@ -62,8 +62,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
             continue
         try:
             value = parse_yaml(raw, place).value
-        except UserErrors as error:
-            errors += [UserError(e.what, place, e.fix) for e in error.errors]
+        except UserErrors as unreadable:
+            errors += [UserError(e.what, place, e.fix) for e in unreadable.errors]
             continue
         error = _write(document, key.strip().split("."), value, place)
         if error:
@@ -72,7 +72,9 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
 
 
 def _write(document: Document, keys: list[str], value: Any, place: str) -> UserError | None:
-    node, path = document.value, ()
+    """Write one value; return what is wrong with its path, if anything is."""
+    node: Any = document.value
+    path: tuple[str | int, ...] = ()
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
@@ -89,20 +91,20 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
             return UserError(
                 f"{'.'.join(keys[:depth])} is not a mapping", place, "set a key that the file has"
             )
-        path = (*path, step)  # type: ignore[assignment]
+        path = (*path, step)
         if last:
             # a `kind` replaced by another takes its own settings: the old kind's would be refused
             if step == "kind" and isinstance(node, dict) and node.get("kind") != value:
                 for other in [k for k in node if k != "kind"]:
                     del node[other]
-            node[step] = value  # type: ignore[index]
+            node[step] = value
             document.places = {p: w for p, w in document.places.items() if p[: len(path)] != path}
             document.places[path] = place
         else:
             if isinstance(node, dict) and not isinstance(node.get(key), dict | list):
                 node[key] = {}
                 document.places[path] = place
-            node = node[step]  # type: ignore[index]
+            node = node[step]
     return None
 
 
