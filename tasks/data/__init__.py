@@ -1,1 +1,1 @@
-"""From files to token sequences: read, validate, deduplicate, decontaminate, split, mix, tokenise, pack."""
+"""From files to packed sequences: read, validate, gate, deduplicate, split, tokenise, mix, pack."""

@@ -1,0 +1,1 @@
+"""Whole workflows: the journey, its Prefect flows, and the command line."""

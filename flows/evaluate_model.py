@@ -1,0 +1,70 @@
+"""Score any model on a specification's suites, or let it continue a prompt."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.watch import Console, Watch
+from schemas.run import RunSpec
+from tasks.data.prepare import prepare, tokenize
+from tasks.evaluation.suites import assemble_scores, build_suites, score_model
+from tasks.training.models import find_model, load_model
+
+
+def evaluate_model(
+    spec: RunSpec, state: Path, model: str, watch: Watch | None = None
+) -> list[dict[str, Any]]:
+    """One row per suite: documents, nats per token, perplexity, bits per byte, and the unigram floor."""
+    import math
+
+    watch = watch or Console()
+    folder = find_model(model)
+    with watch.stage("data"):
+        prepared = prepare(state, spec, note=watch.note)
+        tokenized = tokenize(state, spec, prepared, folder, note=watch.note)
+        suites = build_suites(spec, prepared, tokenized)
+    with watch.stage("score"):
+        step = score_model(state, spec, suites, folder, watch.scored)
+    scores = assemble_scores(suites, {"candidate": step}, tokenized.special.vocab_size)
+    return [
+        {
+            "suite": suite.name,
+            "kind": suite.kind,
+            "documents": len(suite.items),
+            "nats per token": suite.nats_per_token("candidate"),
+            "perplexity": math.exp(suite.nats_per_token("candidate")),
+            "bits per byte": suite.bits_per_byte("candidate"),
+            "unigram floor": suite.floor,
+        }
+        for suite in scores.suites
+    ]
+
+
+def generate_text(
+    model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
+) -> None:
+    """Print the prompt and the model's continuation as it comes."""
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    from tasks.evaluation.generate import generate
+    from tasks.training.device import find_device
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = find_model(model)
+    device = find_device()
+    loaded = load_model(folder, device.frozen_dtype).to(device.name)
+    print(prompt, end="", flush=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    generate(
+        loaded,
+        tokenizer,
+        prompt,
+        max_new_tokens,
+        temperature,
+        top_p,
+        seed,
+        lambda text: print(text, end="", flush=True),
+    )
+    print(file=sys.stdout)

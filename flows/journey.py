@@ -1,0 +1,134 @@
+"""The journey of one specification from its files to its verdict, in plain Python.
+
+Prefect adds names, retries and pages to it by passing its own `call`; the order of things is written here once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flows.watch import Watch
+from schemas.artifacts import Bindings, Decision, Scores, Who
+from schemas.base_model import FromScratch
+from schemas.run import RunSpec
+from tasks.data.prepare import prepare, tokenize
+from tasks.evaluation.floor import refuse_floor
+from tasks.evaluation.suites import Suite, assemble_scores, build_suites, score_model
+from tasks.evaluation.verdict import decide
+from tasks.release.run_folder import RunFolder, RunResult
+from tasks.storage.workers import ShardMap, map_in_processes
+from tasks.training.base import BaseModel, provide_base
+from tasks.training.device import find_device
+from tasks.training.train import TrainingInputs, train
+
+Result = TypeVar("Result")
+Call = Callable[..., Any]
+
+
+def call_plainly(function: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
+    """Run a stage as the plain function it is."""
+    return function(*arguments, **settings)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run: str
+    folder: Path
+    decision: Decision
+    fresh: bool
+    """False if the run had been finished before and nothing was done."""
+
+
+def follow(
+    spec: RunSpec,
+    state: Path,
+    watch: Watch,
+    call: Call = call_plainly,
+    map_shards: ShardMap = map_in_processes,
+) -> Outcome:
+    """Follow one specification to its verdict; a finished run is returned as it is, a killed one goes on.
+
+    Raises:
+        UserError: see the stages; exit codes are in the error's class.
+    """
+    run = RunFolder.open(state, spec)
+    if (decision := run.finished()) is not None:
+        return Outcome(run.id, run.folder, decision, fresh=False)
+    run.start()
+    with watch.stage("data: read, validate, check contracts, deduplicate, split"):
+        prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
+        run.write_data(prepared)
+        watch.note(_ledger_line(prepared.ledger.total))
+    with watch.stage("tokenise and mix"):
+        base: BaseModel = call(provide_base, state, spec, prepared, run.champion_folder)
+        tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
+        watch.note(_mixture_line(tokenized.mixture))
+        suites = build_suites(spec, prepared, tokenized)
+    with watch.stage("score the model as it is"):
+        before = _score_before(spec, state, run, base, suites, call, watch)
+        known = assemble_scores(suites, before, tokenized.special.vocab_size)
+        watch.note(_scores_line(known, "base"))
+        if not isinstance(spec.base, FromScratch):
+            refuse_floor(known)
+    with watch.stage(f"train ({spec.method.kind})"):
+        inputs = TrainingInputs(
+            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+        )
+        trained = call(train, state, spec, inputs, on_metrics=watch.trained)
+    with watch.stage("score the candidate"):
+        after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
+        scores = assemble_scores(suites, {**before, "candidate": after}, tokenized.special.vocab_size)
+        watch.note(_scores_line(scores, "candidate"))
+    with watch.stage("decide and report"):
+        result = RunResult(
+            spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name
+        )
+        decision = call(conclude, run, result)
+    return Outcome(run.id, run.folder, decision, fresh=True)
+
+
+def conclude(run: RunFolder, result: RunResult) -> Decision:
+    """Write everything the run leaves behind, release the model if it passed, and close the run."""
+    bindings: Bindings = run.write_evidence(result)
+    decision = decide(result.scores, result.spec.promotion, bindings)
+    run.write_decision(decision)
+    run.write_report(result, decision)
+    run.release(decision)
+    run.close()
+    return decision
+
+
+def _score_before(
+    spec: RunSpec, state: Path, run: RunFolder, base: BaseModel, suites: list[Suite], call: Call, watch: Watch
+) -> dict[Who, Any]:
+    before: dict[Who, Any] = {
+        "base": call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
+    }
+    if run.champion_folder is not None and spec.base_from is None:
+        before["champion"] = call(
+            score_model, state, spec, suites, run.champion_folder, on_progress=watch.scored
+        )
+    return before
+
+
+def _ledger_line(total: Any) -> str:
+    return (
+        f"ledger: {total.read:,} rows = {total.accepted:,} accepted + {total.quarantined:,} quarantined"
+        f" + {total.duplicate:,} duplicate + {total.leaked:,} leaked + {total.held_out:,} held out"
+    )
+
+
+def _mixture_line(mixture: Any) -> str:
+    return (
+        f"mixture: {mixture.domain_tokens:,} domain + {mixture.replay_tokens:,} replay tokens"
+        f" ({mixture.achieved_ratio:.4f} replay, asked {mixture.requested_ratio}); {mixture.steps} steps,"
+        f" sequences {mixture.fill_ratio:.1%} full"
+    )
+
+
+def _scores_line(scores: Scores, who: Who) -> str:
+    losses = ", ".join(f"{suite.name} {suite.nats_per_token(who):.3f}" for suite in scores.suites)
+    return f"loss of the {who} in nats per token: {losses}"

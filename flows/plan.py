@@ -1,0 +1,110 @@
+"""What a run would do, before it does it; what cannot work is refused here."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.watch import Console, Watch
+from schemas.run import RunSpec
+from tasks.data.prepare import prepare, tokenize
+from tasks.evaluation.suites import build_suites
+from tasks.release.run_folder import RunFolder
+from tasks.training.base import provide_base
+from tasks.training.train import TrainingInputs, default_micro_batch
+
+MEASURED_STEPS = 3
+
+
+def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
+    """Print the plan."""
+    facts = make_plan(spec, state, Console())
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        print(f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {value}")
+
+
+def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
+    """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
+    run = RunFolder.open(state, spec)
+    run.start()
+    with watch.stage("data"):
+        prepared = prepare(state, spec, note=watch.note)
+        base = provide_base(state, spec, prepared, run.champion_folder)
+        tokenized = tokenize(state, spec, prepared, base.folder, note=watch.note)
+        suites = build_suites(spec, prepared, tokenized)
+    total, mixture = prepared.ledger.total, tokenized.mixture
+    facts: dict[str, Any] = {
+        "run": run.id,
+        "rows read": total.read,
+        "rows trained on": total.accepted - sum(len(s.items) for s in suites if s.kind == "general"),
+        "rows quarantined": total.quarantined,
+        "rows duplicate": total.duplicate,
+        "rows leaked": total.leaked,
+        "rows held out": total.held_out,
+        "domain tokens": mixture.domain_tokens,
+        "replay tokens": mixture.replay_tokens,
+        "replay ratio": f"{mixture.achieved_ratio:.4f} (asked {mixture.requested_ratio})",
+        "sequences": mixture.sequences,
+        "steps": mixture.steps,
+        "suites": ", ".join(f"{s.name} ({len(s.items)} documents)" for s in suites),
+    }
+    with watch.stage("measure one step on this machine"):
+        inputs = TrainingInputs(
+            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+        )
+        facts |= measure_step(spec, inputs, mixture.steps)
+    return facts
+
+
+def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str, Any]:
+    """Run forward and backward on the first micro-batch: real time and real memory, nothing is updated."""
+    import torch
+
+    from tasks.data.plan import load_plan
+    from tasks.training.dataset import PackedSequences, collate
+    from tasks.training.device import find_device, peak_memory_bytes
+    from tasks.training.isolation import require_isolation
+    from tasks.training.methods.registry import METHODS
+    from tasks.training.models import load_model
+
+    training, device, method = spec.training, find_device(), METHODS[spec.method.kind]
+    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype).to(
+        device.name
+    )
+    require_isolation(model, training.sequence_length)
+    model = method.apply(model, spec.method).train()
+    micro = training.micro_batch_tokens or default_micro_batch(
+        training.batch_tokens, training.sequence_length
+    )
+    dataset = PackedSequences(
+        *load_plan(inputs.plan), inputs.sources, training.sequence_length, inputs.special.pad
+    )
+    rows = min(len(dataset), micro // training.sequence_length)
+    batch = {
+        name: value.to(device.name) for name, value in collate([dataset[i] for i in range(rows)]).items()
+    }
+    for measured in range(MEASURED_STEPS + 1):
+        if measured == 1:
+            started = time.monotonic()
+        with torch.autocast(device.name, torch.bfloat16, enabled=device.autocast):
+            model(**batch, use_cache=False).loss.backward()
+        if device.name == "cuda":
+            torch.cuda.synchronize()
+    seconds = (time.monotonic() - started) / MEASURED_STEPS * training.batch_tokens / micro
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    mib = 2**20
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters trained": trainable,
+        "micro-batch": f"{micro} tokens, {training.batch_tokens // micro} a step",
+        "memory of weights": f"{weights / mib:,.1f} MiB",
+        "memory of gradients": f"{gradients / mib:,.1f} MiB",
+        "memory of optimizer": f"{8 * trainable / mib:,.1f} MiB",
+        "peak memory measured": f"{peak_memory_bytes(device) / mib:,.0f} MiB (one micro-batch, optimizer not yet counted)",
+        "time of training": f"{seconds * steps:,.0f} s ({seconds:.2f} s a step, measured on {device.name})",
+    }

@@ -1,0 +1,24 @@
+"""Start a run: through Prefect where it can be had, as plain functions where it is not wanted."""
+
+from pathlib import Path
+from typing import Any
+
+from flows.watch import Console
+from schemas.run import RunSpec
+from tasks.release.run_folder import RunFolder
+
+
+def start(
+    file: Path, sets: list[str], spec: RunSpec, state: Path, use_prefect: bool, dask: str | None = None
+) -> Any:
+    """Return the outcome of a specification; one that is finished already needs neither Prefect nor torch."""
+    from flows.journey import Outcome, follow
+
+    run = RunFolder.open(state, spec)
+    if (decision := run.finished()) is not None:
+        return Outcome(run.id, run.folder, decision, fresh=False)
+    if not use_prefect:
+        return follow(spec, state, Console())
+    from flows.continual_training import run_here
+
+    return run_here(file, sets, state, dask)

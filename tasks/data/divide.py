@@ -1,0 +1,157 @@
+"""Decide the fate of every validated row: trained, scored, duplicate, or leaked; before any mixing."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.artifacts import FileLedger, Ledger
+from schemas.run import RunSpec
+from tasks.data.duplicates import first_occurrences, occur_in, read_digests, sort_digests
+from tasks.data.sources import PreparedSource
+from tasks.storage.hashing import code_version
+from tasks.storage.steps import Step, StepPlan, run_step
+
+CODE = ("tasks/data/divide.py", "tasks/data/duplicates.py")
+
+
+class Fate(IntEnum):
+    """Where a validated row goes."""
+
+    ACCEPTED = 0
+    DUPLICATE = 1
+    LEAKED = 2
+    HELD_OUT = 3
+
+
+Fates = npt.NDArray[np.uint8]
+
+
+def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step:
+    """Write the fate of every row of every part, and the ledger.
+
+    Training rows (domain, then replay) keep the first of equal texts. Rows that occur in a suite are leaked. A share
+    of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite.
+    """
+    plan = StepPlan(
+        root=root,
+        name="divide",
+        inputs={source.label: source.validated.key for source in sources},
+        settings=[spec.evaluation.domain_holdout, spec.training.seed],
+        code=code_version(CODE),
+    )
+
+    def work(folder: Path) -> dict[str, Any]:
+        fates = decide_fates(sources, spec.evaluation.domain_holdout, spec.training.seed)
+        for source in sources:
+            for number, fate in enumerate(fates[source.label]):
+                np.save(folder / f"{source.label}-{number:05d}.npy", fate)
+        ledger = build_ledger(sources, fates).require_balance()
+        (folder / "ledger.json").write_text(ledger.model_dump_json(indent=1))
+        return {}
+
+    return run_step(plan, work)
+
+
+def load_fates(step: Step, source: PreparedSource) -> list[Fates]:
+    """Fate of every row, one array per part."""
+    return [np.load(step.folder / f"{source.label}-{number:05d}.npy") for number in range(len(source.parts))]
+
+
+def load_ledger(step: Step) -> Ledger:
+    """Ledger of the division."""
+    return Ledger.model_validate_json((step.folder / "ledger.json").read_bytes())
+
+
+def decide_fates(
+    sources: Sequence[PreparedSource], holdout: float | None, seed: int
+) -> dict[str, list[Fates]]:
+    """Fate of every row: label of the source -> one array per part."""
+    training = [source for role in ("domain", "replay") for source in sources if source.role == role]
+    suites = [source for source in sources if source.role.endswith("_suite")]
+    known = sort_digests([part for suite in suites for part in suite.parts])
+    fates: dict[str, list[Fates]] = {suite.label: _keep_first([suite]) for suite in suites}
+    masks = iter(_keep_first(training))
+    for source in training:
+        fates[source.label] = []
+        for part in source.parts:
+            fate = next(masks)
+            fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
+            if source.role == "domain" and holdout is not None:
+                fate[_held_out(part, holdout, seed) & (fate == Fate.ACCEPTED)] = Fate.HELD_OUT
+            fates[source.label].append(fate)
+    return fates
+
+
+def _keep_first(sources: Sequence[PreparedSource]) -> list[Fates]:
+    parts = [part for source in sources for part in source.parts]
+    rows = sum(sum(source.part_rows) for source in sources)
+    return [
+        np.where(first, Fate.ACCEPTED, Fate.DUPLICATE).astype(np.uint8)
+        for first in first_occurrences(parts, rows)
+    ]
+
+
+def read_groups(part: Path) -> list[str]:
+    """Group of every row: the user's column where it has a value, else the row's own digest."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(part, columns=["group"]).column("group")
+    digests = read_digests(part)
+    if column.null_count == len(column):
+        return [f"{high:016x}{low:016x}" for high, low in digests.tolist()]
+    return [
+        f"group:{group}" if group is not None else f"{high:016x}{low:016x}"
+        for group, (high, low) in zip(column.to_pylist(), digests.tolist(), strict=True)
+    ]
+
+
+def _held_out(part: Path, holdout: float, seed: int) -> npt.NDArray[np.bool_]:
+    """A group is held out when its seeded hash falls into the first `holdout` of the hash's range."""
+    import xxhash
+
+    limit = int(holdout * 2**64)
+    groups = read_groups(part)
+    return np.fromiter(
+        (xxhash.xxh3_64_intdigest(group.encode(), seed=seed) < limit for group in groups), bool, len(groups)
+    )
+
+
+def build_ledger(sources: Sequence[PreparedSource], fates: dict[str, list[Fates]]) -> Ledger:
+    """Counts per file: the validation's ledgers with accepted rows moved to their fates."""
+    files: list[FileLedger] = []
+    for source in sources:
+        counts: dict[str, npt.NDArray[np.int64]] = {}
+        for part, fate in zip(source.parts, fates[source.label], strict=True):
+            for file, rows in _rows_by_file(part):
+                tally = np.bincount(fate[rows], minlength=len(Fate))
+                counts[file] = counts.get(file, np.zeros(len(Fate), np.int64)) + tally
+        for ledger in source.ledgers:
+            count = counts.get(ledger.file, np.zeros(len(Fate), np.int64))
+            files.append(
+                ledger.model_copy(
+                    update={
+                        "accepted": int(count[Fate.ACCEPTED]),
+                        "duplicate": int(count[Fate.DUPLICATE]),
+                        "leaked": int(count[Fate.LEAKED]),
+                        "held_out": int(count[Fate.HELD_OUT]),
+                    }
+                )
+            )
+    return Ledger(files=tuple(files))
+
+
+def _rows_by_file(part: Path) -> list[tuple[str, npt.NDArray[np.int64]]]:
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(part, columns=["file"]).column("file").combine_chunks()
+    if len(column) == 0:
+        return []
+    encoded = column if hasattr(column, "indices") else column.dictionary_encode()
+    indices = encoded.indices.to_numpy()
+    return [
+        (name, np.flatnonzero(indices == code)) for code, name in enumerate(encoded.dictionary.to_pylist())
+    ]

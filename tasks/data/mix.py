@@ -1,0 +1,101 @@
+"""Choose what is trained, to the token: which pieces of which documents, in which epoch.
+
+Counts are label tokens: a document of n ids has n - 1 (its first id is only ever context). A document longer than a
+sequence is cut into windows that overlap by one id, so its label tokens still count once each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.data.tokenize import TokenPart
+
+PIECE = np.dtype([("source", np.int16), ("part", np.int32), ("start", np.int64), ("length", np.int32)])
+"""Ids tokens[start : start + length] of one part of one source; `length - 1` of them are labels."""
+
+Pieces = npt.NDArray[np.void]  # (pieces,) of PIECE
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The trainable documents of one source."""
+
+    source: int
+    """Number of the source among all training sources, domain first."""
+    parts: npt.NDArray[np.int32]  # (documents,)
+    starts: npt.NDArray[np.int64]  # (documents,)
+    lengths: npt.NDArray[np.int64]  # (documents,)
+
+    @property
+    def label_tokens(self) -> int:
+        return int((self.lengths - 1).sum())
+
+
+def collect(source: int, parts: Sequence[TokenPart], kept: Sequence[npt.NDArray[np.bool_]]) -> Corpus:
+    """Collect the documents of a source that are trained on; a document without a label token has nothing to learn."""
+    numbers, starts, lengths = [], [], []
+    for number, (part, keep) in enumerate(zip(parts, kept, strict=True)):
+        rows = np.flatnonzero(keep & (np.diff(part.offsets) > 1))
+        numbers.append(np.full(len(rows), number, np.int32))
+        starts.append(part.offsets[rows])
+        lengths.append(part.offsets[rows + 1] - part.offsets[rows])
+    return Corpus(source, np.concatenate(numbers), np.concatenate(starts), np.concatenate(lengths))
+
+
+def draw(corpora: Sequence[Corpus], tokens: int, offset: int, seed: int, stream: int) -> Pieces:
+    """Draw label tokens [offset, offset + tokens) of the endless stream of a group of corpora.
+
+    The stream goes through all documents in a fresh seeded order per epoch. Documents at the two ends are cut, so the
+    number of label tokens is exact, and a stream drawn in parts is the stream drawn at once.
+    """
+    chosen: list[Pieces] = []
+    parts = np.concatenate([corpus.parts for corpus in corpora])
+    starts = np.concatenate([corpus.starts for corpus in corpora])
+    labels = np.concatenate([corpus.lengths for corpus in corpora]) - 1
+    source = np.concatenate([np.full(len(corpus.parts), corpus.source, np.int16) for corpus in corpora])
+    total = int(labels.sum())
+    while tokens:
+        epoch, begin = divmod(offset, total)
+        take = min(tokens, total - begin)
+        order = np.random.default_rng([seed, stream, epoch]).permutation(len(labels))
+        ends = np.cumsum(labels[order])
+        first = int(np.searchsorted(ends, begin, side="right"))
+        last = int(np.searchsorted(ends, begin + take, side="left"))
+        rows = order[first : last + 1]
+        pieces = np.zeros(len(rows), PIECE)
+        pieces["source"], pieces["part"] = source[rows], parts[rows]
+        pieces["start"], pieces["length"] = starts[rows], labels[rows] + 1
+        head = begin - (int(ends[first - 1]) if first else 0)
+        pieces["start"][0] += head
+        pieces["length"][0] -= head
+        pieces["length"][-1] -= int(ends[last]) - (begin + take)
+        chosen.append(pieces)
+        offset, tokens = offset + take, tokens - take
+    return np.concatenate(chosen) if chosen else np.zeros(0, PIECE)
+
+
+def cut_windows(pieces: Pieces, sequence_length: int) -> Pieces:
+    """Cut pieces longer than a sequence into windows that overlap by one id."""
+    step = sequence_length - 1
+    windows = np.maximum(1, -(-(pieces["length"].astype(np.int64) - 1) // step))
+    repeated = np.repeat(pieces, windows)
+    within = np.arange(len(repeated)) - np.repeat(np.cumsum(windows) - windows, windows)
+    repeated["start"] += within * step
+    repeated["length"] = np.minimum(repeated["length"] - within * step, sequence_length)
+    return repeated
+
+
+def count_labels(pieces: Pieces) -> int:
+    """Label tokens of some pieces."""
+    return int((pieces["length"].astype(np.int64) - 1).sum())
+
+
+def share_tokens(total: int, weights: Sequence[float]) -> list[int]:
+    """Share `total` by weight in whole tokens that add up exactly (largest remainder)."""
+    exact = np.array(weights, float) / sum(weights) * total
+    shares = np.floor(exact).astype(np.int64)
+    for index in np.argsort(-(exact - shares), kind="stable")[: total - int(shares.sum())]:
+        shares[index] += 1
+    return [int(share) for share in shares]

@@ -1,0 +1,159 @@
+"""The plan of a training run, written before it starts: every sequence of every step, and what it adds up to."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
+from schemas.errors import UserError
+from schemas.run import RunSpec
+from tasks.data.divide import Fate, load_fates
+from tasks.data.layout import Lengths, lay_out
+from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
+from tasks.data.sources import PreparedSource
+from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
+from tasks.storage.hashing import code_version
+from tasks.storage.steps import Step, StepPlan, run_step
+
+CODE = (
+    "tasks/data/plan.py",
+    "tasks/data/layout.py",
+    "tasks/data/mix.py",
+    "tasks/data/pack.py",
+    "tasks/data/tokenize.py",
+)
+
+
+def plan_training(
+    root: Path,
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    tokenized: Sequence[Step],
+    divided: Step,
+    special: SpecialIds,
+) -> Step:
+    """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training."""
+    training = spec.training
+    plan = StepPlan(
+        root=root,
+        name="plan",
+        inputs={"divided": divided.key, **{s.label: t.key for s, t in zip(sources, tokenized, strict=True)}},
+        settings=[
+            spec.mixture.model_dump(),
+            [source.source.weight for source in sources],
+            [
+                training.tokens,
+                training.epochs,
+                training.steps,
+                training.sequence_length,
+                training.batch_tokens,
+                training.seed,
+            ],
+        ],
+        code=code_version(CODE),
+    )
+
+    def work(folder: Path) -> dict[str, Any]:
+        corpora = collect_corpora(sources, tokenized, divided, special)
+        pieces, sequences, lengths = lay_out(spec, sources, corpora)
+        np.save(folder / "pieces.npy", pieces)
+        np.save(folder / "sequences.npy", sequences)
+        report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
+        return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
+
+    return run_step(plan, work)
+
+
+def collect_corpora(
+    sources: Sequence[PreparedSource], tokenized: Sequence[Step], divided: Step, special: SpecialIds
+) -> list[Corpus]:
+    """The trainable documents of every training source."""
+    corpora = []
+    for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
+        parts = open_tokens(step, len(source.parts), special.vocab_size)
+        kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
+        corpora.append(collect(number, parts, kept))
+        if not corpora[-1].label_tokens:
+            raise UserError(
+                f"no training row is left in {source.role} source {source.index}",
+                source.source.path,
+                "all its rows are duplicates, leaked or held out: see the ledger; add data or lower evaluation.domain_holdout",
+            )
+    return corpora
+
+
+def _describe(
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    corpora: Sequence[Corpus],
+    pieces: Pieces,
+    sequences: npt.NDArray[np.int64],
+    lengths: Lengths,
+) -> tuple[MixtureReport, TokenLedger]:
+    """Count what was laid out: from the pieces themselves, not from what was asked."""
+    training = spec.training
+    trained = [count_labels(pieces[pieces["source"] == corpus.source]) for corpus in corpora]
+    by_role = {
+        role: sum(t for s, t in zip(sources, trained, strict=True) if s.role == role)
+        for role in ("domain", "replay")
+    }
+    available = {
+        role: sum(c.label_tokens for s, c in zip(sources, corpora, strict=True) if s.role == role)
+        for role in ("domain", "replay")
+    }
+    replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
+    shares = share_tokens(lengths.replay, [s.source.weight for s, _, _ in replay]) if replay else []
+    positions = (len(sequences) - 1) * training.sequence_length
+    filled = int(pieces["length"].astype(np.int64).sum())
+    total = by_role["domain"] + by_role["replay"]
+    report = MixtureReport(
+        requested_ratio=spec.mixture.replay_ratio,
+        achieved_ratio=by_role["replay"] / total,
+        domain_tokens=by_role["domain"],
+        replay_tokens=by_role["replay"],
+        domain_epochs=by_role["domain"] / available["domain"],
+        replay=tuple(
+            ReplayShare(
+                path=s.source.path, requested_tokens=share, trained_tokens=t, epochs=t / c.label_tokens
+            )
+            for (s, c, t), share in zip(replay, shares, strict=True)
+        ),
+        sequences=len(sequences) - 1,
+        sequence_length=training.sequence_length,
+        fill_ratio=filled / positions,
+        steps=math.ceil((len(sequences) - 1) * training.sequence_length / training.batch_tokens),
+        sequences_per_step=training.batch_tokens // training.sequence_length,
+    )
+    ledger = TokenLedger(
+        domain=available["domain"],
+        replay=available["replay"],
+        domain_trained=by_role["domain"],
+        replay_trained=by_role["replay"],
+        truncated=_truncated(by_role["domain"], available["domain"]),
+        padding=positions - filled,
+    )
+    return report, ledger
+
+
+def _truncated(trained: int, available: int) -> int:
+    """Domain label tokens that the last, unfinished pass over the domain did not reach."""
+    return -trained % available
+
+
+def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:
+    """Pieces and sequence offsets, memory-mapped."""
+    return np.load(step.folder / "pieces.npy", mmap_mode="r"), np.load(step.folder / "sequences.npy")
+
+
+def open_sources(
+    sources: Sequence[PreparedSource], tokenized: Sequence[Step], special: SpecialIds
+) -> list[list[TokenPart]]:
+    """Token parts of every training source, in the numbering of the pieces."""
+    return [
+        open_tokens(step, len(source.parts), special.vocab_size)
+        for source, step in zip(sources, tokenized, strict=True)
+    ]

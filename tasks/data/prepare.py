@@ -1,0 +1,117 @@
+"""The data stage: from source files to rows whose fate is decided, tokens, and the training plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.artifacts import GateReport, Ledger, MixtureReport, TokenLedger
+from schemas.load import sources_of
+from schemas.run import RunSpec
+from tasks.data.divide import divide, load_ledger
+from tasks.data.plan import open_sources, plan_training
+from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
+from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
+from tasks.storage.steps import Step
+from tasks.storage.workers import ShardMap, map_in_processes
+
+Note = Callable[[str], None]
+_ROLES = {
+    "domain": "domain",
+    "replay": "replay",
+    "evaluation.domain": "domain_suite",
+    "evaluation.general": "general_suite",
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that kept its contracts, every row with its fate."""
+
+    sources: tuple[PreparedSource, ...]
+    gates: tuple[GateReport, ...]
+    divided: Step
+
+    @property
+    def training(self) -> list[PreparedSource]:
+        """Sources that are trained on, domain first: the numbering of the plan's pieces."""
+        return [source for source in self.sources if source.role in ("domain", "replay")]
+
+    @property
+    def ledger(self) -> Ledger:
+        return load_ledger(self.divided)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of every source, and the plan of the training run."""
+
+    special: SpecialIds
+    steps: dict[str, Step]
+    """label of the source -> its tokenize step"""
+    plan: Step
+
+    @property
+    def mixture(self) -> MixtureReport:
+        return MixtureReport.model_validate(self.plan.facts["report"])
+
+    @property
+    def tokens(self) -> TokenLedger:
+        return TokenLedger.model_validate(self.plan.facts["tokens"])
+
+    def training_tokens(self, prepared: Prepared) -> list[list[TokenPart]]:
+        """Token parts of the training sources, as the plan numbers them."""
+        steps = [self.steps[source.label] for source in prepared.training]
+        return open_sources(prepared.training, steps, self.special)
+
+
+def prepare(
+    root: Path, spec: RunSpec, map_shards: ShardMap = map_in_processes, note: Note = lambda _: None
+) -> Prepared:
+    """Validate every source, gate it by its contract, then decide the fate of every row.
+
+    Replay sources are left out at replay ratio 0: nothing of them would be trained.
+
+    Raises:
+        UserError: a file cannot be read, or a source has no usable row.
+        ContractFailed: a critical rule is broken; nothing has been trained.
+        LedgerImbalance: a row was lost (a defect of ours).
+    """
+    sources, gates = [], []
+    for path, source in sources_of(spec):
+        role = _ROLES[".".join(str(part) for part in path[:-1])]
+        if role == "replay" and spec.mixture.replay_ratio == 0:
+            continue
+        prepared = validate_source(root, source, role, int(path[-1]), map_shards)  # type: ignore[arg-type]
+        rows = sum(ledger.read for ledger in prepared.ledgers)
+        note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
+        sources.append(prepared)
+    for prepared in sources:
+        gates.append(gate_source(root, prepared, map_shards))
+        note(
+            f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
+        )
+    require_passed(gates)
+    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
+
+
+def tokenize(
+    root: Path,
+    spec: RunSpec,
+    prepared: Prepared,
+    base: Path,
+    map_shards: ShardMap = map_in_processes,
+    note: Note = lambda _: None,
+) -> Tokenized:
+    """Tokenise every source with the base's tokenizer and lay out the training run.
+
+    Raises:
+        UserError: the tokenizer cannot be used, or a source has no training row left.
+    """
+    special = special_ids(base)
+    steps = {}
+    for source in prepared.sources:
+        steps[source.label] = tokenize_source(root, source, base, map_shards)
+        note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
+    training = prepared.training
+    plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
+    return Tokenized(special, steps, plan)

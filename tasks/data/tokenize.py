@@ -1,0 +1,176 @@
+"""Turn validated rows into token ids, in worker processes, once per (rows, tokenizer).
+
+One path for training, scoring and serving: ids = [BOS if the tokenizer adds one] + text + [EOS]. Special tokens that
+occur inside a text are ordinary text.
+"""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import UserError
+from tasks.data.sources import PreparedSource
+from tasks.storage.hashing import code_version, sha256_files
+from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.storage.workers import ShardMap, map_in_processes
+
+CODE = ("tasks/data/tokenize.py", "tasks/data/chunk_cache.py")
+ROWS_PER_BATCH = 2000
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids that frame a document."""
+
+    bos: int | None
+    eos: int
+    pad: int
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class TokenPart:
+    """Tokens of one parquet part: row i has ids tokens[offsets[i]:offsets[i + 1]]."""
+
+    tokens: npt.NDArray[Any]  # (total,) uint16 or uint32, memory-mapped
+    offsets: npt.NDArray[np.int64]  # (rows + 1,)
+
+    def document(self, row: int) -> npt.NDArray[Any]:
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """sha256 over the files that decide ids."""
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    return sha256_files({name: folder / name for name in names if (folder / name).is_file()})
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizers.Tokenizer of a model folder, special tokens in texts switched off.
+
+    Raises:
+        UserError: the folder has no tokenizer.json.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise UserError(
+            "the base model has no fast tokenizer (tokenizer.json)",
+            str(folder),
+            "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        )
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def special_ids(folder: Path) -> SpecialIds:
+    """Read BOS, EOS and PAD; BOS only where the tokenizer itself adds one.
+
+    Raises:
+        UserError: there is no EOS token (the model could never learn to stop).
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    config = (
+        json.loads((folder / "tokenizer_config.json").read_text())
+        if (folder / "tokenizer_config.json").is_file()
+        else {}
+    )
+
+    def find(name: str) -> int | None:
+        token = config.get(name)
+        content = token.get("content") if isinstance(token, dict) else token
+        return tokenizer.token_to_id(content) if content else None
+
+    eos = find("eos_token")
+    if eos is None:
+        raise UserError(
+            "the tokenizer has no EOS token", str(folder), "set eos_token in tokenizer_config.json"
+        )
+    bos = find("bos_token")
+    framed, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
+    adds_bos = bool(config.get("add_bos_token")) or (framed[:1] == [bos] and plain[:1] != [bos])
+    pad = find("pad_token")
+    return SpecialIds(bos if adds_bos else None, eos, eos if pad is None else pad, tokenizer.get_vocab_size())
+
+
+def tokenize_source(
+    root: Path, source: PreparedSource, tokenizer_folder: Path, map_shards: ShardMap = map_in_processes
+) -> Step:
+    """Tokenise every validated row of a source (whatever its fate: a new split or mixture tokenises nothing)."""
+    plan = StepPlan(
+        root=root,
+        name="tokenize",
+        inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
+        settings=None,
+        code=code_version(CODE, ("tokenizers",)),
+    )
+
+    def work(folder: Path) -> dict[str, Any]:
+        jobs = [(str(part), number) for number, part in enumerate(source.parts)]
+        work_one = functools.partial(tokenize_part, tokenizer_folder=str(tokenizer_folder), out=str(folder))
+        return {"tokens": sum(map_shards(work_one, jobs))}
+
+    return run_step(plan, work)
+
+
+def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str) -> int:
+    """Tokenise one parquet part into `tokens-N.npy` and `offsets-N.npy`; return the number of tokens."""
+    from tasks.data.chunk_cache import make_encoder
+
+    part, number = job
+    folder = Path(tokenizer_folder)
+    special = special_ids(folder)
+    dtype = np.uint16 if special.vocab_size <= 2**16 else np.uint32
+    encode = make_encoder(load_tokenizer(folder), part_texts(Path(part)), dtype)
+    head = b"" if special.bos is None else np.array([special.bos], dtype).tobytes()
+    tail = np.array([special.eos], dtype).tobytes()
+    lengths: list[int] = []
+    with (Path(out) / f"tokens-{number:05d}.bin").open("wb") as file:
+        for texts in part_texts(Path(part)):
+            rows = [head + ids + tail for ids in encode(texts)]
+            file.write(b"".join(rows))
+            lengths += [len(row) // dtype().itemsize for row in rows]
+    np.save(
+        Path(out) / f"offsets-{number:05d}.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    )
+    return sum(lengths)
+
+
+def part_texts(part: Path) -> Iterator[list[str]]:
+    """Texts of a parquet part, a batch at a time."""
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH, columns=["text"]):
+        yield batch.column(0).to_pylist()
+
+
+def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:
+    """Map the token files of a tokenised source into memory."""
+    dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
+    opened = []
+    for number in range(num_parts):
+        offsets = np.load(step.folder / f"offsets-{number:05d}.npy")
+        file = step.folder / f"tokens-{number:05d}.bin"
+        tokens = np.memmap(file, dtype, "r") if offsets[-1] else np.zeros(0, dtype)
+        opened.append(TokenPart(tokens, offsets))
+    return opened
+
+
+def encode_text(tokenizer_folder: Path, texts: Sequence[str], end: bool = True) -> list[list[int]]:
+    """Encode texts just as training does; `end=False` leaves EOS out, to be continued by generation."""
+    tokenizer, special = load_tokenizer(tokenizer_folder), special_ids(tokenizer_folder)
+    head = [] if special.bos is None else [special.bos]
+    tail = [special.eos] if end else []
+    return [head + e.ids + tail for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,0 +1,188 @@
+"""Suites: which documents are scored, and their losses under each model, once per (documents, model)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.artifacts import ItemScore, Scores, SuiteScores, Who
+from schemas.errors import UserError
+from schemas.run import RunSpec
+from tasks.data.divide import Fate, load_fates, read_groups
+from tasks.data.prepare import Prepared, Tokenized
+from tasks.data.sources import PreparedSource
+from tasks.data.tokenize import open_tokens
+from tasks.evaluation.floor import unigram_floor
+from tasks.storage.hashing import code_version, sha256_value
+from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.models import load_model, model_sha256
+
+OnProgress = Callable[[int, int], None]
+CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/score.py")
+BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Item:
+    """One document to score."""
+
+    id: str
+    group: str
+    bytes: int
+    input_ids: npt.NDArray[Any]  # (tokens + 1,)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Documents that are scored together."""
+
+    name: str
+    kind: Literal["domain", "general"]
+    items: tuple[Item, ...]
+    key: str
+    """Hash of what chose the documents."""
+
+
+def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
+    """The domain suite and every general suite, at most `max_tokens` each.
+
+    Raises:
+        UserError: a suite has no document.
+    """
+    domain = [s for s in prepared.sources if s.role == "domain_suite"]
+    fate = Fate.ACCEPTED
+    if not domain:
+        domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
+    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized)]
+    names = suite_names([source.path for source in spec.evaluation.general])
+    general = [s for s in prepared.sources if s.role == "general_suite"]
+    for name, source in zip(names, general, strict=True):
+        suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
+    return suites
+
+
+def suite_names(paths: Sequence[str]) -> list[str]:
+    """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
+    names: list[str] = []
+    for path in paths:
+        name = Path(path).name.split(".")[0].strip("*_-") or Path(path).parent.name
+        names.append(name if name not in names and name != "domain" else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _build(
+    name: str,
+    kind: Literal["domain", "general"],
+    sources: Sequence[PreparedSource],
+    fate: Fate,
+    spec: RunSpec,
+    prepared: Prepared,
+    tokenized: Tokenized,
+) -> Suite:
+    items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
+    if not chosen:
+        raise UserError(
+            f"the suite {name} has no document",
+            ", ".join(s.source.path for s in sources),
+            "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
+        )
+    inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
+    return Suite(
+        name,
+        kind,
+        tuple(chosen),
+        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+    )
+
+
+def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
+    import pyarrow.parquet as pq
+
+    found = []
+    parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
+    for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
+        table = pq.read_table(file, columns=["file", "line", "bytes"])
+        groups = read_groups(file)
+        for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
+            place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
+            found.append(
+                Item(place, groups[row], table["bytes"][row].as_py(), np.array(tokens.document(row)))
+            )
+    return found
+
+
+def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
+    """Whole groups in the order of a seeded hash until the budget is met, then in file order again."""
+    import xxhash
+
+    def rank(item: Item) -> int:
+        return xxhash.xxh3_64_intdigest(item.group.encode(), seed=seed + 1)
+
+    chosen, tokens = set(), 0
+    for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
+        tokens += len(items[index].input_ids) - 1
+        if tokens > max_tokens and chosen:
+            break
+        chosen.add(index)
+    return [item for index, item in enumerate(items) if index in chosen]
+
+
+def score_model(
+    root: Path,
+    spec: RunSpec,
+    suites: Sequence[Suite],
+    model_folder: Path,
+    on_progress: OnProgress | None = None,
+) -> Step:
+    """Summed loss of every document of every suite under one model (`nats-N.npy` per suite)."""
+    plan = StepPlan(
+        root=root,
+        name="score",
+        inputs={"model": model_sha256(model_folder), **{suite.name: suite.key for suite in suites}},
+        settings=spec.training.sequence_length,
+        code=code_version(CODE, ("torch", "transformers")),
+    )
+
+    def work(folder: Path) -> dict[str, Any]:
+        from tasks.evaluation.score import score_documents
+        from tasks.training.device import find_device
+
+        device = find_device()
+        model = load_model(model_folder, device.frozen_dtype).to(device.name)
+        total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
+        before = 0
+        for number, suite in enumerate(suites):
+            report = None if on_progress is None else (lambda done, _, b=before: on_progress(b + done, total))
+            documents = [item.input_ids for item in suite.items]
+            nats = score_documents(
+                model, documents, spec.training.sequence_length, BATCH_TOKENS, device.name, report
+            )
+            np.save(folder / f"nats-{number}.npy", nats)
+            before += sum(len(ids) - 1 for ids in documents)
+        return {}
+
+    return run_step(plan, work)
+
+
+def assemble_scores(suites: Sequence[Suite], steps: Mapping[Who, Step], vocab_size: int) -> Scores:
+    """Put the losses of all models side by side, item by item."""
+    assembled = []
+    for number, suite in enumerate(suites):
+        nats = {who: np.load(step.folder / f"nats-{number}.npy").tolist() for who, step in steps.items()}
+        items = tuple(
+            ItemScore(
+                id=item.id,
+                group=item.group,
+                tokens=len(item.input_ids) - 1,
+                bytes=item.bytes,
+                nats={who: values[index] for who, values in nats.items()},
+            )
+            for index, item in enumerate(suite.items)
+        )
+        floor = unigram_floor([item.input_ids for item in suite.items], vocab_size)
+        assembled.append(SuiteScores(name=suite.name, kind=suite.kind, floor=floor, items=items))
+    return Scores(suites=tuple(assembled))

@@ -1,0 +1,77 @@
+"""Copy a model out of the state folder, and prove that what was copied is what was scored."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from tasks.data.tokenize import encode_text
+from tasks.training.models import find_model, load_model, model_sha256
+
+TOLERANCE = 1e-3  # of a logit, in float32
+PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
+
+
+def export_model(model: Path, target: Path, merge: bool) -> str:
+    """Copy the model to a new folder; with `merge`, an adapter is first merged into a float32 copy of its base.
+
+    Raises:
+        UserError: the target exists, there is nothing to merge, or the merged model is not equivalent.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already", str(target), "name a new folder")
+    adapter = (model / "adapter_config.json").is_file()
+    if merge and not adapter:
+        raise UserError(
+            "there is nothing to merge: the model is full weights", str(model), "leave out --merge"
+        )
+    if not merge:
+        shutil.copytree(model, target)
+        if model_sha256(target) != model_sha256(model):
+            shutil.rmtree(target)
+            raise UserError(
+                "the copy differs from the model", str(target), "check the disk, then export again"
+            )
+        return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
+    merged = load_model(model)
+    merged.save_pretrained(target)
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "README.md",
+    ):
+        if (model / name).is_file():
+            shutil.copy(model / name, target / name)
+    difference = _largest_difference(_with_adapter(model), load_model(target), target)
+    if difference > TOLERANCE:
+        shutil.rmtree(target)
+        raise UserError(
+            f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE})",
+            str(model),
+            "deploy base and adapter side by side instead",
+        )
+    return f"merged weights in {target}; largest logit difference to base + adapter: {difference:.2g}"
+
+
+def _with_adapter(model: Path) -> Any:
+    import json
+
+    from peft import PeftModel
+
+    base = json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return PeftModel.from_pretrained(load_model(find_model(base)), str(model)).eval()
+
+
+def _largest_difference(first: Any, second: Any, tokenizer_folder: Path) -> float:
+    import torch
+
+    largest = 0.0
+    for ids in encode_text(tokenizer_folder, PROBES):
+        batch = torch.tensor([ids])
+        with torch.inference_mode():
+            largest = max(
+                largest, float((first(input_ids=batch).logits - second(input_ids=batch).logits).abs().max())
+            )
+    return largest

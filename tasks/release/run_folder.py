@@ -1,0 +1,238 @@
+"""A run's folder: what it was asked, what it did, and everything its verdict rests on."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_contracts.contract import contract_sha256, load_contract
+from schemas.artifacts import Bindings, Decision, Parameters, Scores
+from schemas.errors import UserError
+from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.run import RunSpec
+from tasks.data.prepare import Prepared, Tokenized
+from tasks.data.sources import copy_quarantine
+from tasks.release import promotion, registry
+from tasks.release.card import write_card
+from tasks.release.lineage import build_lineage, write_lineage
+from tasks.release.report import ReportData, write_report
+from tasks.storage.atomic import atomic_folder, write_atomic
+from tasks.storage.hashing import code_version, sha256_file, sha256_value
+from tasks.storage.steps import Step
+from tasks.training.base import BaseModel
+from tasks.training.models import model_sha256
+from tasks.training.progress_file import read_metrics
+
+ALL_CODE = ("schemas", "data_contracts", "tasks")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything a finished journey hands to its last stage."""
+
+    spec: RunSpec
+    prepared: Prepared
+    tokenized: Tokenized
+    base: BaseModel
+    trained: Step
+    scores: Scores
+    seconds: dict[str, float]
+    device: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`<state>/runs/<name>-<hash of everything that goes in>/`."""
+
+    state: Path
+    spec: RunSpec
+    id: str
+
+    @classmethod
+    def open(cls, state: Path, spec: RunSpec) -> "RunFolder":
+        """Name the folder by specification, data, contracts, base and code, so that the same run finds itself again.
+
+        Raises:
+            UserError: `base_from: champion` but nothing has been promoted yet.
+        """
+        files = {
+            file: sha256_file(Path(file)) for _, source in sources_of(spec) for file in source_files(source)
+        }
+        contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
+        base: Any = None
+        if isinstance(spec.base, str):
+            base = spec.base if is_hub_id(spec.base) else model_sha256(Path(expand(spec.base)))
+        elif spec.base_from is not None:
+            champion = registry.champion(state, spec.name)
+            if champion is None:
+                raise UserError(
+                    f"base_from: there is no champion of '{spec.name}' yet",
+                    str(state / "registry.db"),
+                    "start the first run with `base: FOLDER or Hub id`",
+                )
+            base = champion.weights_sha256
+        key = sha256_value([spec.model_dump(mode="json"), files, contracts, base, code_version(ALL_CODE)])
+        return cls(state, spec, f"{spec.name}-{key[:10]}")
+
+    @property
+    def folder(self) -> Path:
+        return self.state / "runs" / self.id
+
+    def finished(self) -> Decision | None:
+        """The decision, if the run has come to its end."""
+        if not (self.folder / "complete.json").is_file():
+            return None
+        return Decision.model_validate_json((self.folder / "decision.json").read_bytes())
+
+    def start(self) -> None:
+        """Write the resolved specification, and pin the champion that the candidate must beat."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(
+            self.folder / "spec.yaml", dump_yaml(self.spec.model_dump(mode="json", exclude_none=True))
+        )
+        if not (self.folder / "incumbent.json").is_file():
+            champion = registry.champion(self.state, self.spec.name)
+            pinned = None
+            if champion is not None:
+                pinned = {
+                    "run": champion.run_id,
+                    "folder": os.path.relpath(champion.model_folder, self.state),
+                }
+            write_atomic(self.folder / "incumbent.json", json.dumps({"champion": pinned}))
+
+    @property
+    def champion_folder(self) -> Path | None:
+        """Model of the champion when this run was started, whatever has been promoted since."""
+        pinned = json.loads((self.folder / "incumbent.json").read_text())["champion"]
+        return None if pinned is None else self.state / pinned["folder"]
+
+    def write_data(self, prepared: Prepared) -> None:
+        """Write what is known of the data before anything is trained: ledger, quarantine, contract reports."""
+        write_atomic(self.folder / "ledger.json", prepared.ledger.model_dump_json(indent=1))
+        write_atomic(
+            self.folder / "contracts.json",
+            json.dumps([gate.model_dump(mode="json") for gate in prepared.gates], indent=1),
+        )
+        quarantine = self.folder / "quarantine.jsonl"
+        quarantine.unlink(missing_ok=True)
+        for source in prepared.sources:
+            copy_quarantine(source, quarantine)
+
+    def write_evidence(self, result: RunResult) -> Bindings:
+        """Write model, scores, ledger and lineage; return the hashes a decision is bound to."""
+        with atomic_folder(self.folder / "model") as model:
+            _link_files(result.trained.folder / "model", model)
+        ledger = result.prepared.ledger.model_copy(
+            update={"tokens": result.tokenized.tokens}
+        ).require_balance()
+        write_atomic(self.folder / "ledger.json", ledger.model_dump_json(indent=1))
+        write_atomic(self.folder / "scores.json", result.scores.model_dump_json(indent=1))
+        shutil.copy(result.trained.folder / "metrics.jsonl", self.folder / "metrics.jsonl")
+        lineage = build_lineage(
+            run=self.id,
+            spec=self.folder / "spec.yaml",
+            data=self._data_hashes(result.prepared),
+            contracts=[load_contract(s.contract).file for _, s in sources_of(self.spec)],
+            base=result.base.sha256,
+            base_name=result.base.name,
+            model=self.folder / "model",
+            steps=_step_keys(result),
+        )
+        write_lineage(self.folder / "lineage.json", lineage)
+        return Bindings(
+            spec=lineage.spec,
+            data=sha256_value(lineage.data),
+            scores=sha256_file(self.folder / "scores.json"),
+            weights=lineage.weights,
+            base=lineage.base,
+        )
+
+    def _data_hashes(self, prepared: Prepared) -> dict[str, str]:
+        return {
+            file: sha for source in prepared.sources for file, sha in source.validated.manifest.inputs.items()
+        }
+
+    def write_decision(self, decision: Decision) -> None:
+        """Write `decision.json`."""
+        write_atomic(self.folder / "decision.json", decision.model_dump_json(indent=1))
+
+    def write_report(self, result: RunResult, decision: Decision) -> None:
+        """Write report.html and the model's card."""
+        from schemas.artifacts import Ledger, Lineage
+
+        data = ReportData(
+            run=self.id,
+            spec=self.spec,
+            decision=decision,
+            scores=result.scores,
+            ledger=Ledger.model_validate_json((self.folder / "ledger.json").read_bytes()),
+            mixture=result.tokenized.mixture,
+            gates=result.prepared.gates,
+            metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
+            parameters=Parameters.model_validate(result.trained.facts["parameters"]),
+            lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
+            seconds=result.seconds,
+            device=result.device,
+        )
+        write_report(self.folder / "report.html", data)
+        write_card(self.folder / "model" / "README.md", data)
+
+    def release(self, decision: Decision) -> None:
+        """Register the model; a passing one becomes champion, or challenger where approval is manual."""
+        if decision.verdict != "promote":
+            registry.register(
+                self.state,
+                name=self.spec.name,
+                run_id=self.id,
+                model_folder=self.folder / "model",
+                weights_sha256=decision.bindings.weights,
+                decision_sha256=sha256_file(self.folder / "decision.json"),
+                verdict=decision.verdict,
+            )
+        elif self.spec.promotion.approval == "manual":
+            promotion.nominate(self.state, self.folder)
+        else:
+            promotion.promote(self.state, self.folder)
+
+    def close(self) -> None:
+        """Mark the run as finished: from now on it is a no-op."""
+        write_atomic(
+            self.folder / "complete.json",
+            json.dumps({"decision": sha256_file(self.folder / "decision.json")}),
+        )
+
+
+def _step_keys(result: RunResult) -> dict[str, str]:
+    keys = {f"validate {source.label}": source.validated.key for source in result.prepared.sources}
+    keys |= {f"tokenize {label}": step.key for label, step in result.tokenized.steps.items()}
+    return keys | {
+        "divide": result.prepared.divided.key,
+        "plan": result.tokenized.plan.key,
+        "train": result.trained.key,
+    }
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """Share the bytes of a finished step's files; copy where the file system cannot."""
+    for file in sorted(source.iterdir()):
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy(file, target / file.name)
+
+
+def dump_yaml(value: Any) -> str:
+    """Write plain values as YAML."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(value, text)
+    return text.getvalue()

@@ -1,0 +1,123 @@
+"""Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.artifacts import Manifest
+from schemas.errors import UserError
+from tasks.data.divide import Fate
+from tasks.release import registry
+
+
+def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
+    """One line per run that read the row.
+
+    Raises:
+        UserError: `row` is not FILE:LINE, or no run read such a row.
+    """
+    file, _, line = row.rpartition(":")
+    if not file or not line.isdigit():
+        raise UserError(
+            f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
+        )
+    found = []
+    for lineage in sorted((state / "runs").glob("*/lineage.json")):
+        run = json.loads(lineage.read_text())
+        files = [name for name in run["data"] if name == file or Path(name).resolve() == Path(file).resolve()]
+        for name in files:
+            found += _in_run(state, run, name, int(line))
+    if not found:
+        raise UserError(
+            f"no finished run has read {row}",
+            str(state / "runs"),
+            "check file name and line (`ledger.json` lists the files)",
+        )
+    return found
+
+
+def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict[str, Any]]:
+    steps = run["steps"]
+    traces = []
+    for label in [key.removeprefix("validate ") for key in steps if key.startswith("validate ")]:
+        folder = _folder(state, "validate", steps[f"validate {label}"])
+        if file not in _manifest(folder).inputs:
+            continue
+        trace = {
+            "run": run["run"],
+            "role": label,
+            "fate": "not a row",
+            "steps": "",
+            "models": _models(state, run),
+        }
+        for quarantine in folder.glob("quarantine-*.jsonl"):
+            for text in quarantine.read_text(encoding="utf-8").splitlines():
+                row = json.loads(text)
+                if row["file"] == file and row["line"] == line:
+                    trace["fate"] = f"quarantined: {row['code']}"
+        for number, part in enumerate(_manifest(folder).facts["parts"]):
+            index = _row_index(folder / part, file, line)
+            if index is not None:
+                fate = Fate(
+                    np.load(_folder(state, "divide", steps["divide"]) / f"{label}-{number:05d}.npy")[index]
+                )
+                trace["fate"] = fate.name.lower().replace("_", " ")
+                if fate is Fate.ACCEPTED and label.split("-")[0] in ("domain", "replay"):
+                    trace["steps"] = (
+                        ", ".join(map(str, _trained_in(state, steps, label, number, index)))
+                        or "none (cut off)"
+                    )
+        traces.append(trace)
+    return traces
+
+
+def _folder(state: Path, name: str, key: str) -> Path:
+    return state / "data" / f"{name}-{key[:20]}"
+
+
+def _manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+
+
+def _row_index(part: Path, file: str, line: int) -> int | None:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(part, columns=["file", "line"])
+    hits = pc.and_(pc.equal(table["line"], line), pc.equal(table["file"].cast("string"), file))
+    index = pc.index(hits, True).as_py()
+    return index if index >= 0 else None
+
+
+def _trained_in(state: Path, steps: dict[str, str], label: str, part: int, row: int) -> list[int]:
+    """Optimizer steps (from 1) whose sequences hold a piece of the row."""
+    plan = _folder(state, "plan", steps["plan"])
+    manifest = _manifest(plan)
+    sources = [key for key in manifest.inputs if key != "divided"]
+    offsets = np.load(_folder(state, "tokenize", steps[f"tokenize {label}"]) / f"offsets-{part:05d}.npy")
+    pieces, sequences = np.load(plan / "pieces.npy", mmap_mode="r"), np.load(plan / "sequences.npy")
+    start, stop = offsets[row], offsets[row + 1]
+    hits = (
+        (pieces["source"] == sources.index(label))
+        & (pieces["part"] == part)
+        & (pieces["start"] >= start)
+        & (pieces["start"] < stop)
+    )
+    found = np.searchsorted(sequences, np.flatnonzero(hits), side="right") - 1
+    per_step = manifest.facts["report"]["sequences_per_step"]
+    return sorted({int(sequence) // per_step + 1 for sequence in found})
+
+
+def _models(state: Path, run: dict[str, Any]) -> str:
+    name = run["run"].rsplit("-", 1)[0]
+    try:
+        known = registry.history(state, name)
+    except UserError:  # killed before its release: nothing of this name is registered
+        return ""
+    versions = [h for h in known if h.run_id == run["run"]]
+    return "; ".join(
+        f"{name} version {h.version}{' (' + ', '.join(h.aliases) + ')' if h.aliases else ''}"
+        for h in versions
+    )

@@ -1,0 +1,112 @@
+"""Run a step once per content: its folder is named by what went in, so a finished step is a no-op."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.artifacts import FileHash, Manifest
+from tasks.storage.atomic import atomic_folder, write_atomic
+from tasks.storage.hashing import sha256_file, sha256_value
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step: its folder and what it says about itself."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def key(self) -> str:
+        return self.manifest.key
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.manifest.facts
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a step will be, before it runs: enough to name its folder."""
+
+    root: Path
+    """State root (`.rootstock`)."""
+    name: str
+    inputs: Mapping[str, str]
+    """Name -> key or sha256 of everything that goes in."""
+    settings: Any
+    """JSON value of the settings that the step reads, and no others."""
+    code: str
+    """Version of the code that does the work."""
+
+    @property
+    def key(self) -> str:
+        return sha256_value([self.name, dict(self.inputs), self.settings, self.code])
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "data" / f"{self.name}-{self.key[:20]}"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what must survive a kill before the step is finished (checkpoints)."""
+        return self.root / "data" / f".{self.name}-{self.key[:20]}.work"
+
+    def finished(self) -> Step | None:
+        """The step, if it has already run to its end and every file it left is still there in its size."""
+        try:
+            step = Step(self.folder, Manifest.model_validate_json((self.folder / MANIFEST).read_bytes()))
+            intact = all((self.folder / f.path).stat().st_size == f.bytes for f in step.manifest.files)
+        except (OSError, ValidationError):
+            return None
+        return step if intact else None
+
+
+def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
+    """Return the finished step, doing `work(folder)` first if it has not been done.
+
+    `work` fills the folder and returns the facts of the manifest. Two processes that want the same step do it once.
+    """
+    if done := plan.finished():
+        return done
+    with _lock(plan):
+        if done := plan.finished():
+            return done
+        with atomic_folder(plan.folder) as folder:
+            facts = work(folder)
+            files = tuple(
+                FileHash(
+                    path=str(path.relative_to(folder)), sha256=sha256_file(path), bytes=path.stat().st_size
+                )
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            )
+            manifest = Manifest(
+                step=plan.name, key=plan.key, inputs=dict(plan.inputs), files=files, facts=facts
+            )
+            write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
+    done = plan.finished()
+    assert done is not None
+    return done
+
+
+@contextmanager
+def _lock(plan: StepPlan) -> Iterator[None]:
+    """Hold the step's lock; the system releases it when the process dies."""
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    locks = plan.root / "locks"
+    locks.mkdir(exist_ok=True)
+    descriptor = os.open(locks / plan.folder.name, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""Map a function over shards in worker processes that die with their parent."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ShardMap(Protocol):
+    """Anything that maps a picklable function over items, in order: processes here, Dask workers elsewhere."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]: ...
+
+
+def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Map over `items` in at most one process per core; a single item runs here."""
+    workers = min(len(items), num_cores())
+    if workers <= 1:
+        return [function(item) for item in items]
+    context = multiprocessing.get_context("spawn")  # torch and fork do not mix
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
+        return list(pool.map(function, items))
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _die_with_parent() -> None:
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() == 1:  # the parent died before the call
+        os._exit(1)

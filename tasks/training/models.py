@@ -1,0 +1,102 @@
+"""Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from schemas.load import expand, is_hub_id
+from tasks.storage.hashing import sha256_files
+
+_MODEL_FILES = (
+    "*.safetensors", "config.json", "adapter_config.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+)  # fmt: skip
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """The files of a model folder that decide what it computes, by name."""
+    return {path.name: path for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))}
+
+
+def model_sha256(folder: Path) -> str:
+    """sha256 over everything in a model folder that decides what it computes."""
+    return sha256_files(dict(sorted(model_files(folder).items())))
+
+
+def find_model(base: str) -> Path:
+    """Folder of a model named by path or Hub id; a Hub model is downloaded once into the Hub's own cache.
+
+    Raises:
+        UserError: the model cannot be had, has no safetensors, or wants to run its own code.
+    """
+    folder = _download(base) if is_hub_id(base) else Path(expand(base))
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"the model {base} has no safetensors weights",
+            str(folder),
+            "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
+        )
+    for name in ("config.json", "adapter_config.json"):
+        if (folder / name).is_file() and "auto_map" in json.loads(
+            (folder / name).read_text(encoding="utf-8")
+        ):
+            raise UserError(
+                f"the model {base} wants to run its own code (auto_map in {name})",
+                str(folder / name),
+                "use a model that transformers knows; remote code is never run",
+            )
+    return folder
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [*_MODEL_FILES, "*.safetensors.index.json", "vocab.json", "merges.txt", "tokenizer.model"]  # fmt: skip
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"cannot get the model {hub_id} from the Hub ({type(error).__name__})",
+            "base",
+            "check the name, the network and HF_TOKEN, or name a local folder",
+        ) from None
+
+
+def load_model(folder: Path, dtype: Any = None) -> Any:
+    """Load a causal language model for inference or training; an adapter is merged into its base.
+
+    `dtype` defaults to float32. Raises UserError if the weights do not fit the architecture.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = dtype or torch.float32
+    if (folder / "adapter_config.json").is_file():
+        return _load_merged(folder, dtype)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(
+            f"{len(missing)} weights are missing from the model, the first is {missing[0]}",
+            str(folder),
+            "name the complete folder of a causal language model",
+        )
+    return model
+
+
+def _load_merged(folder: Path, dtype: Any) -> Any:
+    from peft import PeftModel
+
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    model = load_model(find_model(base), dtype)
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()

@@ -1,0 +1,74 @@
+"""What a training run says while it runs: metrics.jsonl, a live line, and a clean stop on SIGTERM."""
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from schemas.artifacts import StepMetrics
+from tasks.training.device import Device, peak_memory_bytes
+from tasks.training.progress_file import OnMetrics, read_metrics
+
+
+class MetricsWriter(TrainerCallback):
+    """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands."""
+
+    def __init__(self, file: Path, device: Device, tokens_per_step: float, on_metrics: OnMetrics | None):
+        self.file, self.device, self.tokens_per_step, self.on_metrics = (
+            file,
+            device,
+            tokens_per_step,
+            on_metrics,
+        )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.started = self.last_time = time.monotonic()
+        self.last_step = state.global_step
+        keep = [m for m in read_metrics(self.file) if m.step <= state.global_step]
+        self.file.write_text("".join(m.model_dump_json() + "\n" for m in keep))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        if "loss" not in logs:
+            return
+        now = time.monotonic()
+        steps = state.global_step - self.last_step
+        metrics = StepMetrics(
+            step=state.global_step,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs["grad_norm"],
+            tokens_per_second=steps * self.tokens_per_step / max(now - self.last_time, 1e-9),
+            peak_memory_bytes=peak_memory_bytes(self.device),
+            seconds=now - self.started,
+        )
+        self.last_step, self.last_time = state.global_step, now
+        with self.file.open("a") as file:
+            file.write(metrics.model_dump_json() + "\n")
+        if self.on_metrics:
+            self.on_metrics(metrics, state.max_steps)
+
+
+class StopOnSigterm(TrainerCallback):
+    """On SIGTERM finish the step, write a checkpoint and stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        import threading
+
+        if threading.current_thread() is threading.main_thread():
+            self.previous = signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if getattr(self, "previous", None) is not None:
+            signal.signal(signal.SIGTERM, self.previous)

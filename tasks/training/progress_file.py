@@ -1,0 +1,16 @@
+"""metrics.jsonl: one line per logged step."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from schemas.artifacts import StepMetrics
+
+OnMetrics = Callable[[StepMetrics, int], None]  # (metrics, total steps)
+
+
+def read_metrics(file: Path) -> list[StepMetrics]:
+    """Lines of a metrics file; a last line torn by a kill is left out."""
+    if not file.is_file():
+        return []
+    lines = file.read_text().split("\n")[:-1]
+    return [StepMetrics.model_validate_json(line) for line in lines if line]

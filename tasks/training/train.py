@@ -1,0 +1,213 @@
+"""Train: one content-addressed step from (base, plan, method, training settings) to a model folder."""
+
+import contextlib
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.artifacts import MixtureReport, Parameters
+from schemas.errors import ExitCode, TrainingFailed
+from schemas.run import RunSpec
+from tasks.data.plan import load_plan
+from tasks.data.tokenize import SpecialIds, TokenPart
+from tasks.storage.hashing import code_version
+from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.models import load_model, model_sha256
+from tasks.training.progress_file import OnMetrics
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
+DEFAULT_MICRO_BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Everything training reads."""
+
+    base: Path
+    base_name: str
+    """What the specification calls the base; stored in an adapter's configuration."""
+    plan: Step
+    sources: Sequence[Sequence[TokenPart]]
+    special: SpecialIds
+
+
+def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
+    """Name the training step."""
+    return StepPlan(
+        root=root,
+        name="train",
+        inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
+        settings=[
+            spec.method.model_dump(mode="json"),
+            inputs.base_name if spec.method.kind != "full" else None,
+            spec.training.model_dump(exclude=NOT_TRAINED_ON),
+        ],
+        code=code_version(("tasks/training",), LIBRARIES),
+    )
+
+
+def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None = None) -> Step:
+    """Train, or go on from the last complete checkpoint, or return what is already trained.
+
+    Raises:
+        TrainingFailed: a loss or gradient was not finite, or the process was asked to stop.
+    """
+    plan = training_plan(root, spec, inputs)
+
+    def work(folder: Path) -> dict[str, Any]:
+        parameters = _train_into(folder, plan.scratch, spec, inputs, on_metrics)
+        return {"parameters": parameters.model_dump(), "weights": model_sha256(folder / "model")}
+
+    step = run_step(plan, work)
+    shutil.rmtree(plan.scratch, ignore_errors=True)
+    return step
+
+
+def _train_into(
+    folder: Path, scratch: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None
+) -> Parameters:
+    import torch
+    from transformers.utils import logging
+
+    from tasks.training.device import find_device
+    from tasks.training.isolation import require_isolation
+    from tasks.training.methods.registry import METHODS
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    device = find_device()
+    method = METHODS[spec.method.kind]
+    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype)
+    require_isolation(model, spec.training.sequence_length)
+    torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
+    model = method.apply(model, spec.method)
+    trainer, stop = _make_trainer(model, scratch, spec, inputs, device, on_metrics)
+    resume = _resume_from(scratch)
+    with _quiet():
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+        failure = TrainingFailed(
+            "training was asked to stop; a checkpoint was written",
+            f"step {trainer.state.global_step}",
+            "run the same command again to go on",
+        )
+        failure.exit_code = ExitCode.TERMINATED  # type: ignore[assignment]
+        raise failure
+    shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
+    return _save(trainer.model, folder / "model", inputs)
+
+
+def _resume_from(scratch: Path) -> Path | None:
+    from tasks.training.checkpoints import latest
+
+    return latest(scratch / "checkpoints")
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep transformers' own notes out of the progress; errors still raise."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _make_trainer(
+    model: Any,
+    scratch: Path,
+    spec: RunSpec,
+    inputs: TrainingInputs,
+    device: Any,
+    on_metrics: OnMetrics | None,
+) -> tuple[Any, Any]:
+    from transformers import TrainingArguments
+
+    from tasks.training.dataset import PackedSequences, collate
+    from tasks.training.progress import MetricsWriter, StopOnSigterm
+    from tasks.training.trainer import ResumableTrainer
+
+    training = spec.training
+    pieces, sequences = load_plan(inputs.plan)
+    report = MixtureReport.model_validate(inputs.plan.facts["report"])
+    dataset = PackedSequences(pieces, sequences, inputs.sources, training.sequence_length, inputs.special.pad)
+    micro = training.micro_batch_tokens or default_micro_batch(
+        training.batch_tokens, training.sequence_length
+    )
+    arguments = TrainingArguments(
+        output_dir=str(scratch / "unused"),
+        per_device_train_batch_size=micro // training.sequence_length,
+        gradient_accumulation_steps=training.batch_tokens // micro,
+        num_train_epochs=1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if training.schedule == "constant" else training.schedule,
+        warmup_steps=math.ceil(training.warmup_ratio * report.steps),
+        weight_decay=training.weight_decay,
+        adam_beta2=training.adam_beta2,
+        max_grad_norm=training.max_grad_norm,
+        optim="adamw_torch_fused",
+        seed=training.seed,
+        bf16=device.autocast,
+        use_cpu=device.name == "cpu",
+        save_strategy="steps",
+        save_steps=training.checkpoint_every,
+        logging_strategy="steps",
+        logging_steps=max(1, report.steps // 200),
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=device.name == "cuda",
+        train_sampling_strategy="sequential",
+    )
+    (scratch / "checkpoints").mkdir(parents=True, exist_ok=True)
+    labels_per_step = (report.domain_tokens + report.replay_tokens) / report.steps
+    stop = StopOnSigterm()
+    writer = MetricsWriter(scratch / "metrics.jsonl", device, labels_per_step, on_metrics)
+    trainer = ResumableTrainer(
+        model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop]
+    )
+    trainer.checkpoint_folder = scratch / "checkpoints"
+    for name in ("PrinterCallback", "ProgressCallback"):
+        for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
+            trainer.remove_callback(callback)
+    model.config.use_cache = False
+    return trainer, stop
+
+
+def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
+    """The largest whole number of sequences that divides the batch and is at most about 8192 tokens."""
+    sequences = batch_tokens // sequence_length
+    limit = max(1, DEFAULT_MICRO_BATCH_TOKENS // sequence_length)
+    return (
+        next(count for count in range(min(limit, sequences), 0, -1) if sequences % count == 0)
+        * sequence_length
+    )
+
+
+def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
+    """Write what is deployed: weights (or the adapter), configuration and tokenizer."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    model.config.use_cache = True
+    if hasattr(model, "peft_config"):
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = inputs.base_name
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ):
+        if (inputs.base / name).is_file() and not (folder / name).is_file():
+            shutil.copy(inputs.base / name, folder / name)
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return Parameters(total=total, trainable=trainable, stored_bytes=stored)
