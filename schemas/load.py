@@ -211,7 +211,9 @@ def _check_base(base: str, place: str) -> list[UserError]:
     fix = "name a folder that holds a transformers model (config.json, *.safetensors)"
     if folder.exists():
         return [UserError(f"base: {base} is not a model: it has no config.json", place, fix)]
-    return [UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")]
+    return [
+        UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")
+    ]
 
 
 def is_hub_id(base: str) -> bool:
