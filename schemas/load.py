@@ -246,4 +246,5 @@ def matching_files(path: str) -> list[str]:
     path = expand(path)
     if Path(path).is_file():
         return [path]
-    return sorted(found for found in glob.glob(path, recursive=True) if Path(found).is_file())
+    found = glob.glob(path, recursive=True)  # noqa: PTH207  (absolute patterns; keeps `./`)
+    return sorted(file for file in found if Path(file).is_file())

@@ -145,7 +145,7 @@ def _deep_line(text: str) -> int:
     depth = line = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
-            line = event.start_mark.line + 1
+            line = int(event.start_mark.line) + 1
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             if depth > MAX_DEPTH:
                 return line
