@@ -10,6 +10,7 @@ import pytest
 import typer
 from pydantic import BaseModel, ValidationError
 
+from data_contracts.lint import lint
 from docs import generate
 from flows.cli import app
 from schemas.errors import ExitCode
@@ -186,6 +187,24 @@ def test_every_folder_is_named_in_the_readme_and_exists() -> None:
     packages = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     assert packages <= told
     assert all((ROOT / name).is_dir() for name in told)
+
+
+def yaml_of(page: str, start: str) -> str:
+    """The YAML block of a page that begins with `start`."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    return next(block for block in blocks if block.startswith(start))
+
+
+def test_the_contract_in_the_guide_has_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "support_tickets.odcs.yaml"
+    file.write_text(yaml_of("guides/contracts-in-ci.md", "apiVersion"), encoding="utf-8")
+    assert lint(file) == []
+
+
+def test_the_specification_in_the_quick_start_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "manuals.yaml"
+    file.write_text(yaml_of("quickstart.md", "name: manuals"), encoding="utf-8")
+    assert RunSpec.model_validate(read_yaml(file).value).name == "manuals"
 
 
 def test_every_exit_code_is_explained() -> None:
