@@ -75,8 +75,8 @@ SPECIFICATION = """# The run specification
 
 One YAML file is one run. `rootstock run FILE` follows it from its files to its verdict.
 
-- Unknown keys, wrong types and values out of range are reported all at once, each with its line and its remedy; then
-  files, contracts and folders that are named but not there. This takes about a second: nothing heavy is imported.
+- Unknown keys, wrong types, values out of range, files and contracts that are not there: all mistakes are reported at
+  once, each with its line and its remedy, in about a second. Nothing heavy is imported for it.
 - A setting that would do nothing is a mistake too.
 - `--set key.path=value` replaces one value (`--set mixture.replay_ratio=0.1`, `--set domain.0.path=other.txt`).
   Setting `method.kind` to another method drops the old one's settings.
