@@ -105,7 +105,8 @@ def test_types_defaults_and_limits_are_those_of_the_schema() -> None:
         generate.specification(), "training"
     )
     top = section(generate.specification(), "The whole file")
-    assert "| `method` | [`full`](#method-full) or [`lora`](#method-lora) | `{kind: full}` |" in top
+    assert "| `method` | [`full`](#method-full) or [`lora`](#method-lora)" in top
+    assert "| `promotion` | [promotion](#promotion) | its defaults |" in top
 
 
 def test_registry_schema_tags_and_documented_rows_are_the_same() -> None:
@@ -142,7 +143,7 @@ def commands() -> dict[str, click.Command]:
 def test_every_verb_and_option_in_the_documents_exists(page: Path) -> None:
     known = commands()
     for line in code_of(page):
-        for words in re.findall(r"(?<![\w.-])rootstock ((?:[^#`])+)", line):
+        for words in re.findall(r"(?:^|/|[:-] )rootstock ([^#`]+)", line):
             verb = " ".join(words.split()[:2]) if words.startswith("contract ") else words.split()[0]
             assert verb in known, f"rootstock {verb}: {line}"
             options = {name for option in known[verb].params for name in option.opts}
