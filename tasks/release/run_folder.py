@@ -147,7 +147,8 @@ class RunFolder:
         from schemas.artifacts import Ledger, Lineage
 
         data = ReportData(
-            run=self.id,
+            run_id=self.id,
+            name=self.spec.name,
             spec=self.spec,
             decision=decision,
             scores=result.scores,
@@ -157,7 +158,7 @@ class RunFolder:
             metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
             parameters=Parameters.model_validate(result.trained.facts["parameters"]),
             lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
-            seconds=result.seconds,
+            timings=result.seconds,
             device=result.device,
         )
         write_report(self.folder / "report.html", data)

@@ -1,0 +1,125 @@
+"""Write accepted rows as parquet, a row group at a time, in parts of bounded size."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.data.digest import text_digests
+
+PART_BYTES = 64 * 2**20
+GROUP_BYTES = 8 * 2**20
+GROUP_ROWS = 50_000
+BATCH_CHARACTERS = 256 * 2**10  # what is folded and hashed together stays in the processor's cache
+
+SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),  # 1-based, where the record starts
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("digest", pa.binary(16), nullable=False),
+        pa.field("bytes", pa.int32(), nullable=False),  # of the text in UTF-8
+    ]
+)
+
+
+class PartsWriter:
+    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, all rows from one file."""
+
+    def __init__(self, folder: Path, stem: str, file: str):
+        self._folder, self._stem, self._file = folder, stem, file
+        self._names: list[str] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._part_bytes = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lines: list[int] = []
+        self._groups: list[str | None] = []
+        self._new: list[str] = []
+        self._new_characters = 0
+        self._texts: list[bytes] = []
+        self._sizes: list[int] = []
+        self._digests: list[bytes] = []
+        self._bytes = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the files written so far."""
+        return tuple(self._names)
+
+    def add(self, line: int, text: str, group: str | int | None) -> None:
+        """Add one row."""
+        self._lines.append(line)
+        self._groups.append(None if group is None else str(group))
+        self._new.append(text)
+        self._new_characters += len(text)
+        if self._new_characters >= BATCH_CHARACTERS or len(self._lines) >= GROUP_ROWS:
+            self._encode()
+            if self._bytes >= GROUP_BYTES or len(self._lines) >= GROUP_ROWS:
+                self._flush()
+
+    def _encode(self) -> None:
+        """Turn the new texts into bytes and digests, many at a time."""
+        texts = [text.encode() for text in self._new]
+        self._digests += text_digests(self._new)
+        self._texts += texts
+        self._sizes += map(len, texts)
+        self._bytes += sum(map(len, texts))
+        self._new, self._new_characters = [], 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        self._close_part()
+
+    def _flush(self) -> None:
+        """Write the rows held as one row group."""
+        self._encode()
+        if not self._lines:
+            return
+        if self._writer is None:
+            name = f"{self._stem}-{len(self._names):03d}.parquet"
+            self._names.append(name)
+            self._writer = pq.ParquetWriter(
+                self._folder / name,
+                SCHEMA,
+                compression="none",  # snappy and lz4 cost a third of the rows per second
+                use_dictionary=["file", "group"],
+                write_statistics=["line", "bytes"],  # those of a text would repeat it
+            )
+        self._writer.write_table(self._table(), row_group_size=len(self._lines))
+        self._part_bytes += self._bytes
+        self._clear()
+        if self._part_bytes >= PART_BYTES:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._part_bytes = None, 0
+
+    def _table(self) -> pa.Table:
+        rows = len(self._lines)
+        sizes = np.array(self._sizes, np.int32)
+        ends = np.zeros(rows + 1, np.int64)
+        np.cumsum(sizes, out=ends[1:])
+        texts = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(self._texts))]
+        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([self._file]))
+        columns = [
+            files,
+            pa.array(self._lines, pa.int64()),
+            pa.Array.from_buffers(pa.large_string(), rows, texts),
+            pa.array(self._groups, pa.string()),
+            pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(b"".join(self._digests))]),
+            pa.array(sizes),
+        ]
+        return pa.Table.from_arrays(columns, schema=SCHEMA)

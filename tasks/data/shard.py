@@ -1,0 +1,116 @@
+"""Cut a source's files into shards: byte ranges of whole lines that are read independently of one another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.artifacts import Role
+from schemas.errors import UserError
+from schemas.load import source_files
+from schemas.run import told_format
+from schemas.sources import Source
+from tasks.data.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
+from tasks.data.stream import compression, read_blocks
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A byte range of one file (whole lines), or a whole file where a format cannot be cut."""
+
+    file: str
+    format: str
+    document: str
+    """txt only: `line` or `paragraph`."""
+    encoding: str
+    columns: dict[str, str]
+    """Field of the record -> column or key that holds it."""
+    group: str | None
+    role: Role
+    source: int
+    """Index of the source within its role."""
+    ordinal: int
+    """Place in the order of all shards of the plan."""
+    start: int
+    """First byte."""
+    stop: int | None
+    """Byte after the last; None: to the end."""
+    first_line: int
+    """1-based number of the line at `start`."""
+
+
+def plan_shards(
+    source: Source, role: Role, index: int, first_ordinal: int = 0, shard_bytes: int = 64 * 2**20
+) -> list[Shard]:
+    """Shards of all files of a source, in the order of file and place. An empty file is one empty shard.
+
+    `index` is the source's place within its role. Plain txt (by line) and jsonl files are cut into about
+    `shard_bytes`; other files are one shard each.
+
+    Raises:
+        UserError: no file matches, a file cannot be read, or the encoding is unknown.
+    """
+    shards: list[Shard] = []
+    for file in _files(source):
+        encoding = (
+            resolve_encoding(source.encoding, source.path) if source.encoding else detect_encoding(file)
+        )
+        form = told_format(source.model_copy(update={"path": file}))
+        cut = (
+            compression(file) is None
+            and (form == "jsonl" or (form == "txt" and source.document == "line"))
+            and newline_is_a_byte(encoding)
+        )
+        for start, stop, first_line in _cut(file, shard_bytes) if cut else [(0, None, 1)]:
+            shards.append(
+                Shard(
+                    file=file,
+                    format=form,
+                    document=source.document,
+                    encoding=encoding,
+                    columns=source.columns.model_dump(),
+                    group=source.group,
+                    role=role,
+                    source=index,
+                    ordinal=first_ordinal + len(shards),
+                    start=start,
+                    stop=stop,
+                    first_line=first_line,
+                )
+            )
+    return shards
+
+
+def _files(source: Source) -> list[str]:
+    try:
+        files = source_files(source)
+    except KeyError as error:
+        name = error.args[0]
+        what = f"the path names the environment variable {name}, which is not set"
+        raise UserError(what, source.path, f"run: export {name}=...") from None
+    if not files:
+        raise UserError(
+            "no file matches", source.path, "name an existing file or a glob such as data/*.jsonl"
+        )
+    for file in files:
+        if not file.isprintable():  # undecodable bytes show as lone surrogates, which are not printable
+            raise UserError("a file's name is not printable UTF-8", repr(file), "rename the file")
+    return files
+
+
+def _cut(file: str, shard_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, stop, first line): each cut falls after the first newline at or past `shard_bytes`."""
+    size = Path(file).stat().st_size
+    start, line = 0, 1
+    if size > shard_bytes:
+        position, lines = 0, 1  # of the block
+        for block in read_blocks(file):
+            seen = 0
+            while (newline := block.find(b"\n", max(seen, start + shard_bytes - 1 - position))) >= 0:
+                lines += block.count(b"\n", seen, newline + 1)
+                seen = newline + 1
+                yield start, position + seen, line
+                start, line = position + seen, lines
+            lines += block.count(b"\n", seen)
+            position += len(block)
+    if start < size or size == 0:
+        yield start, size, line

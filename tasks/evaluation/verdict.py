@@ -1,0 +1,233 @@
+"""Promote, reject, or say that it cannot be told: rules on paired losses, each with its interval and a reason.
+
+Gain: the domain loss must fall against the incumbent (the champion, or the base if there is none) by more than
+min_gain. Forgetting: no general loss may rise by max_forgetting, against the incumbent and against the original
+base, so that small losses do not add up over increments. All rules must pass (intersection-union, Berger, 1982:
+each is tested at the full confidence), so scoring more suites never makes a false promotion likelier.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+from schemas.artifacts import Bindings, Decision, RuleOutcome, Scores, SuiteScores, Verdict
+from schemas.errors import UserError
+from schemas.promotion import Promotion
+from tasks.evaluation.statistics import Interval, clusters_needed, paired_difference
+
+Incumbent = Literal["base", "champion"]
+Outcome = Literal["pass", "fail", "undecided"]
+
+
+def decide(scores: Scores, promotion: Promotion, bindings: Bindings) -> Decision:
+    """Apply every rule of the promotion to the scores.
+
+    A run without general suites (a model from scratch has nothing to forget) is decided by its gain alone.
+
+    Raises:
+        UserError: a suite has nothing to score, or no domain suite was scored.
+        ValueError: an item lacks the loss of a model that other items have.
+    """
+    for suite in scores.suites:
+        if not any(item.tokens for item in suite.items):
+            raise UserError(
+                f"suite '{suite.name}' has no tokens to score",
+                f"evaluation, suite '{suite.name}'",
+                "give it documents of at least two tokens, or remove it",
+            )
+    if not any(suite.kind == "domain" for suite in scores.suites):
+        raise UserError(
+            "no domain suite was scored: gain cannot be measured",
+            "evaluation",
+            "set evaluation.domain_holdout or evaluation.domain",
+        )
+    rules = tuple(_judge_all(scores, promotion))
+    outcomes = {rule.outcome for rule in rules}
+    verdict: Verdict = (
+        "reject" if "fail" in outcomes else "inconclusive" if "undecided" in outcomes else "promote"
+    )
+    return Decision(
+        verdict=verdict,
+        sentence=_sentence(verdict, rules),
+        rules=rules,
+        next_action=_next_action(verdict, rules, scores, promotion),
+        bindings=bindings,
+    )
+
+
+def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
+    has_champion = any("champion" in item.nats for suite in scores.suites for item in suite.items)
+    incumbent: Incumbent = "champion" if has_champion else "base"
+    for suite in scores.suites:
+        if suite.kind == "domain":
+            yield _judge_gain(suite, incumbent, promotion)
+    for suite in scores.suites:
+        if suite.kind == "general":
+            yield _judge_forgetting(suite, "base", promotion)
+            if has_champion:
+                yield _judge_forgetting(suite, "champion", promotion)
+
+
+def _judge_gain(suite: SuiteScores, against: Incumbent, promotion: Promotion) -> RuleOutcome:
+    fall, need = _compare(suite, "candidate", against, promotion.confidence), promotion.min_gain
+    outcome: Outcome = "pass" if fall.low > need else "fail" if fall.high < need else "undecided"
+    reason = _change(suite.name, against, _negate(fall), f"needed a fall of more than {need:g}")
+    return _rule("gain", suite.name, against, fall, need, outcome, reason)
+
+
+def _judge_forgetting(suite: SuiteScores, against: Incumbent, promotion: Promotion) -> RuleOutcome:
+    rise, limit = _compare(suite, against, "candidate", promotion.confidence), promotion.max_forgetting
+    outcome: Outcome = "pass" if rise.high < limit else "fail" if rise.low > limit else "undecided"
+    reason = _change(suite.name, against, rise, f"allowed a rise of less than {limit:g}")
+    return _rule("forgetting", suite.name, against, rise, limit, outcome, reason)
+
+
+def _rule(
+    rule: Literal["gain", "forgetting"],
+    suite: str,
+    against: Incumbent,
+    interval: Interval,
+    threshold: float,
+    outcome: Outcome,
+    reason: str,
+) -> RuleOutcome:
+    return RuleOutcome(
+        rule=rule,
+        suite=suite,
+        against=against,
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        threshold=threshold,
+        outcome=outcome,
+        reason=reason,
+        clusters=interval.clusters,
+        clusters_needed=clusters_needed(interval, threshold) if outcome == "undecided" else None,
+    )
+
+
+def _compare(
+    suite: SuiteScores,
+    before: Literal["base", "champion", "candidate"],
+    after: Literal["base", "champion", "candidate"],
+    confidence: float,
+) -> Interval:
+    """Loss under `after` minus loss under `before`, per token."""
+    for who in (before, after):
+        missing = sum(who not in item.nats for item in suite.items)
+        if missing:
+            raise ValueError(f"suite '{suite.name}': {missing} items have no score of the {who}")
+    return paired_difference(
+        [item.nats[before] for item in suite.items],
+        [item.nats[after] for item in suite.items],
+        [item.tokens for item in suite.items],
+        [item.group for item in suite.items],
+        confidence,
+    )
+
+
+def _negate(interval: Interval) -> Interval:
+    return replace(interval, estimate=-interval.estimate, low=-interval.high, high=-interval.low)
+
+
+def _change(suite: str, against: Incumbent, rise: Interval, rule: str) -> str:
+    """Say how the loss changed: the bounds are of a fall or of a rise, whichever the estimate is."""
+    fell = rise.estimate < 0
+    shown = _negate(rise) if fell else rise
+    if math.isinf(shown.low):
+        bounds = "no bounds: all documents are one group"
+    else:
+        bounds = f"{100 * rise.confidence:g} % bounds {shown.low:.3f} to {shown.high:.3f}"
+    verb = "fell" if fell else "rose"
+    return f"Loss on '{suite}' {verb} by {abs(rise.estimate):.3f} nats per token against the {against} ({bounds}; {rule})"
+
+
+def _sentence(verdict: Verdict, rules: tuple[RuleOutcome, ...]) -> str:
+    if verdict == "promote":
+        telling = [rule for rule in rules if rule.rule == "gain"]
+        forgetting = [rule for rule in rules if rule.rule == "forgetting"]
+        telling += [max(forgetting, key=lambda rule: rule.high)] if forgetting else []
+    else:
+        telling = [rule for rule in rules if rule.outcome == ("fail" if verdict == "reject" else "undecided")]
+    reasons = "; ".join(rule.reason[0].lower() + rule.reason[1:] for rule in telling[:3])
+    more = f"; {len(telling) - 3} more like it" if len(telling) > 3 else ""
+    opening = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}[verdict]
+    return f"{opening}: {reasons}{more}."
+
+
+def _next_action(
+    verdict: Verdict, rules: tuple[RuleOutcome, ...], scores: Scores, promotion: Promotion
+) -> str:
+    if verdict == "reject":
+        return _remedy([rule for rule in rules if rule.outcome == "fail"])
+    if verdict == "inconclusive":
+        return _more_evidence([rule for rule in rules if rule.outcome == "undecided"], scores)
+    if promotion.approval == "manual":
+        return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
+    return (
+        'Try the new champion with `rootstock generate RUN_FOLDER/model "a prompt of your domain"`;'
+        " `rootstock rollback NAME` brings the previous one back."
+    )
+
+
+def _remedy(rules: list[RuleOutcome]) -> str:
+    """What to change in the specification so that these rules may hold next time."""
+    forgot = sorted({rule.suite for rule in rules if rule.rule == "forgetting"})
+    gained_too_little = [rule for rule in rules if rule.rule == "gain"]
+    actions = []
+    if forgot:
+        suites = ", ".join(f"'{suite}'" for suite in forgot)
+        actions.append(
+            f"Raise mixture.replay_ratio with replay text of the kind of {suites}, or lower training.learning_rate."
+        )
+    for rule in gained_too_little:
+        if rule.estimate <= 0:
+            actions.append(
+                f"The model did not learn '{rule.suite}': check that `domain` and the suite are the same kind of text,"
+                " and lower training.learning_rate."
+            )
+        elif forgot:
+            actions.append(f"Then give more domain text: '{rule.suite}' gained too little as well.")
+        else:
+            actions.append(
+                f"Train longer (training.tokens, epochs or steps), raise training.learning_rate, or give more domain"
+                f" text like '{rule.suite}'."
+            )
+    return " ".join(actions)
+
+
+def _more_evidence(undecided: list[RuleOutcome], scores: Scores) -> str:
+    num_items = {suite.name: sum(item.tokens > 0 for item in suite.items) for suite in scores.suites}
+    hardest: dict[str, RuleOutcome] = {}  # of each suite, the rule that needs the most documents
+    for rule in undecided:
+        known = hardest.get(rule.suite)
+        if known is None or (rule.clusters_needed or 0) > (known.clusters_needed or 0):
+            hardest[rule.suite] = rule
+    actions = [_more_documents(rule, num_items[rule.suite]) for rule in hardest.values()]
+    wrong_side = [rule for rule in undecided if not _leans_to_pass(rule)]
+    if wrong_side:
+        actions.append(
+            f"Or change the training, since the estimate lies on the wrong side: {_remedy(wrong_side)}"
+        )
+    return " ".join(actions)
+
+
+def _more_documents(rule: RuleOutcome, num_items: int) -> str:
+    if rule.clusters < 2:
+        return (
+            f"All {num_items} documents of '{rule.suite}' are one group: score at least 15 groups that do not depend"
+            " on one another."
+        )
+    if rule.clusters_needed is None:
+        return f"The estimate of '{rule.suite}' lies at the threshold: no number of documents would decide."
+    wanted = math.ceil(num_items / rule.clusters * rule.clusters_needed)
+    leaning = "pass" if _leans_to_pass(rule) else "fail"
+    return (
+        f"Score about {wanted - num_items:,} more documents of '{rule.suite}' ({num_items:,} now), and raise"
+        f" evaluation.max_tokens to hold them; at the present estimate the {rule.rule} rule would then {leaning}."
+    )
+
+
+def _leans_to_pass(rule: RuleOutcome) -> bool:
+    return rule.estimate > rule.threshold if rule.rule == "gain" else rule.estimate < rule.threshold

@@ -1,0 +1,50 @@
+"""The model card: README.md in the model folder, so that a model on its own still says what it is."""
+
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from schemas.load import is_hub_id
+from tasks.release import pictures
+from tasks.release.report import ReportData, count, models_scored, share, short, size, suite_row
+from tasks.storage.atomic import write_atomic
+
+
+def write_card(path: Path, report: ReportData) -> None:
+    """Write the card (`model/README.md`): base, data, method, scores, verdict, and whose licences apply.
+
+    The card is not part of the weights' hash, so it may be written after the decision.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown: every piece of data goes through `code` or `inline`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        code=code, inline=inline, count=count, share=share, short=short, size=size, signed=pictures.signed
+    )
+    text = environment.get_template("card.md.j2").render(
+        r=report,
+        who=models_scored(report.scores),
+        suite_row=suite_row,
+        hub_base=report.spec.base
+        if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)
+        else None,
+    )
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
+
+
+def code(value: object) -> str:
+    """Write data as a code span that no backtick, pipe or line break in it can leave."""
+    text = re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"{fence}{text}{fence}"
+
+
+def inline(value: object) -> str:
+    """Write a sentence on one line, with everything that Markdown or HTML would interpret taken literally."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", re.sub(r"\s+", " ", str(value)))

@@ -1,0 +1,225 @@
+"""The run's report: one HTML file that shows what happened, opens anywhere and loads nothing from elsewhere."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from schemas.artifacts import (
+    Decision,
+    FileLedger,
+    GateReport,
+    Ledger,
+    Lineage,
+    MixtureReport,
+    Parameters,
+    Scores,
+    StepMetrics,
+    SuiteScores,
+    Who,
+)
+from schemas.run import RunSpec
+from tasks.release import pictures
+from tasks.storage.atomic import write_atomic
+
+_MOST_FILES = 100
+"""Rows of the ledger's table: more are summed up in one line (ledger.json has them all)."""
+
+
+class Sample(NamedTuple):
+    """The same prompt continued by both models."""
+
+    prompt: str
+    base_text: str
+    candidate_text: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the report and the model card show of a finished run."""
+
+    run: str
+    """Run id."""
+    spec: RunSpec
+    decision: Decision
+    scores: Scores
+    ledger: Ledger
+    mixture: MixtureReport
+    gates: Sequence[GateReport]
+    metrics: Sequence[StepMetrics]
+    parameters: Parameters
+    lineage: Lineage
+    seconds: Mapping[str, float]
+    """Stage -> seconds, in the order they ran."""
+    device: str
+    samples: Sequence[tuple[str, str, str]] = ()
+    """(prompt, base's text, candidate's text)"""
+
+
+def write_report(path: Path, report: ReportData) -> None:
+    """Write `report.html`: self-contained, every piece of data escaped."""
+    html = html_templates().get_template("report.html.j2").render(r=report, **_view(report))
+    # A file name need not be Unicode on Linux; the page must be.
+    write_atomic(path, html.encode("utf-8", "backslashreplace"))
+
+
+def html_templates() -> Environment:
+    """Return the templates beside this file, with escaping on and unknown names an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        signed=pictures.signed,
+        breakable=breakable,
+        count=count,
+        plain=plain,
+        short=short,
+        share=share,
+        duration=duration,
+        size=size,
+    )
+    return environment
+
+
+def models_scored(scores: Scores) -> tuple[Who, ...]:
+    """Return the models that every item of every suite has a loss under, oldest first."""
+    everyone: tuple[Who, ...] = ("base", "champion", "candidate")
+    items = [item for suite in scores.suites for item in suite.items]
+    return tuple(who for who in everyone if items and all(who in item.nats for item in items))
+
+
+def incumbent(scores: Scores) -> Who | None:
+    """Return the model the candidate would replace: the champion, else the base, if scored at all."""
+    older: list[Who] = [who for who in models_scored(scores) if who != "candidate"]
+    return older[-1] if older else None
+
+
+def suite_row(suite: SuiteScores, who: Who) -> tuple[float, float, float]:
+    """Return (nats per token, bits per byte, perplexity) of a suite under a model."""
+    nats = suite.nats_per_token(who)
+    return nats, suite.bits_per_byte(who), math.exp(min(nats, 700.0))
+
+
+def spec_yaml(spec: RunSpec) -> str:
+    """Write the resolved specification as YAML."""
+    from ruamel.yaml import YAML
+
+    yaml, stream = YAML(), io.StringIO()
+    yaml.width = 1000
+    yaml.dump(spec.model_dump(mode="json", exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def base_name(spec: RunSpec) -> str:
+    """Name what the run started from, in a few words."""
+    if spec.base is None:
+        return "the champion"
+    return spec.base if isinstance(spec.base, str) else "a new model (from scratch)"
+
+
+def breakable(path: str) -> Markup:
+    """Allow line breaks of a path where a reader expects them."""
+    return Markup("").join(
+        escape(part) if part not in ("/", "_", "-") else escape(part) + Markup("<wbr>")
+        for part in re.split("([/_-])", path)
+    )
+
+
+def count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def plain(number: float) -> str:
+    """Write a measured value: thousands apart, no digits that say nothing."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"
+
+
+def short(number: float) -> str:
+    """Write a large count with a unit: 1.2 M."""
+    for unit, power in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= 0.9995 * power:
+            return f"{number / power:.3g} {unit}"
+    return f"{number:g}"
+
+
+def share(ratio: float, digits: int = 1) -> str:
+    return f"{100 * ratio:.{digits}f}\u00a0%"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def size(num_bytes: float) -> str:
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= power:
+            return f"{num_bytes / power:.3g} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def _view(report: ReportData) -> dict[str, Any]:
+    """Return what the template needs beyond the data itself."""
+    before = incumbent(report.scores)
+    rules = report.decision.rules
+    groups = {kind: [rule for rule in rules if rule.rule == kind] for kind in ("gain", "forgetting")}
+    shown, hidden = _ledger_rows(report.ledger)
+    return {
+        "pictures": pictures,
+        "loss_of": attrgetter("loss"),
+        "learning_rate_of": attrgetter("learning_rate"),
+        "grad_norm_of": attrgetter("grad_norm"),
+        "before": before,
+        "who": models_scored(report.scores),
+        "suite_row": suite_row,
+        "rule_groups": {
+            kind: (found, pictures.forest_scale(found)) for kind, found in groups.items() if found
+        },
+        "domain_suite": next((suite for suite in report.scores.suites if suite.kind == "domain"), None),
+        "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
+        "changes": {suite.name: _improved(suite, before) for suite in report.scores.suites} if before else {},
+        "ledger_rows": shown,
+        "ledger_hidden": hidden,
+        "reasons": _reasons(report.ledger),
+        "spec_yaml": spec_yaml(report.spec),
+        "base_name": report.lineage.base_name or base_name(report.spec),
+        "total_seconds": sum(report.seconds.values()),
+        "longest_seconds": max(report.seconds.values(), default=0.0),
+        "samples": [Sample(*sample) for sample in report.samples],
+    }
+
+
+def _improved(suite: SuiteScores, before: Who) -> tuple[int, int]:
+    """Return (documents with a lower loss than before, documents)."""
+    return sum(item.nats["candidate"] < item.nats[before] for item in suite.items), len(suite.items)
+
+
+def _ledger_rows(ledger: Ledger) -> tuple[list[FileLedger], int]:
+    """Return the files to show, those that lost most rows first if there are too many, and how many are left out."""
+    files = list(ledger.files)
+    if len(files) > _MOST_FILES:
+        files.sort(key=lambda file: (-file.quarantined, -file.leaked, -file.read))
+    return files[:_MOST_FILES], max(0, len(files) - _MOST_FILES)
+
+
+def _reasons(ledger: Ledger) -> list[tuple[str, int]]:
+    """Return the quarantined rows by reason over all files, most frequent first."""
+    counts: dict[str, int] = {}
+    for file in ledger.files:
+        for reason, number in file.reasons.items():
+            counts[reason] = counts.get(reason, 0) + number
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
