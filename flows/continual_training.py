@@ -1,91 +1,48 @@
 """The flow `continual-training`: the journey of one specification, with Prefect's names, retries and page."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow, runtime
-from prefect.client.orchestration import get_client
 from prefect.states import Completed, State
-from prefect.utilities.annotations import opaque
-from pydantic import Field
 
 from data_contracts.contract import list_contracts
-from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder
-from flows.journey import Outcome, conclude, follow
+from flows.as_tasks import call_as_task, label_run
+from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
+from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
-from tasks import evaluate, prepare, promote, train
-from tasks.data.prepare import prepare as plain_prepare
-from tasks.data.prepare import tokenize as plain_tokenize
-from tasks.evaluation.suites import score_model as plain_score_model
 from tasks.page import show_verdict
 from tasks.release.run_folder import RunFolder
-from tasks.stage import result_of, stopped
+from tasks.stage import stopped
 from tasks.storage.workers import map_in_processes
-from tasks.training.base import provide_base as plain_provide_base
 from tasks.training.methods.registry import METHODS
-from tasks.training.train import train as plain_train
 
-TASKS: dict[Callable[..., Any], Callable[..., State[Any]]] = {
-    plain_prepare: prepare.prepare,
-    plain_provide_base: prepare.provide_base,
-    plain_tokenize: prepare.tokenize,
-    plain_score_model: evaluate.score_model,
-    plain_train: train.train,
-    conclude: partial(promote.conclude, conclude),
-}
 MethodChoice = Literal[AS_SPECIFIED, *METHODS]  # type: ignore[valid-type]
+EMPTY = "Empty: as in the specification."
+METHOD_HINT = "Another method than the specification's starts from its default settings; change them under Other settings."
+APPROVAL_HINT = "automatic: a model that passes is put in use. manual: it waits for the deployment promote."
+DASK_HINT = "Maps the data stages over its workers, such as tcp://10.0.0.5:8786. Empty: processes of this machine."
 ApprovalChoice = Literal["as in the specification", "automatic", "manual"]
-
-
-def call_as_task(function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """Run a stage as its Prefect task; a mistake is raised as it was.
-
-    Arguments are opaque: Prefect would otherwise look for futures in every document of every suite.
-    """
-    task = TASKS[function]
-    return result_of(task(*map(opaque, arguments), **{name: opaque(value) for name, value in settings.items()}))
 
 
 @flow(name="continual-training", flow_run_name="{spec}")
 def continual_training(
     spec: SpecFile = "runs/quickstart.yaml",
     replay_ratio: Annotated[
-        float | None,
-        Field(
-            ge=0, lt=1, description="Share of training tokens drawn from general text, so that the model does not forget."
-            " Empty: as in the specification.", json_schema_extra={"title": "Replay ratio"},
-        ),
+        float | None, field("Replay ratio", f"Share of training tokens drawn from general text. {EMPTY}", ge=0, lt=1)
     ] = None,
-    method: Annotated[
-        MethodChoice,
-        Field(description="How the model is tuned. Another method than the specification's starts with its default settings;"
-              " change them below.", json_schema_extra={"title": "Tuning method"}),
-    ] = AS_SPECIFIED,
-    learning_rate: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="Peak learning rate. Empty: as in the specification.",
-              json_schema_extra={"title": "Learning rate"}),
-    ] = None,
-    approval: Annotated[
-        ApprovalChoice,
-        Field(description="automatic: a model that passes is put in use. manual: it waits for the deployment promote.",
-              json_schema_extra={"title": "Approval"}),
-    ] = "as in the specification",
+    method: Annotated[MethodChoice, field("Tuning method", METHOD_HINT)] = AS_SPECIFIED,
+    learning_rate: Annotated[float | None, field("Learning rate", f"At its peak. {EMPTY}", gt=0, le=1)] = None,
+    approval: Annotated[ApprovalChoice, field("Approval", APPROVAL_HINT)] = "as in the specification",
     overrides: Overrides = (),
     state: StateFolder = ".rootstock",
-    dask: Annotated[
-        str,
-        Field(description="Address of a running Dask scheduler that maps the data stages, such as tcp://10.0.0.5:8786."
-              " Empty: worker processes of this machine.", json_schema_extra={"title": "Dask scheduler"}),
-    ] = "",
-) -> State[Outcome]:  # fmt: skip
+    dask: Annotated[str, field("Dask scheduler", DASK_HINT)] = "",
+) -> State[Outcome]:
     """Teach a model your domain without it forgetting what it knew.
 
     Follows one specification from its files to its verdict: read and check the data, mix, train, score before and
@@ -129,9 +86,3 @@ def _final_state(spec: RunSpec, outcome: Outcome) -> State[Outcome]:
         name = "AwaitingApproval"
     message = f"{outcome.decision.sentence} Next: {outcome.decision.next_action}"
     return Completed(name=name, message=message, data=outcome)
-
-
-def label_run(name: str, tags: list[str]) -> None:
-    """Give the flow run its name and add tags; known only once its specification has been read."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=name, tags=sorted({*runtime.flow_run.tags, *tags}))

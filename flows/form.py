@@ -1,29 +1,22 @@
-"""Fields that the forms of several flows share. Prefect's page shows title, description and order."""
+"""Fields that forms share. Prefect's page shows their titles, descriptions and order."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 AS_SPECIFIED = "as in the specification"
 
+
+def field(title: str, description: str, **limits: Any) -> Any:
+    """A field of a form; Prefect overwrites Field's own title and description, but not these."""
+    return Field(json_schema_extra={"title": title, "description": description}, **limits)
+
+
 SpecFile = Annotated[
-    str,
-    Field(
-        description="Run specification (YAML), relative to the folder where `rootstock serve` was started.",
-        json_schema_extra={"title": "Specification"},
-    ),
+    str, field("Specification", "Run specification (YAML), relative to the folder where Rootstock is served.")
 ]
 Overrides = Annotated[
     list[str],
-    Field(
-        description="Single values of the specification to replace, each as key.path=value, such as training.seed=3.",
-        json_schema_extra={"title": "Other settings"},
-    ),
+    field("Other settings", 'Values of the specification to replace, a list such as ["training.seed=3"].'),
 ]
-StateFolder = Annotated[
-    str,
-    Field(
-        description="Folder that keeps data, runs and the registry.",
-        json_schema_extra={"title": "State folder"},
-    ),
-]
+StateFolder = Annotated[str, field("State folder", "Keeps data, runs and the registry of promoted models.")]

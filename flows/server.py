@@ -31,7 +31,8 @@ def prefect_server(state: Path, port: int | None = None, schedules: bool = False
     Raises:
         UserError: the server cannot be started or does not answer in time.
     """
-    home = Path(os.environ.setdefault("PREFECT_HOME", str((state / "prefect").absolute())))
+    home = server_home(state)
+    os.environ["PREFECT_HOME"] = str(home)
     if address := os.environ.get("PREFECT_API_URL") or running_server(home):
         os.environ["PREFECT_API_URL"] = address
         yield address
@@ -43,16 +44,23 @@ def prefect_server(state: Path, port: int | None = None, schedules: bool = False
     try:
         _wait_until_healthy(process, address, home)
         os.environ["PREFECT_API_URL"] = address
-        write_atomic(home / NOTE, json.dumps({"pid": process.pid, "address": address}))
+        if schedules:
+            write_atomic(home / NOTE, json.dumps({"pid": process.pid, "address": address}))
         yield address
     finally:
-        _stop(process)
-        (home / NOTE).unlink(missing_ok=True)
+        if schedules:
+            (home / NOTE).unlink(missing_ok=True)
         os.environ.pop("PREFECT_API_URL", None)
+        _stop(process)
+
+
+def server_home(state: Path) -> Path:
+    """Where Prefect keeps its database: PREFECT_HOME, or a folder of the state."""
+    return Path(os.environ.get("PREFECT_HOME") or (state / "prefect").absolute())
 
 
 def running_server(home: Path) -> str | None:
-    """Address of the server that keeps its database in `home`, if one runs on this machine (`rootstock serve`)."""
+    """Address of the lasting server that keeps its database in `home` (`rootstock serve`), if one runs here."""
     try:
         note = json.loads((home / NOTE).read_text())
         os.kill(note["pid"], 0)
@@ -82,6 +90,7 @@ def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(schedules),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": str(schedules),
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # into server.log
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
