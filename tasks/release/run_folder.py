@@ -147,8 +147,7 @@ class RunFolder:
         from schemas.artifacts import Ledger, Lineage
 
         data = ReportData(
-            run_id=self.id,
-            name=self.spec.name,
+            run=self.id,
             spec=self.spec,
             decision=decision,
             scores=result.scores,
@@ -158,7 +157,7 @@ class RunFolder:
             metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
             parameters=Parameters.model_validate(result.trained.facts["parameters"]),
             lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
-            timings=result.seconds,
+            seconds=result.seconds,
             device=result.device,
         )
         write_report(self.folder / "report.html", data)

@@ -93,5 +93,9 @@ def _trained_in(state: Path, steps: dict[str, str], label: str, part: int, row: 
 
 def _models(state: Path, run: dict[str, Any]) -> str:
     name = run["run"].rsplit("-", 1)[0]
-    versions = [h for h in registry.history(state, name) if h.run_id == run["run"]]
+    try:
+        known = registry.history(state, name)
+    except UserError:  # killed before its release: nothing of this name is registered
+        return ""
+    versions = [h for h in known if h.run_id == run["run"]]
     return "; ".join(f"{name} version {h.version}{' (' + ', '.join(h.aliases) + ')' if h.aliases else ''}" for h in versions)

@@ -8,7 +8,10 @@ from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
 from tasks.storage.hashing import sha256_files
 
-_MODEL_FILES = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
+_MODEL_FILES = (
+    "*.safetensors", "config.json", "adapter_config.json", "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+)  # fmt: skip
 
 
 def model_files(folder: Path) -> dict[str, Path]:
@@ -46,7 +49,7 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*_MODEL_FILES, "generation_config.json", "special_tokens_map.json", "*.safetensors.index.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template*"]  # fmt: skip
+    patterns = [*_MODEL_FILES, "*.safetensors.index.json", "vocab.json", "merges.txt", "tokenizer.model"]  # fmt: skip
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -1,0 +1,41 @@
+# Everything sets itself up: a .venv with pinned versions, once.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: run test test-fast lint serve docs clean
+
+run: $(STAMP)
+	@$(BIN)/python assets/collect_python_reference.py
+	@$(BIN)/rootstock run runs/quickstart.yaml
+
+test: $(STAMP) lint
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+test-fast: $(STAMP) lint
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+serve: $(STAMP)
+	@$(BIN)/python assets/collect_python_reference.py
+	@$(BIN)/rootstock serve
+
+docs: $(STAMP)
+	@$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf .rootstock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# torch first and alone: whatever else wants it would bring another build
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing (once, a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,dask]"
+	@touch $(STAMP)
