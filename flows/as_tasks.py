@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect import runtime
@@ -31,10 +32,14 @@ TASKS: dict[Callable[..., Any], Callable[..., State[Any]]] = {
 def call_as_task(function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
     """Run a stage as its Prefect task; a mistake is raised as it was.
 
-    Arguments are opaque: Prefect would otherwise look for futures in every document of every suite.
+    All but paths are opaque: Prefect would otherwise look for futures in every document of every suite.
     """
     task = TASKS[function]
-    return result_of(task(*map(opaque, arguments), **{name: opaque(value) for name, value in settings.items()}))
+    return result_of(task(*map(_as_it_is, arguments), **{name: _as_it_is(value) for name, value in settings.items()}))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value if isinstance(value, Path) else opaque(value)
 
 
 def label_run(name: str, tags: list[str]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from flows.server import prefect_server, running_server, server_home
 from schemas.errors import TrainingFailed
 
+DELIVERY_SECONDS = 30
+
 if TYPE_CHECKING:
     from flows.journey import Outcome
 
@@ -38,7 +40,18 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
                 "the Prefect server went away while the run went on", address,
                 "run the same command again: what is finished is kept, training goes on from its last checkpoint",
             ) from None
+        finally:
+            deliver()
     result = final.result(raise_on_failure=False)
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+def deliver() -> None:
+    """Send what Prefect still holds back (log lines, the states of tasks) while its server is there to take it."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=DELIVERY_SECONDS)

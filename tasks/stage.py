@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 
 from schemas.errors import ExitCode, UserError
 
-RETRIES, RETRY_DELAY_SECONDS = 2, (2, 10)
+RETRIES, RETRY_DELAY_SECONDS = 2, [2.0, 10.0]
 
 
 def run_stage(state: Path, work: Callable[[], Any]) -> State[Any]:
