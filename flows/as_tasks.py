@@ -35,7 +35,9 @@ def call_as_task(function: Callable[..., Any], *arguments: Any, **settings: Any)
     All but paths are opaque: Prefect would otherwise look for futures in every document of every suite.
     """
     task = TASKS[function]
-    return result_of(task(*map(_as_it_is, arguments), **{name: _as_it_is(value) for name, value in settings.items()}))
+    return result_of(
+        task(*map(_as_it_is, arguments), **{name: _as_it_is(value) for name, value in settings.items()})
+    )
 
 
 def _as_it_is(value: Any) -> Any:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,10 @@ app.add_typer(contract_app, name="contract")
 
 Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
 Sets = Annotated[
-    Optional[list[str]], typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated."
+    ),
 ]
 State = Annotated[Path, typer.Option("--state", help="Folder that keeps data, runs and the registry.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -69,9 +72,15 @@ def run(
     spec: Spec,
     sets: Sets = None,
     state: State = DEFAULT_STATE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen (as `plan`).")] = False,
-    no_prefect: Annotated[bool, typer.Option("--no-prefect", help="Run the stages as plain functions.")] = False,
-    dask: Annotated[Optional[str], typer.Option(help="Address of a Dask scheduler for the data stages, tcp://...")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would happen (as `plan`).")
+    ] = False,
+    no_prefect: Annotated[
+        bool, typer.Option("--no-prefect", help="Run the stages as plain functions.")
+    ] = False,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler for the data stages, tcp://...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Follow a specification from its files to its verdict (exit 0 promote, 10 reject, 11 inconclusive)."""
@@ -91,7 +100,11 @@ def run(
 def _print_outcome(outcome: Any, as_json: bool) -> None:
     decision = outcome.decision
     if as_json:
-        print(json.dumps({"run": outcome.run, "folder": str(outcome.folder), **decision.model_dump(mode="json")}))
+        print(
+            json.dumps(
+                {"run": outcome.run, "folder": str(outcome.folder), **decision.model_dump(mode="json")}
+            )
+        )
         return
     if not outcome.fresh:
         print("nothing to do: this run is finished (same data, specification and code)")
@@ -117,8 +130,10 @@ def plan(spec: Spec, sets: Sets = None, state: State = DEFAULT_STATE, as_json: J
 def check(
     contract: Annotated[str, typer.Argument(help="Name of a contract or path of an .odcs.yaml file.")],
     data: Annotated[list[str], typer.Option("--data", help="File or glob; may be repeated.")],
-    junit: Annotated[Optional[Path], typer.Option(help="Write JUnit XML here.")] = None,
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="Write the full report as JSON here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the full report as JSON here.")
+    ] = None,
     github: Annotated[bool, typer.Option("--github", help="Print GitHub annotations.")] = False,
 ) -> None:
     """Check data against a contract (exit 0 kept, 1 broken); made for CI."""
@@ -128,7 +143,9 @@ def check(
 
 
 @contract_app.command("lint")
-def contract_lint(contracts: Annotated[list[Path], typer.Argument(help="Contract files (.odcs.yaml).")]) -> None:
+def contract_lint(
+    contracts: Annotated[list[Path], typer.Argument(help="Contract files (.odcs.yaml).")],
+) -> None:
     """Check contract files themselves: all mistakes at once, with their lines (exit 2 if any)."""
     from data_contracts.lint import lint
     from schemas.errors import UserErrors
@@ -171,7 +188,9 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
     max_new_tokens: Annotated[int, typer.Option(help="Length of the answer in tokens.")] = 80,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens of this total probability.")] = 0.95,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens of this total probability.")
+    ] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     state: State = DEFAULT_STATE,
 ) -> None:
@@ -185,7 +204,9 @@ def generate(
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id (or name of a promoted model).")],
     to: Annotated[Path, typer.Option("--to", help="New folder for the model.")],
-    merge: Annotated[bool, typer.Option("--merge", help="Merge an adapter into its base, and check that nothing changed.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge an adapter into its base, and check that nothing changed.")
+    ] = False,
     state: State = DEFAULT_STATE,
 ) -> None:
     """Copy a run's model out, as adapter or merged weights."""
@@ -196,20 +217,30 @@ def export(
 
 @app.command()
 def history(
-    name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
 ) -> None:
     """Show every version of a model and who is champion."""
     from tasks.release import registry
 
     rows = [
-        {"version": h.version, "run": h.run_id, "verdict": h.verdict, "aliases": ", ".join(h.aliases), "time": str(h.time)}
+        {
+            "version": h.version,
+            "run": h.run_id,
+            "verdict": h.verdict,
+            "aliases": ", ".join(h.aliases),
+            "time": str(h.time),
+        }
         for h in registry.history(state, name)
     ]
     _print_table(f"history of {name}", rows, as_json)
 
 
 @app.command()
-def promote(run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")], state: State = DEFAULT_STATE) -> None:
+def promote(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")], state: State = DEFAULT_STATE
+) -> None:
     """Make a run's model champion; only with a passing decision bound to its very files."""
     from tasks.release.promotion import promote as promote_run
 
@@ -218,7 +249,9 @@ def promote(run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")
 
 
 @app.command()
-def rollback(name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE) -> None:
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
+) -> None:
     """Make the previous champion champion again."""
     from tasks.release import registry
 
@@ -227,7 +260,11 @@ def rollback(name: Annotated[str, typer.Argument(help="Name in the registry.")],
 
 
 @app.command()
-def trace(row: Annotated[str, typer.Argument(metavar="FILE:LINE", help="Place of a row.")], state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+def trace(
+    row: Annotated[str, typer.Argument(metavar="FILE:LINE", help="Place of a row.")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
     """Tell what became of a row: its fate in every run, the steps that trained it, and the models that saw it."""
     from tasks.release.trace import trace_row
 
@@ -271,10 +308,17 @@ def find_run_model(state: Path, name: str) -> str:
         champion = registry.champion(state, name)
         if champion is not None:
             return str(champion.model_folder)
-        runs = sorted(path.name for path in (state / "runs").glob("*") if path.is_dir()) if (state / "runs").is_dir() else []
+        runs = (
+            sorted(path.name for path in (state / "runs").glob("*") if path.is_dir())
+            if (state / "runs").is_dir()
+            else []
+        )
         raise UserError(
-            f"there is no run, promoted model or folder '{name}'", str(state),
-            f"known runs: {', '.join(runs[-8:])}" if runs else "make one with: rootstock run runs/quickstart.yaml",
+            f"there is no run, promoted model or folder '{name}'",
+            str(state),
+            f"known runs: {', '.join(runs[-8:])}"
+            if runs
+            else "make one with: rootstock run runs/quickstart.yaml",
         )
     return name
 
@@ -291,7 +335,12 @@ def _print_table(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     for name in rows[0] if rows else ["nothing"]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
+        table.add_row(
+            *(
+                f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
+                for v in row.values()
+            )
+        )
     Console().print(table)
 
 

@@ -40,7 +40,9 @@ def map_on_dask(address: str, state: Path) -> Iterator[ShardMap]:
         UserError: prefect-dask is missing, the scheduler does not answer, or its workers cannot do our work.
     """
     if importlib.util.find_spec("prefect_dask") is None:
-        raise UserError("prefect-dask is not installed", f"--dask {address}", "run: pip install 'rootstock[dask]'")
+        raise UserError(
+            "prefect-dask is not installed", f"--dask {address}", "run: pip install 'rootstock[dask]'"
+        )
     require_workers(address, state)
     from prefect_dask import DaskTaskRunner
 
@@ -48,7 +50,9 @@ def map_on_dask(address: str, state: Path) -> Iterator[ShardMap]:
 
         def map_shards(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
             futures = [
-                runner.submit(do_shard, {"function": opaque(function), "item": opaque(item), "number": number})
+                runner.submit(
+                    do_shard, {"function": opaque(function), "item": opaque(item), "number": number}
+                )
                 for number, item in enumerate(items)
             ]
             return [future.result() for future in futures]
@@ -74,7 +78,9 @@ def require_workers(address: str, state: Path) -> None:
     marker = state / f".dask-{uuid4().hex}"
     marker.touch()
     try:
-        answers = client.run(examine_worker, str(Path.cwd()), str(marker), _loopback_port(os.environ["PREFECT_API_URL"]))
+        answers = client.run(
+            examine_worker, str(Path.cwd()), str(marker), _loopback_port(os.environ["PREFECT_API_URL"])
+        )
     except ModuleNotFoundError as error:
         fix = "install Rootstock in the workers' environment (the same version as here)"
         raise UserError(f"the Dask workers cannot import {error.name}", where, fix) from None
@@ -82,7 +88,9 @@ def require_workers(address: str, state: Path) -> None:
         marker.unlink()
         client.close()
     if not answers:
-        raise UserError("the Dask scheduler has no workers", where, f"start one in {Path.cwd()}: dask worker {address}")
+        raise UserError(
+            "the Dask scheduler has no workers", where, f"start one in {Path.cwd()}: dask worker {address}"
+        )
     for worker, problem in answers.items():
         if problem is not None:
             raise UserError(f"a Dask worker {problem[0]}", f"{where}, worker {worker}", problem[1])

@@ -10,7 +10,10 @@ def examine() -> list[dict[str, Any]]:
     """One row per thing worth knowing: name, what was found, what it means."""
     rows = [
         _row("python", platform.python_version(), "3.11 or newer is needed"),
-        *(_library(name) for name in ("torch", "transformers", "peft", "prefect", "great-expectations", "mlflow-skinny")),
+        *(
+            _library(name)
+            for name in ("torch", "transformers", "peft", "prefect", "great-expectations", "mlflow-skinny")
+        ),
         _library("fastapi", "prefect 3.8 fails on 0.151 and newer"),
         _library("bitsandbytes", "needed for 4-bit and 8-bit weights (extra: gpu)", needed=False),
         _library("prefect-dask", "needed for --dask (extra: dask)", needed=False),
@@ -26,7 +29,9 @@ def _library(name: str, meaning: str = "", needed: bool = True) -> dict[str, Any
     try:
         return _row(name, importlib.metadata.version(name), meaning)
     except importlib.metadata.PackageNotFoundError:
-        return _row(name, "MISSING" if needed else "not installed", meaning or "run make run to install everything")
+        return _row(
+            name, "MISSING" if needed else "not installed", meaning or "run make run to install everything"
+        )
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -36,9 +41,13 @@ def _devices() -> list[dict[str, Any]]:
 
     device = find_device()
     if device.name == "cpu":
-        return [_row("device", "CPU", "fp32; tiny models only: name a machine with a GPU for models from the Hub")]
+        return [
+            _row("device", "CPU", "fp32; tiny models only: name a machine with a GPU for models from the Hub")
+        ]
     gpu = torch.cuda.get_device_properties(0)
-    precision = "bf16 with fp32 masters" if device.autocast else "fp32 (this GPU has no bf16; fp16 is not used)"
+    precision = (
+        "bf16 with fp32 masters" if device.autocast else "fp32 (this GPU has no bf16; fp16 is not used)"
+    )
     return [_row("device", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB", precision)]
 
 
@@ -50,6 +59,10 @@ def _resources() -> list[dict[str, Any]]:
     free = shutil.disk_usage(".").free / 2**30
     return [
         _row("cores", num_cores(), "worker processes of the data stages"),
-        _row("memory", f"{psutil.virtual_memory().available / 2**30:.1f} GiB free", "data stages need well under 2 GiB"),
+        _row(
+            "memory",
+            f"{psutil.virtual_memory().available / 2**30:.1f} GiB free",
+            "data stages need well under 2 GiB",
+        ),
         _row("disk", f"{free:.0f} GiB free", "a run keeps its tokens, two checkpoints and its model"),
     ]

@@ -24,7 +24,9 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
     """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not (os.environ.get("PREFECT_API_URL") or running_server(server_home(state))):
-        print("starting Prefect's server (some 20 s the first time; --no-prefect does without)", file=sys.stderr)
+        print(
+            "starting Prefect's server (some 20 s the first time; --no-prefect does without)", file=sys.stderr
+        )
     with prefect_server(state) as address:
         import httpx
 
@@ -37,7 +39,8 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
             )
         except httpx.ConnectError:
             raise TrainingFailed(
-                "the Prefect server went away while the run went on", address,
+                "the Prefect server went away while the run went on",
+                address,
                 "run the same command again: what is finished is kept, training goes on from its last checkpoint",
             ) from None
         finally:

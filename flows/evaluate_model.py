@@ -44,7 +44,9 @@ def evaluate_model(
     ]
 
 
-def generate_text(model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+def generate_text(
+    model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
+) -> None:
     """Print the prompt and the model's continuation as it comes."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
@@ -59,5 +61,14 @@ def generate_text(model: str, prompt: str, max_new_tokens: int, temperature: flo
     loaded = load_model(folder, device.frozen_dtype).to(device.name)
     print(prompt, end="", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    generate(loaded, tokenizer, prompt, max_new_tokens, temperature, top_p, seed, lambda text: print(text, end="", flush=True))
+    generate(
+        loaded,
+        tokenizer,
+        prompt,
+        max_new_tokens,
+        temperature,
+        top_p,
+        seed,
+        lambda text: print(text, end="", flush=True),
+    )
     print(file=sys.stdout)

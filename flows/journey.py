@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision, Scores, Who
 from schemas.base_model import FromScratch
 from schemas.run import RunSpec
@@ -20,8 +21,6 @@ from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
 from tasks.training.train import TrainingInputs, train
-
-from flows.watch import Watch
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]
@@ -44,7 +43,11 @@ class Outcome:
 
 
 def follow(
-    spec: RunSpec, state: Path, watch: Watch, call: Call = call_plainly, map_shards: ShardMap = map_in_processes
+    spec: RunSpec,
+    state: Path,
+    watch: Watch,
+    call: Call = call_plainly,
+    map_shards: ShardMap = map_in_processes,
 ) -> Outcome:
     """Follow one specification to its verdict; a finished run is returned as it is, a killed one goes on.
 
@@ -80,7 +83,9 @@ def follow(
         scores = assemble_scores(suites, {**before, "candidate": after}, tokenized.special.vocab_size)
         watch.note(_scores_line(scores, "candidate"))
     with watch.stage("decide and report"):
-        result = RunResult(spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name)
+        result = RunResult(
+            spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name
+        )
         decision = call(conclude, run, result)
     return Outcome(run.id, run.folder, decision, fresh=True)
 
@@ -99,9 +104,13 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
 def _score_before(
     spec: RunSpec, state: Path, run: RunFolder, base: BaseModel, suites: list[Suite], call: Call, watch: Watch
 ) -> dict[Who, Any]:
-    before: dict[Who, Any] = {"base": call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)}
+    before: dict[Who, Any] = {
+        "base": call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
+    }
     if run.champion_folder is not None and spec.base_from is None:
-        before["champion"] = call(score_model, state, spec, suites, run.champion_folder, on_progress=watch.scored)
+        before["champion"] = call(
+            score_model, state, spec, suites, run.champion_folder, on_progress=watch.scored
+        )
     return before
 
 

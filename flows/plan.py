@@ -52,7 +52,9 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         "suites": ", ".join(f"{s.name} ({len(s.items)} documents)" for s in suites),
     }
     with watch.stage("measure one step on this machine"):
-        inputs = TrainingInputs(base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special)
+        inputs = TrainingInputs(
+            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+        )
         facts |= measure_step(spec, inputs, mixture.steps)
     return facts
 
@@ -69,13 +71,21 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     from tasks.training.models import load_model
 
     training, device, method = spec.training, find_device(), METHODS[spec.method.kind]
-    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype).to(device.name)
+    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype).to(
+        device.name
+    )
     require_isolation(model, training.sequence_length)
     model = method.apply(model, spec.method).train()
-    micro = training.micro_batch_tokens or default_micro_batch(training.batch_tokens, training.sequence_length)
-    dataset = PackedSequences(*load_plan(inputs.plan), inputs.sources, training.sequence_length, inputs.special.pad)
+    micro = training.micro_batch_tokens or default_micro_batch(
+        training.batch_tokens, training.sequence_length
+    )
+    dataset = PackedSequences(
+        *load_plan(inputs.plan), inputs.sources, training.sequence_length, inputs.special.pad
+    )
     rows = min(len(dataset), micro // training.sequence_length)
-    batch = {name: value.to(device.name) for name, value in collate([dataset[i] for i in range(rows)]).items()}
+    batch = {
+        name: value.to(device.name) for name, value in collate([dataset[i] for i in range(rows)]).items()
+    }
     for measured in range(MEASURED_STEPS + 1):
         if measured == 1:
             started = time.monotonic()

@@ -32,6 +32,8 @@ def promote_model(
         model: Registered = result_of(stage.promote(Path(state), run))
     except UserError as error:
         return stopped(error)
-    show_verdict(model.name, run, folder, Decision.model_validate_json((folder / "decision.json").read_bytes()))
+    show_verdict(
+        model.name, run, folder, Decision.model_validate_json((folder / "decision.json").read_bytes())
+    )
     message = f"{model.run_id} is champion of {model.name} (version {model.version})"
     return Completed(name="Promoted", message=message, data=model)

@@ -97,7 +97,11 @@ def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "server.log").open("ab") as log:
         return subprocess.Popen(
-            command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command,
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,  # Ctrl-C stops us first: the last states of a run still have to be written
             preexec_fn=_die_with_parent,
         )
@@ -112,9 +116,14 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, home: Pa
     deadline = time.monotonic() + STARTUP_SECONDS
     while not is_healthy(address):
         if process.poll() is not None or time.monotonic() > deadline:
-            how = "did not answer in time" if process.poll() is None else f"stopped with code {process.returncode}"
+            how = (
+                "did not answer in time"
+                if process.poll() is None
+                else f"stopped with code {process.returncode}"
+            )
             raise UserError(
-                f"the Prefect server could not be started: it {how}", str(home / "server.log"),
+                f"the Prefect server could not be started: it {how}",
+                str(home / "server.log"),
                 "free the port, choose another --state, or run the stages as plain functions: rootstock run --no-prefect",
             )
         time.sleep(0.1)

@@ -82,7 +82,11 @@ class Console(Silent):
                 from rich.progress import BarColumn, Progress, TextColumn
 
                 self.live = Progress(
-                    TextColumn(" "), BarColumn(30), TextColumn("{task.description}"), console=self.out, transient=True
+                    TextColumn(" "),
+                    BarColumn(30),
+                    TextColumn("{task.description}"),
+                    console=self.out,
+                    transient=True,
                 )
                 self.live.start()
                 self.bar = self.live.add_task(text, total=total)

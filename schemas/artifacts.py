@@ -49,7 +49,7 @@ class FileLedger(Schema):
     """Training rows removed because they occur in an evaluation set."""
     held_out: int = 0
     """Domain rows kept for scoring by `domain_holdout`."""
-    reasons: dict[str, int] = {}
+    reasons: dict[str, int] = Field(default_factory=dict)
     """Quarantined rows by reason code."""
 
     @property
@@ -96,7 +96,9 @@ class Ledger(Schema):
             if file.read != file.placed:
                 raise LedgerImbalance(f"{file.file}: read {file.read} rows but placed {file.placed}")
             if file.quarantined != sum(file.reasons.values()):
-                raise LedgerImbalance(f"{file.file}: {file.quarantined} quarantined, reasons say {file.reasons}")
+                raise LedgerImbalance(
+                    f"{file.file}: {file.quarantined} quarantined, reasons say {file.reasons}"
+                )
         return self
 
 
@@ -250,9 +252,13 @@ class Decision(Schema):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         outcomes = {rule.outcome for rule in self.rules}
-        expected = "reject" if "fail" in outcomes else "inconclusive" if "undecided" in outcomes else "promote"
+        expected = (
+            "reject" if "fail" in outcomes else "inconclusive" if "undecided" in outcomes else "promote"
+        )
         if self.verdict != expected:
-            raise ValueError(f"verdict '{self.verdict}' does not follow from the rules (they say '{expected}')")
+            raise ValueError(
+                f"verdict '{self.verdict}' does not follow from the rules (they say '{expected}')"
+            )
         return self
 
 

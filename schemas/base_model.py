@@ -47,6 +47,7 @@ def _kind(value: Any) -> str:
 
 
 Base = Annotated[
-    Annotated[str, StringConstraints(min_length=1), Tag("model")] | Annotated[FromScratch, Tag("from_scratch")],
+    Annotated[str, StringConstraints(min_length=1), Tag("model")]
+    | Annotated[FromScratch, Tag("from_scratch")],
     Discriminator(_kind),
 ]

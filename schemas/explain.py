@@ -34,7 +34,9 @@ def _walk(loc: Sequence[str | int], root: type[BaseModel], value: Any) -> tuple[
     for index, part in enumerate(loc):
         model = models[-1]
         tag_of = [m for c in candidates for m in _models(c) if _tag(m) == part]
-        if tag_of and not (isinstance(value, dict) and part in value and index == len(loc) - 1 and part in model.model_fields):
+        if tag_of and not (
+            isinstance(value, dict) and part in value and index == len(loc) - 1 and part in model.model_fields
+        ):
             models.append(tag_of[0])
             candidates = [tag_of[0]]
             continue
@@ -49,9 +51,7 @@ def _walk(loc: Sequence[str | int], root: type[BaseModel], value: Any) -> tuple[
         if isinstance(part, str) and part in models[-1].model_fields:
             candidates = [models[-1].model_fields[part].annotation]
         found = [m for c in candidates for m in _models(c)]
-        if isinstance(part, str) and part in models[-1].model_fields and len(found) == 1:
-            models.append(found[0])
-        elif isinstance(part, int) and len(found) == 1:
+        if (isinstance(part, str) and part in models[-1].model_fields and len(found) == 1) or (isinstance(part, int) and len(found) == 1):
             models.append(found[0])
     return tuple(path), models
 
@@ -76,7 +76,9 @@ def _tag(model: type[BaseModel]) -> str | None:
     return str(kind.default) if kind is not None else None
 
 
-def _one(error: Any, path: Path, models: list[type[BaseModel]], root: type[BaseModel], document: Document) -> UserError:
+def _one(
+    error: Any, path: Path, models: list[type[BaseModel]], root: type[BaseModel], document: Document
+) -> UserError:
     name = ".".join(map(str, path))
     where = document.place(path)
     kind = error["type"]
@@ -84,7 +86,9 @@ def _one(error: Any, path: Path, models: list[type[BaseModel]], root: type[BaseM
     if kind == "extra_forbidden":
         return _unknown_key(path, models[-1], root, where)
     if kind == "missing":
-        return UserError(f"{name} is missing", document.place(path[:-1]), f"add `{path[-1]}: ...`{_about(models, path)}")
+        return UserError(
+            f"{name} is missing", document.place(path[:-1]), f"add `{path[-1]}: ...`{_about(models, path)}"
+        )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         allowed = [tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag]
         allowed = allowed or _tags_at(models[-1], path)
@@ -99,13 +103,22 @@ def _one(error: Any, path: Path, models: list[type[BaseModel]], root: type[BaseM
     if kind == "literal_error":
         allowed = [text.strip("' ") for text in str(context["expected"]).replace(" or ", ", ").split(",")]
         given = str(error["input"])
-        return UserError(f"{name} cannot be '{given}'", where, f"{_nearest(given, allowed)}allowed: {', '.join(allowed)}")
+        return UserError(
+            f"{name} cannot be '{given}'", where, f"{_nearest(given, allowed)}allowed: {', '.join(allowed)}"
+        )
     message = str(error["msg"])
-    return UserError(f"{name}: {message[0].lower()}{message[1:]}", where, _range_hint(kind, context, error["input"]))
+    return UserError(
+        f"{name}: {message[0].lower()}{message[1:]}", where, _range_hint(kind, context, error["input"])
+    )
 
 
 def _range_hint(kind: str, context: Any, value: Any) -> str:
-    limits = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
+    limits = {
+        "greater_than": "above",
+        "greater_than_equal": "at least",
+        "less_than": "below",
+        "less_than_equal": "at most",
+    }
     if kind in limits:
         limit = next(iter(context.values()))
         return f"write a number {limits[kind]} {limit}"
@@ -113,15 +126,27 @@ def _range_hint(kind: str, context: Any, value: Any) -> str:
         return f"write text that matches {context['pattern']}"
     if kind.endswith(("_type", "_parsing", "_from_float")):
         wanted = {
-            "int": "a whole number", "float": "a number", "string": "text", "bool": "true or false",
-            "tuple": "a list", "model": "a mapping of keys", "dict": "a mapping of keys",
+            "int": "a whole number",
+            "float": "a number",
+            "string": "text",
+            "bool": "true or false",
+            "tuple": "a list",
+            "model": "a mapping of keys",
+            "dict": "a mapping of keys",
         }
         return f"write {wanted.get(kind.split('_')[0], 'another type')}, not {_yaml_type(value)}"
     return "see docs/specification.md"
 
 
 def _yaml_type(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), "nothing" if value is None else type(value).__name__)
 
 
@@ -129,7 +154,11 @@ def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], wher
     key = str(path[-1])
     known = sorted(model.model_fields)
     tag = _tag(model)
-    owner = f"a setting of '{tag}'" if tag else ("a key of the specification" if model is root else f"a key of {'.'.join(map(str, path[:-1]))}")
+    owner = (
+        f"a setting of '{tag}'"
+        if tag
+        else ("a key of the specification" if model is root else f"a key of {'.'.join(map(str, path[:-1]))}")
+    )
     hint = _nearest(key, known, model)
     if not hint and tag:
         others = [str(_tag(m)) for m in _siblings(root, path) if key in m.model_fields and m is not model]
@@ -179,7 +208,11 @@ def _combination(message: str, path: Path, document: Document) -> list[UserError
         key, sign, text = line.partition(": ")
         if path or not sign:
             name = ".".join(map(str, path))
-            errors.append(UserError(f"{name}: {line}" if name else line, document.place(path), "see docs/specification.md"))
+            errors.append(
+                UserError(
+                    f"{name}: {line}" if name else line, document.place(path), "see docs/specification.md"
+                )
+            )
             continue
         parts: Path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
         what, _, fix = text.partition("; ")

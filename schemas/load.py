@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.base_model import FromScratch
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.run import RunSpec
@@ -32,15 +31,16 @@ def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str
     """
     document = read_yaml(file)
     if not isinstance(document.value, dict):
-        raise UserErrors([UserError("a specification is a mapping of keys", f"{file}:1", "start with `name: ...`")])
+        raise UserErrors(
+            [UserError("a specification is a mapping of keys", f"{file}:1", "start with `name: ...`")]
+        )
     errors = apply_overrides(document, overrides)
     if errors:
         raise UserErrors(errors)
     try:
         spec = RunSpec.model_validate(document.value)
     except ValidationError as error:
-        known = [e for e in error.errors(include_url=False)]
-        raise UserErrors(explain(known, RunSpec, document)) from None
+        raise UserErrors(explain(error.errors(include_url=False), RunSpec, document)) from None
     errors = check_names(spec, document, set(contracts))
     if errors:
         raise UserErrors(errors)
@@ -54,7 +54,11 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
         key, sign, raw = text.partition("=")
         place = f"--set {text}"
         if not sign or not key.strip():
-            errors.append(UserError("an override needs the form key.path=value", place, "write --set mixture.replay_ratio=0.1"))
+            errors.append(
+                UserError(
+                    "an override needs the form key.path=value", place, "write --set mixture.replay_ratio=0.1"
+                )
+            )
             continue
         try:
             value = parse_yaml(raw, place).value
@@ -74,13 +78,17 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 return UserError(
-                    f"{'.'.join(keys[: depth + 1])} does not exist", place, f"the list has entries 0 to {len(node) - 1}"
+                    f"{'.'.join(keys[: depth + 1])} does not exist",
+                    place,
+                    f"the list has entries 0 to {len(node) - 1}",
                 )
             step: str | int = int(key)
         elif isinstance(node, dict):
             step = key
         else:
-            return UserError(f"{'.'.join(keys[:depth])} is not a mapping", place, "set a key that the file has")
+            return UserError(
+                f"{'.'.join(keys[:depth])} is not a mapping", place, "set a key that the file has"
+            )
         path = (*path, step)  # type: ignore[assignment]
         if last:
             # a `kind` replaced by another takes its own settings: the old kind's would be refused
@@ -118,7 +126,9 @@ def sources_of(spec: RunSpec) -> list[tuple[tuple[str | int, ...], Source]]:
     return listed
 
 
-def _check_source(source: Source, path: tuple[str | int, ...], document: Document, contracts: set[str]) -> list[UserError]:
+def _check_source(
+    source: Source, path: tuple[str | int, ...], document: Document, contracts: set[str]
+) -> list[UserError]:
     errors = []
     name = ".".join(map(str, path))
     try:
@@ -126,7 +136,8 @@ def _check_source(source: Source, path: tuple[str | int, ...], document: Documen
             shown = Path(expand(source.path)).absolute()
             errors.append(
                 UserError(
-                    f"{name}.path matches no file", document.place((*path, "path")),
+                    f"{name}.path matches no file",
+                    document.place((*path, "path")),
                     f"check the path (read as {shown})",
                 )
             )
@@ -134,20 +145,26 @@ def _check_source(source: Source, path: tuple[str | int, ...], document: Documen
         errors.append(
             UserError(
                 f"{name}.path names the environment variable {error.args[0]}, which is not set",
-                document.place((*path, "path")), f"run: export {error.args[0]}=...",
+                document.place((*path, "path")),
+                f"run: export {error.args[0]}=...",
             )
         )
     as_file = source.contract.endswith((".yaml", ".yml"))
     if as_file and not Path(source.contract).is_file():
         errors.append(
-            UserError(f"the contract file {source.contract} is missing", document.place((*path, "contract")), "check the path")
+            UserError(
+                f"the contract file {source.contract} is missing",
+                document.place((*path, "contract")),
+                "check the path",
+            )
         )
     elif not as_file and contracts and source.contract not in contracts:
         near = difflib.get_close_matches(source.contract, sorted(contracts), 1)
         hint = f"did you mean {near[0]}? " if near else ""
         errors.append(
             UserError(
-                f"there is no contract '{source.contract}'", document.place((*path, "contract")),
+                f"there is no contract '{source.contract}'",
+                document.place((*path, "contract")),
                 f"{hint}known: {', '.join(sorted(contracts))}; or the path of an .odcs.yaml file",
             )
         )
@@ -159,14 +176,30 @@ def _check_base(base: str, place: str) -> list[UserError]:
         folder = Path(expand(base))
     except KeyError as error:
         name = error.args[0]
-        return [UserError(f"base names the environment variable {name}, which is not set", place, f"run: export {name}=...")]
+        return [
+            UserError(
+                f"base names the environment variable {name}, which is not set",
+                place,
+                f"run: export {name}=...",
+            )
+        ]
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return []
     if folder.is_dir():
-        return [UserError(f"base: {base} has no config.json", place, "name a folder that holds a transformers model")]
+        return [
+            UserError(
+                f"base: {base} has no config.json", place, "name a folder that holds a transformers model"
+            )
+        ]
     if _HUB_ID.match(base) and not Path(base.split("/")[0]).is_dir():
         return []
-    return [UserError(f"base: there is no folder {base}", place, "name an existing folder or a Hub id such as Qwen/Qwen3-0.6B")]
+    return [
+        UserError(
+            f"base: there is no folder {base}",
+            place,
+            "name an existing folder or a Hub id such as Qwen/Qwen3-0.6B",
+        )
+    ]
 
 
 def is_hub_id(base: str) -> bool:
@@ -193,4 +226,5 @@ def source_files(source: Source) -> list[str]:
     path = expand(source.path)
     if Path(path).is_file():
         return [path]
-    return sorted(found for found in glob.glob(path, recursive=True) if Path(found).is_file())
+    found = glob.glob(path, recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
+    return sorted(file for file in found if Path(file).is_file())

@@ -50,7 +50,9 @@ class RunSpec(Schema):
         if isinstance(self.base, FromScratch) and self.method.kind != "full":
             problems.append("method.kind: a model from scratch can only be trained with method 'full'")
         if self.mixture.replay_ratio > 0 and not self.replay:
-            problems.append("mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0")
+            problems.append(
+                "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
+            )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
         scratch = isinstance(self.base, FromScratch)
@@ -65,7 +67,9 @@ class RunSpec(Schema):
             ("evaluation.general", self.evaluation.general),
         ):
             for index, source in enumerate(sources):
-                problems += [f"{key}.{index}.{text}" for text in _dead_settings(source, weighted=key == "replay")]
+                problems += [
+                    f"{key}.{index}.{text}" for text in _dead_settings(source, weighted=key == "replay")
+                ]
         if problems:
             raise ValueError("\n".join(problems))
         return self

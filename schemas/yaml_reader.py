@@ -41,14 +41,24 @@ def _read_text(file: FilePath) -> str:
         raw = file.read_bytes()
     except OSError as error:
         raise UserErrors(
-            [UserError(f"cannot read the file: {error.strerror}", str(file), "check the path and its permissions")]
+            [
+                UserError(
+                    f"cannot read the file: {error.strerror}", str(file), "check the path and its permissions"
+                )
+            ]
         ) from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UserErrors(
-            [UserError("the file is not UTF-8", f"{file}:{line}", "save it as UTF-8 (no other encoding is read here)")]
+            [
+                UserError(
+                    "the file is not UTF-8",
+                    f"{file}:{line}",
+                    "save it as UTF-8 (no other encoding is read here)",
+                )
+            ]
         ) from None
 
 
@@ -65,10 +75,18 @@ def parse_yaml(text: str, name: str) -> Document:
         line = (mark.line + 1) if mark else 1
         what = f"not valid YAML: {error.problem or error.context}"
         raise UserErrors(
-            [UserError(what, f"{name}:{line}", "check indentation, colons and quotes on this line and the one before")]
+            [
+                UserError(
+                    what,
+                    f"{name}:{line}",
+                    "check indentation, colons and quotes on this line and the one before",
+                )
+            ]
         ) from None
     except YAMLError as error:
-        raise UserErrors([UserError(f"not valid YAML: {error}", f"{name}:1", "save it as plain UTF-8 text")]) from None
+        raise UserErrors(
+            [UserError(f"not valid YAML: {error}", f"{name}:1", "save it as plain UTF-8 text")]
+        ) from None
     document = Document(value=None)
     errors: list[UserError] = []
     document.value = _plain(node, (), document, errors, name, yaml)
@@ -87,9 +105,12 @@ def _plain(node: Any, path: Path, document: Document, errors: list[UserError], n
         errors.append(UserError(f"the tag {node.tag} is not allowed", place, "write plain values only"))
         return None
     if hasattr(node, "value") and isinstance(node.value, list):
-        if node.value and isinstance(node.value[0], tuple) or str(node.tag).endswith(":map"):
+        if (node.value and isinstance(node.value[0], tuple)) or str(node.tag).endswith(":map"):
             return _plain_mapping(node, path, document, errors, name, yaml)
-        return [_plain(item, (*path, index), document, errors, name, yaml) for index, item in enumerate(node.value)]
+        return [
+            _plain(item, (*path, index), document, errors, name, yaml)
+            for index, item in enumerate(node.value)
+        ]
     try:
         return yaml.constructor.construct_object(node)
     except (ValueError, TypeError) as error:
@@ -97,7 +118,9 @@ def _plain(node: Any, path: Path, document: Document, errors: list[UserError], n
         return None
 
 
-def _plain_mapping(node: Any, path: Path, document: Document, errors: list[UserError], name: str, yaml: Any) -> Any:
+def _plain_mapping(
+    node: Any, path: Path, document: Document, errors: list[UserError], name: str, yaml: Any
+) -> Any:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1

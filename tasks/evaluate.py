@@ -18,7 +18,9 @@ def who_is(model_folder: Path) -> Who:
     """Part that a model plays in a run, told by where it lies: a finished training step, a run's folder, elsewhere."""
     if model_folder.name == "model" and model_folder.parent.name.startswith("train-"):
         return "candidate"
-    return "champion" if model_folder.name == "model" and model_folder.parent.parent.name == "runs" else "base"
+    return (
+        "champion" if model_folder.name == "model" and model_folder.parent.parent.name == "runs" else "base"
+    )
 
 
 def _run_name() -> str:
@@ -30,7 +32,11 @@ def _run_name() -> str:
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
 )  # fmt: skip
 def score_model(
-    root: Path, spec: RunSpec, suites: Sequence[plain.Suite], model_folder: Path, on_progress: plain.OnProgress | None
+    root: Path,
+    spec: RunSpec,
+    suites: Sequence[plain.Suite],
+    model_folder: Path,
+    on_progress: plain.OnProgress | None,
 ) -> State[Step]:
     """Loss of every document of every suite under one model."""
     return run_stage(root, lambda: plain.score_model(root, spec, suites, model_folder, on_progress))

@@ -3,6 +3,7 @@
 Artifacts of one kind form one series per specification name, so that the page shows how they change from run to run.
 """
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from schemas.artifacts import Decision, FileLedger, GateReport, Ledger, RuleOutcome, RuleResult, Scores, SuiteScores, Who
+from schemas.artifacts import (
+    Decision,
+    FileLedger,
+    GateReport,
+    Ledger,
+    RuleOutcome,
+    RuleResult,
+    Scores,
+    SuiteScores,
+    Who,
+)
 from tasks.data.prepare import Tokenized
 
 MAX_ROWS = 200
@@ -29,8 +40,8 @@ ORDER = (*BROKEN.values(), "pass")
 
 
 def artifact_key(name: str, what: str) -> str:
-    """One series of artifacts per specification name; Prefect allows lower case, digits and dashes."""
-    return f"{name.replace('_', '-')}-{what}"
+    """One series of artifacts per name; Prefect allows lower case, digits and dashes."""
+    return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-{what}"
 
 
 def show_ledger(name: str, ledger: Ledger) -> None:
@@ -59,7 +70,11 @@ def show_contracts(name: str, reports: tuple[GateReport, ...]) -> None:
     """Table of every rule of every contract, broken ones first; places, never content."""
     rows = [contract_row(report, rule) for report in reports for rule in report.rules]
     broken = sum(not report.passed for report in reports)
-    said = f"{broken} of {len(reports)} contracts are **broken**: nothing is trained." if broken else "Every contract is kept."
+    said = (
+        f"{broken} of {len(reports)} contracts are **broken**: nothing is trained."
+        if broken
+        else "Every contract is kept."
+    )
     create_table_artifact(
         table=sorted(rows, key=lambda row: ORDER.index(row["result"]))[:MAX_ROWS],
         key=artifact_key(name, "contracts"),
@@ -134,7 +149,7 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
     create_markdown_artifact(
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
-        description=f"{decision.verdict}: {decision.sentence}",
+        description=decision.sentence,
     )
     create_link_artifact(
         link=report.as_uri(),

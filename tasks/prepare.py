@@ -15,6 +15,7 @@ from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, run_stage
 from tasks.storage.workers import ShardMap
 from tasks.training import base as plain_base
 
+
 @task(
     name="prepare", task_run_name="prepare", cache_policy=NO_CACHE,
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
@@ -39,7 +40,9 @@ def prepare(root: Path, spec: RunSpec, map_shards: ShardMap, note: Note) -> Stat
     name="provide-base", task_run_name="provide-base", cache_policy=NO_CACHE,
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
 )  # fmt: skip
-def provide_base(root: Path, spec: RunSpec, prepared: Prepared, champion: Path | None) -> State[plain_base.BaseModel]:
+def provide_base(
+    root: Path, spec: RunSpec, prepared: Prepared, champion: Path | None
+) -> State[plain_base.BaseModel]:
     """Find, download or make the base model."""
     return run_stage(root, lambda: plain_base.provide_base(root, spec, prepared, champion))
 

@@ -17,7 +17,9 @@ from tasks.stage import stopped
 
 
 @task(name="decide-and-report", task_run_name="decide-and-report", cache_policy=NO_CACHE)
-def conclude(work: Callable[[RunFolder, RunResult], Decision], run: RunFolder, result: RunResult) -> State[Decision]:
+def conclude(
+    work: Callable[[RunFolder, RunResult], Decision], run: RunFolder, result: RunResult
+) -> State[Decision]:
     """Decide, write the report, and put a passing model in use; `work` is the journey's own last stage."""
     try:
         decision = work(run, result)

@@ -26,7 +26,9 @@ def run_stage(state: Path, work: Callable[[], Any]) -> State[Any]:
         return stopped(error)
     if _step_folders(state) - before:
         return Completed(data=result)
-    return Completed(name="Cached", message="every step of this stage was on disk already; nothing was done", data=result)
+    return Completed(
+        name="Cached", message="every step of this stage was on disk already; nothing was done", data=result
+    )
 
 
 def stopped(error: UserError) -> State[Any]:
@@ -54,4 +56,6 @@ def _step_folders(state: Path) -> set[tuple[str, int]]:
     data = state / "data"
     if not data.is_dir():
         return set()
-    return {(folder.name, folder.stat().st_ino) for folder in data.iterdir() if not folder.name.startswith(".")}
+    return {
+        (folder.name, folder.stat().st_ino) for folder in data.iterdir() if not folder.name.startswith(".")
+    }

@@ -17,13 +17,17 @@ Encoder = Callable[[list[str]], list[bytes]]
 
 # A word with the one space before it and line ends after it; or a run of white space but for that last space.
 _CHUNK = re.compile(r"\s+(?= \S)| ?\S+[\r\n]*|\s+")
-_UNSAFE = re.compile(r"[^\S\r\n]\r?\n|\s$|[\r\n]\s+[\r\n]")  # a boundary of white space that depends on its neighbours
+_UNSAFE = re.compile(
+    r"[^\S\r\n]\r?\n|\s$|[\r\n]\s+[\r\n]"
+)  # a boundary of white space that depends on its neighbours
 LONGEST_CHUNK = 40  # characters; longer ones (Chinese sentences, URLs) rarely come again
 MOST_CHUNKS = 1_000_000
 SAMPLE_BATCHES = 2
 
 
-def make_encoder(tokenizer: Any, batches: Iterator[list[str]], dtype: type[np.unsignedinteger[Any]]) -> Encoder:
+def make_encoder(
+    tokenizer: Any, batches: Iterator[list[str]], dtype: type[np.unsignedinteger[Any]]
+) -> Encoder:
     """Choose the dictionary if it proves equal on a sample of `batches`, else the tokenizer itself.
 
     The encoder maps texts to the bytes of their ids (little-endian `dtype`), without special tokens.
@@ -63,7 +67,9 @@ def cached_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]]) -> Enco
         cache.update(zip(words, plain(words), strict=True))
         unsafe = [text for text, chunks in zip(texts, chunked, strict=True) if chunks is None]
         whole = iter(plain(unsafe))
-        rows = [next(whole) if chunks is None else b"".join(map(cache.__getitem__, chunks)) for chunks in chunked]
+        rows = [
+            next(whole) if chunks is None else b"".join(map(cache.__getitem__, chunks)) for chunks in chunked
+        ]
         for word in words:
             if len(word) > LONGEST_CHUNK:
                 del cache[word]

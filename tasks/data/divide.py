@@ -66,7 +66,9 @@ def load_ledger(step: Step) -> Ledger:
     return Ledger.model_validate_json((step.folder / "ledger.json").read_bytes())
 
 
-def decide_fates(sources: Sequence[PreparedSource], holdout: float | None, seed: int) -> dict[str, list[Fates]]:
+def decide_fates(
+    sources: Sequence[PreparedSource], holdout: float | None, seed: int
+) -> dict[str, list[Fates]]:
     """Fate of every row: label of the source -> one array per part."""
     training = [source for role in ("domain", "replay") for source in sources if source.role == role]
     suites = [source for source in sources if source.role.endswith("_suite")]
@@ -87,7 +89,10 @@ def decide_fates(sources: Sequence[PreparedSource], holdout: float | None, seed:
 def _keep_first(sources: Sequence[PreparedSource]) -> list[Fates]:
     parts = [part for source in sources for part in source.parts]
     rows = sum(sum(source.part_rows) for source in sources)
-    return [np.where(first, Fate.ACCEPTED, Fate.DUPLICATE).astype(np.uint8) for first in first_occurrences(parts, rows)]
+    return [
+        np.where(first, Fate.ACCEPTED, Fate.DUPLICATE).astype(np.uint8)
+        for first in first_occurrences(parts, rows)
+    ]
 
 
 def read_groups(part: Path) -> list[str]:
@@ -110,7 +115,9 @@ def _held_out(part: Path, holdout: float, seed: int) -> npt.NDArray[np.bool_]:
 
     limit = int(holdout * 2**64)
     groups = read_groups(part)
-    return np.fromiter((xxhash.xxh3_64_intdigest(group.encode(), seed=seed) < limit for group in groups), bool, len(groups))
+    return np.fromiter(
+        (xxhash.xxh3_64_intdigest(group.encode(), seed=seed) < limit for group in groups), bool, len(groups)
+    )
 
 
 def build_ledger(sources: Sequence[PreparedSource], fates: dict[str, list[Fates]]) -> Ledger:
@@ -145,4 +152,6 @@ def _rows_by_file(part: Path) -> list[tuple[str, npt.NDArray[np.int64]]]:
         return []
     encoded = column if hasattr(column, "indices") else column.dictionary_encode()
     indices = encoded.indices.to_numpy()
-    return [(name, np.flatnonzero(indices == code)) for code, name in enumerate(encoded.dictionary.to_pylist())]
+    return [
+        (name, np.flatnonzero(indices == code)) for code, name in enumerate(encoded.dictionary.to_pylist())
+    ]

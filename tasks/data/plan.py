@@ -38,7 +38,12 @@ class Lengths:
 
 
 def plan_training(
-    root: Path, spec: RunSpec, sources: Sequence[PreparedSource], tokenized: Sequence[Step], divided: Step, special: SpecialIds
+    root: Path,
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    tokenized: Sequence[Step],
+    divided: Step,
+    special: SpecialIds,
 ) -> Step:
     """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training."""
     training = spec.training
@@ -47,8 +52,16 @@ def plan_training(
         name="plan",
         inputs={"divided": divided.key, **{s.label: t.key for s, t in zip(sources, tokenized, strict=True)}},
         settings=[
-            spec.mixture.model_dump(), [source.source.weight for source in sources],
-            [training.tokens, training.epochs, training.steps, training.sequence_length, training.batch_tokens, training.seed],
+            spec.mixture.model_dump(),
+            [source.source.weight for source in sources],
+            [
+                training.tokens,
+                training.epochs,
+                training.steps,
+                training.sequence_length,
+                training.batch_tokens,
+                training.seed,
+            ],
         ],
         code=code_version(CODE),
     )
@@ -75,7 +88,8 @@ def collect_corpora(
         corpora.append(collect(number, parts, kept))
         if not corpora[-1].label_tokens:
             raise UserError(
-                f"no training row is left in {source.role} source {source.index}", source.source.path,
+                f"no training row is left in {source.role} source {source.index}",
+                source.source.path,
                 "all its rows are duplicates, leaked or held out: see the ledger; add data or lower evaluation.domain_holdout",
             )
     return corpora
@@ -122,7 +136,9 @@ def _sequences(
     """Pack one domain epoch after another, each with its share of replay, and shuffle its sequences."""
     seed, length = spec.training.seed, spec.training.sequence_length
     domain = [corpus for source, corpus in zip(sources, corpora, strict=True) if source.role == "domain"]
-    replay = [(source, corpus) for source, corpus in zip(sources, corpora, strict=True) if source.role == "replay"]
+    replay = [
+        (source, corpus) for source, corpus in zip(sources, corpora, strict=True) if source.role == "replay"
+    ]
     available = sum(corpus.label_tokens for corpus in domain)
     epochs = max(1, math.ceil(lengths.domain / available))
     shares = share_tokens(lengths.replay, [source.source.weight for source, _ in replay]) if replay else []
@@ -131,7 +147,9 @@ def _sequences(
     for epoch in range(epochs):
         start, stop = epoch * available, min((epoch + 1) * available, lengths.domain)
         drawn = [draw(domain, stop - start, start, seed, DOMAIN_STREAM)]
-        for stream, ((_, corpus), share) in enumerate(zip(replay, shares, strict=True), start=DOMAIN_STREAM + 1):
+        for stream, ((_, corpus), share) in enumerate(
+            zip(replay, shares, strict=True), start=DOMAIN_STREAM + 1
+        ):
             begin, end = (round(share * edge / lengths.domain) for edge in (start, stop))
             drawn.append(draw([corpus], end - begin, begin, seed, stream))
         pieces = cut_windows(np.concatenate(drawn), length)
@@ -144,14 +162,24 @@ def _sequences(
 
 
 def _describe(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], pieces: Pieces,
-    sequences: npt.NDArray[np.int64], lengths: Lengths,
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    corpora: Sequence[Corpus],
+    pieces: Pieces,
+    sequences: npt.NDArray[np.int64],
+    lengths: Lengths,
 ) -> tuple[MixtureReport, TokenLedger]:
     """Count what was laid out: from the pieces themselves, not from what was asked."""
     training = spec.training
     trained = [count_labels(pieces[pieces["source"] == corpus.source]) for corpus in corpora]
-    by_role = {role: sum(t for s, t in zip(sources, trained, strict=True) if s.role == role) for role in ("domain", "replay")}
-    available = {role: sum(c.label_tokens for s, c in zip(sources, corpora, strict=True) if s.role == role) for role in ("domain", "replay")}
+    by_role = {
+        role: sum(t for s, t in zip(sources, trained, strict=True) if s.role == role)
+        for role in ("domain", "replay")
+    }
+    available = {
+        role: sum(c.label_tokens for s, c in zip(sources, corpora, strict=True) if s.role == role)
+        for role in ("domain", "replay")
+    }
     replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
     shares = share_tokens(lengths.replay, [s.source.weight for s, _, _ in replay]) if replay else []
     positions = (len(sequences) - 1) * training.sequence_length
@@ -164,7 +192,9 @@ def _describe(
         replay_tokens=by_role["replay"],
         domain_epochs=by_role["domain"] / available["domain"],
         replay=tuple(
-            ReplayShare(path=s.source.path, requested_tokens=share, trained_tokens=t, epochs=t / c.label_tokens)
+            ReplayShare(
+                path=s.source.path, requested_tokens=share, trained_tokens=t, epochs=t / c.label_tokens
+            )
             for (s, c, t), share in zip(replay, shares, strict=True)
         ),
         sequences=len(sequences) - 1,
@@ -174,8 +204,11 @@ def _describe(
         sequences_per_step=training.batch_tokens // training.sequence_length,
     )
     ledger = TokenLedger(
-        domain=available["domain"], replay=available["replay"], domain_trained=by_role["domain"],
-        replay_trained=by_role["replay"], truncated=_truncated(by_role["domain"], available["domain"]),
+        domain=available["domain"],
+        replay=available["replay"],
+        domain_trained=by_role["domain"],
+        replay_trained=by_role["replay"],
+        truncated=_truncated(by_role["domain"], available["domain"]),
         padding=positions - filled,
     )
     return report, ledger
@@ -195,4 +228,7 @@ def open_sources(
     sources: Sequence[PreparedSource], tokenized: Sequence[Step], special: SpecialIds
 ) -> list[list[TokenPart]]:
     """Token parts of every training source, in the numbering of the pieces."""
-    return [open_tokens(step, len(source.parts), special.vocab_size) for source, step in zip(sources, tokenized, strict=True)]
+    return [
+        open_tokens(step, len(source.parts), special.vocab_size)
+        for source, step in zip(sources, tokenized, strict=True)
+    ]

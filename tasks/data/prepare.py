@@ -15,7 +15,12 @@ from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 Note = Callable[[str], None]
-_ROLES = {"domain": "domain", "replay": "replay", "evaluation.domain": "domain_suite", "evaluation.general": "general_suite"}
+_ROLES = {
+    "domain": "domain",
+    "replay": "replay",
+    "evaluation.domain": "domain_suite",
+    "evaluation.general": "general_suite",
+}
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,20 @@ def prepare(
         sources.append(prepared)
     for prepared in sources:
         gates.append(gate_source(root, prepared, map_shards))
-        note(f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}")
+        note(
+            f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
+        )
     require_passed(gates)
     return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
 
 
 def tokenize(
-    root: Path, spec: RunSpec, prepared: Prepared, base: Path, map_shards: ShardMap = map_in_processes, note: Note = lambda _: None
+    root: Path,
+    spec: RunSpec,
+    prepared: Prepared,
+    base: Path,
+    map_shards: ShardMap = map_in_processes,
+    note: Note = lambda _: None,
 ) -> Tokenized:
     """Tokenise every source with the base's tokenizer and lay out the training run.
 

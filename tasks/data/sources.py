@@ -68,7 +68,8 @@ def validate_source(
     if not sum(prepared.part_rows):
         read = sum(ledger.read for ledger in prepared.ledgers)
         raise UserError(
-            f"no usable row in {role} source {index}: {read} rows read, all quarantined" if read
+            f"no usable row in {role} source {index}: {read} rows read, all quarantined"
+            if read
             else f"no row in {role} source {index}: the files are empty",
             source.path,
             f"see {step.folder}/quarantine-*.jsonl for the reasons" if read else "name files that hold data",
@@ -144,7 +145,9 @@ def require_passed(reports: list[GateReport]) -> None:
     broken = [(report, rule) for report in reports for rule in report.rules if not rule.success and rule.severity == "critical"]  # fmt: skip
     if all(report.passed for report in reports):
         return
-    lines = [f"{report.dataset}: {rule.rule} ({rule.unexpected} of {rule.checked} rows)" for report, rule in broken]
+    lines = [
+        f"{report.dataset}: {rule.rule} ({rule.unexpected} of {rule.checked} rows)" for report, rule in broken
+    ]
     places = [place for _, rule in broken for place in rule.places][:3]
     failure = ContractFailed(
         f"{len(broken)} critical contract {'rules' if len(broken) > 1 else 'rule'} broken: {'; '.join(lines)}",

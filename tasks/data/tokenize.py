@@ -62,7 +62,8 @@ def load_tokenizer(folder: Path) -> Any:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise UserError(
-            "the base model has no fast tokenizer (tokenizer.json)", str(folder),
+            "the base model has no fast tokenizer (tokenizer.json)",
+            str(folder),
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
     tokenizer = Tokenizer.from_file(str(file))
@@ -81,7 +82,11 @@ def special_ids(folder: Path) -> SpecialIds:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    config = json.loads((folder / "tokenizer_config.json").read_text()) if (folder / "tokenizer_config.json").is_file() else {}
+    config = (
+        json.loads((folder / "tokenizer_config.json").read_text())
+        if (folder / "tokenizer_config.json").is_file()
+        else {}
+    )
 
     def find(name: str) -> int | None:
         token = config.get(name)
@@ -90,7 +95,9 @@ def special_ids(folder: Path) -> SpecialIds:
 
     eos = find("eos_token")
     if eos is None:
-        raise UserError("the tokenizer has no EOS token", str(folder), "set eos_token in tokenizer_config.json")
+        raise UserError(
+            "the tokenizer has no EOS token", str(folder), "set eos_token in tokenizer_config.json"
+        )
     bos = find("bos_token")
     framed, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     adds_bos = bool(config.get("add_bos_token")) or (framed[:1] == [bos] and plain[:1] != [bos])
@@ -135,7 +142,9 @@ def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str) -> int:
             rows = [head + ids + tail for ids in encode(texts)]
             file.write(b"".join(rows))
             lengths += [len(row) // dtype().itemsize for row in rows]
-    np.save(Path(out) / f"offsets-{number:05d}.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(
+        Path(out) / f"offsets-{number:05d}.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    )
     return sum(lengths)
 
 

@@ -74,18 +74,29 @@ def suite_names(paths: Sequence[str]) -> list[str]:
 
 
 def _build(
-    name: str, kind: Literal["domain", "general"], sources: Sequence[PreparedSource], fate: Fate, spec: RunSpec,
-    prepared: Prepared, tokenized: Tokenized,
+    name: str,
+    kind: Literal["domain", "general"],
+    sources: Sequence[PreparedSource],
+    fate: Fate,
+    spec: RunSpec,
+    prepared: Prepared,
+    tokenized: Tokenized,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
-            f"the suite {name} has no document", ", ".join(s.source.path for s in sources),
+            f"the suite {name} has no document",
+            ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
     inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
-    return Suite(name, kind, tuple(chosen), sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]))
+    return Suite(
+        name,
+        kind,
+        tuple(chosen),
+        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+    )
 
 
 def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
@@ -98,7 +109,9 @@ def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: To
         groups = read_groups(file)
         for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
-            found.append(Item(place, groups[row], table["bytes"][row].as_py(), np.array(tokens.document(row))))
+            found.append(
+                Item(place, groups[row], table["bytes"][row].as_py(), np.array(tokens.document(row)))
+            )
     return found
 
 
@@ -119,7 +132,11 @@ def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
 
 
 def score_model(
-    root: Path, spec: RunSpec, suites: Sequence[Suite], model_folder: Path, on_progress: OnProgress | None = None
+    root: Path,
+    spec: RunSpec,
+    suites: Sequence[Suite],
+    model_folder: Path,
+    on_progress: OnProgress | None = None,
 ) -> Step:
     """Summed loss of every document of every suite under one model (`nats-N.npy` per suite)."""
     plan = StepPlan(
@@ -141,7 +158,9 @@ def score_model(
         for number, suite in enumerate(suites):
             report = None if on_progress is None else (lambda done, _, b=before: on_progress(b + done, total))
             documents = [item.input_ids for item in suite.items]
-            nats = score_documents(model, documents, spec.training.sequence_length, BATCH_TOKENS, device.name, report)
+            nats = score_documents(
+                model, documents, spec.training.sequence_length, BATCH_TOKENS, device.name, report
+            )
             np.save(folder / f"nats-{number}.npy", nats)
             before += sum(len(ids) - 1 for ids in documents)
         return {}
@@ -156,7 +175,10 @@ def assemble_scores(suites: Sequence[Suite], steps: Mapping[Who, Step], vocab_si
         nats = {who: np.load(step.folder / f"nats-{number}.npy").tolist() for who, step in steps.items()}
         items = tuple(
             ItemScore(
-                id=item.id, group=item.group, tokens=len(item.input_ids) - 1, bytes=item.bytes,
+                id=item.id,
+                group=item.group,
+                tokens=len(item.input_ids) - 1,
+                bytes=item.bytes,
                 nats={who: values[index] for who, values in nats.items()},
             )
             for index, item in enumerate(suite.items)

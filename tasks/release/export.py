@@ -22,23 +22,34 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
         raise UserError(f"{target} exists already", str(target), "name a new folder")
     adapter = (model / "adapter_config.json").is_file()
     if merge and not adapter:
-        raise UserError("there is nothing to merge: the model is full weights", str(model), "leave out --merge")
+        raise UserError(
+            "there is nothing to merge: the model is full weights", str(model), "leave out --merge"
+        )
     if not merge:
         shutil.copytree(model, target)
         if model_sha256(target) != model_sha256(model):
             shutil.rmtree(target)
-            raise UserError("the copy differs from the model", str(target), "check the disk, then export again")
+            raise UserError(
+                "the copy differs from the model", str(target), "check the disk, then export again"
+            )
         return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
     merged = load_model(model)
     merged.save_pretrained(target)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "README.md"):
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "README.md",
+    ):
         if (model / name).is_file():
             shutil.copy(model / name, target / name)
     difference = _largest_difference(_with_adapter(model), load_model(target), target)
     if difference > TOLERANCE:
         shutil.rmtree(target)
         raise UserError(
-            f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE})", str(model),
+            f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE})",
+            str(model),
             "deploy base and adapter side by side instead",
         )
     return f"merged weights in {target}; largest logit difference to base + adapter: {difference:.2g}"
@@ -60,5 +71,7 @@ def _largest_difference(first: Any, second: Any, tokenizer_folder: Path) -> floa
     for ids in encode_text(tokenizer_folder, PROBES):
         batch = torch.tensor([ids])
         with torch.inference_mode():
-            largest = max(largest, float((first(input_ids=batch).logits - second(input_ids=batch).logits).abs().max()))
+            largest = max(
+                largest, float((first(input_ids=batch).logits - second(input_ids=batch).logits).abs().max())
+            )
     return largest

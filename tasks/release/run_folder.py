@@ -57,7 +57,9 @@ class RunFolder:
         Raises:
             UserError: `base_from: champion` but nothing has been promoted yet.
         """
-        files = {file: sha256_file(Path(file)) for _, source in sources_of(spec) for file in source_files(source)}
+        files = {
+            file: sha256_file(Path(file)) for _, source in sources_of(spec) for file in source_files(source)
+        }
         contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
         base: Any = None
         if isinstance(spec.base, str):
@@ -66,7 +68,8 @@ class RunFolder:
             champion = registry.champion(state, spec.name)
             if champion is None:
                 raise UserError(
-                    f"base_from: there is no champion of '{spec.name}' yet", str(state / "registry.db"),
+                    f"base_from: there is no champion of '{spec.name}' yet",
+                    str(state / "registry.db"),
                     "start the first run with `base: FOLDER or Hub id`",
                 )
             base = champion.weights_sha256
@@ -86,12 +89,17 @@ class RunFolder:
     def start(self) -> None:
         """Write the resolved specification, and pin the champion that the candidate must beat."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / "spec.yaml", dump_yaml(self.spec.model_dump(mode="json", exclude_none=True)))
+        write_atomic(
+            self.folder / "spec.yaml", dump_yaml(self.spec.model_dump(mode="json", exclude_none=True))
+        )
         if not (self.folder / "incumbent.json").is_file():
             champion = registry.champion(self.state, self.spec.name)
             pinned = None
             if champion is not None:
-                pinned = {"run": champion.run_id, "folder": os.path.relpath(champion.model_folder, self.state)}
+                pinned = {
+                    "run": champion.run_id,
+                    "folder": os.path.relpath(champion.model_folder, self.state),
+                }
             write_atomic(self.folder / "incumbent.json", json.dumps({"champion": pinned}))
 
     @property
@@ -104,7 +112,8 @@ class RunFolder:
         """Write what is known of the data before anything is trained: ledger, quarantine, contract reports."""
         write_atomic(self.folder / "ledger.json", prepared.ledger.model_dump_json(indent=1))
         write_atomic(
-            self.folder / "contracts.json", json.dumps([gate.model_dump(mode="json") for gate in prepared.gates], indent=1)
+            self.folder / "contracts.json",
+            json.dumps([gate.model_dump(mode="json") for gate in prepared.gates], indent=1),
         )
         quarantine = self.folder / "quarantine.jsonl"
         quarantine.unlink(missing_ok=True)
@@ -115,7 +124,9 @@ class RunFolder:
         """Write model, scores, ledger and lineage; return the hashes a decision is bound to."""
         with atomic_folder(self.folder / "model") as model:
             _link_files(result.trained.folder / "model", model)
-        ledger = result.prepared.ledger.model_copy(update={"tokens": result.tokenized.tokens}).require_balance()
+        ledger = result.prepared.ledger.model_copy(
+            update={"tokens": result.tokenized.tokens}
+        ).require_balance()
         write_atomic(self.folder / "ledger.json", ledger.model_dump_json(indent=1))
         write_atomic(self.folder / "scores.json", result.scores.model_dump_json(indent=1))
         shutil.copy(result.trained.folder / "metrics.jsonl", self.folder / "metrics.jsonl")
@@ -131,12 +142,17 @@ class RunFolder:
         )
         write_lineage(self.folder / "lineage.json", lineage)
         return Bindings(
-            spec=lineage.spec, data=sha256_value(lineage.data), scores=sha256_file(self.folder / "scores.json"),
-            weights=lineage.weights, base=lineage.base,
+            spec=lineage.spec,
+            data=sha256_value(lineage.data),
+            scores=sha256_file(self.folder / "scores.json"),
+            weights=lineage.weights,
+            base=lineage.base,
         )
 
     def _data_hashes(self, prepared: Prepared) -> dict[str, str]:
-        return {file: sha for source in prepared.sources for file, sha in source.validated.manifest.inputs.items()}
+        return {
+            file: sha for source in prepared.sources for file, sha in source.validated.manifest.inputs.items()
+        }
 
     def write_decision(self, decision: Decision) -> None:
         """Write `decision.json`."""
@@ -167,8 +183,12 @@ class RunFolder:
         """Register the model; a passing one becomes champion, or challenger where approval is manual."""
         if decision.verdict != "promote":
             registry.register(
-                self.state, name=self.spec.name, run_id=self.id, model_folder=self.folder / "model",
-                weights_sha256=decision.bindings.weights, decision_sha256=sha256_file(self.folder / "decision.json"),
+                self.state,
+                name=self.spec.name,
+                run_id=self.id,
+                model_folder=self.folder / "model",
+                weights_sha256=decision.bindings.weights,
+                decision_sha256=sha256_file(self.folder / "decision.json"),
                 verdict=decision.verdict,
             )
         elif self.spec.promotion.approval == "manual":
@@ -178,13 +198,20 @@ class RunFolder:
 
     def close(self) -> None:
         """Mark the run as finished: from now on it is a no-op."""
-        write_atomic(self.folder / "complete.json", json.dumps({"decision": sha256_file(self.folder / "decision.json")}))
+        write_atomic(
+            self.folder / "complete.json",
+            json.dumps({"decision": sha256_file(self.folder / "decision.json")}),
+        )
 
 
 def _step_keys(result: RunResult) -> dict[str, str]:
     keys = {f"validate {source.label}": source.validated.key for source in result.prepared.sources}
     keys |= {f"tokenize {label}": step.key for label, step in result.tokenized.steps.items()}
-    return keys | {"divide": result.prepared.divided.key, "plan": result.tokenized.plan.key, "train": result.trained.key}
+    return keys | {
+        "divide": result.prepared.divided.key,
+        "plan": result.tokenized.plan.key,
+        "train": result.trained.key,
+    }
 
 
 def _link_files(source: Path, target: Path) -> None:

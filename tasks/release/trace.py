@@ -20,7 +20,9 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
     """
     file, _, line = row.rpartition(":")
     if not file or not line.isdigit():
-        raise UserError(f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17")
+        raise UserError(
+            f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
+        )
     found = []
     for lineage in sorted((state / "runs").glob("*/lineage.json")):
         run = json.loads(lineage.read_text())
@@ -28,7 +30,11 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
         for name in files:
             found += _in_run(state, run, name, int(line))
     if not found:
-        raise UserError(f"no finished run has read {row}", str(state / "runs"), "check file name and line (`ledger.json` lists the files)")
+        raise UserError(
+            f"no finished run has read {row}",
+            str(state / "runs"),
+            "check file name and line (`ledger.json` lists the files)",
+        )
     return found
 
 
@@ -39,7 +45,13 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
         folder = _folder(state, "validate", steps[f"validate {label}"])
         if file not in _manifest(folder).inputs:
             continue
-        trace = {"run": run["run"], "role": label, "fate": "not a row", "steps": "", "models": _models(state, run)}
+        trace = {
+            "run": run["run"],
+            "role": label,
+            "fate": "not a row",
+            "steps": "",
+            "models": _models(state, run),
+        }
         for quarantine in folder.glob("quarantine-*.jsonl"):
             for text in quarantine.read_text(encoding="utf-8").splitlines():
                 row = json.loads(text)
@@ -48,10 +60,15 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
         for number, part in enumerate(_manifest(folder).facts["parts"]):
             index = _row_index(folder / part, file, line)
             if index is not None:
-                fate = Fate(np.load(_folder(state, "divide", steps["divide"]) / f"{label}-{number:05d}.npy")[index])
+                fate = Fate(
+                    np.load(_folder(state, "divide", steps["divide"]) / f"{label}-{number:05d}.npy")[index]
+                )
                 trace["fate"] = fate.name.lower().replace("_", " ")
                 if fate is Fate.ACCEPTED and label.split("-")[0] in ("domain", "replay"):
-                    trace["steps"] = ", ".join(map(str, _trained_in(state, steps, label, number, index))) or "none (cut off)"
+                    trace["steps"] = (
+                        ", ".join(map(str, _trained_in(state, steps, label, number, index)))
+                        or "none (cut off)"
+                    )
         traces.append(trace)
     return traces
 
@@ -83,8 +100,10 @@ def _trained_in(state: Path, steps: dict[str, str], label: str, part: int, row: 
     pieces, sequences = np.load(plan / "pieces.npy", mmap_mode="r"), np.load(plan / "sequences.npy")
     start, stop = offsets[row], offsets[row + 1]
     hits = (
-        (pieces["source"] == sources.index(label)) & (pieces["part"] == part)
-        & (pieces["start"] >= start) & (pieces["start"] < stop)
+        (pieces["source"] == sources.index(label))
+        & (pieces["part"] == part)
+        & (pieces["start"] >= start)
+        & (pieces["start"] < stop)
     )
     found = np.searchsorted(sequences, np.flatnonzero(hits), side="right") - 1
     per_step = manifest.facts["report"]["sequences_per_step"]
@@ -98,4 +117,7 @@ def _models(state: Path, run: dict[str, Any]) -> str:
     except UserError:  # killed before its release: nothing of this name is registered
         return ""
     versions = [h for h in known if h.run_id == run["run"]]
-    return "; ".join(f"{name} version {h.version}{' (' + ', '.join(h.aliases) + ')' if h.aliases else ''}" for h in versions)
+    return "; ".join(
+        f"{name} version {h.version}{' (' + ', '.join(h.aliases) + ')' if h.aliases else ''}"
+        for h in versions
+    )

@@ -81,7 +81,9 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
         with atomic_folder(plan.folder) as folder:
             facts = work(folder)
             files = tuple(
-                FileHash(path=str(path.relative_to(folder)), sha256=sha256_file(path), bytes=path.stat().st_size)
+                FileHash(
+                    path=str(path.relative_to(folder)), sha256=sha256_file(path), bytes=path.stat().st_size
+                )
                 for path in sorted(folder.rglob("*"))
                 if path.is_file()
             )

@@ -25,7 +25,9 @@ class BaseModel:
 def provide_base(root: Path, spec: RunSpec, prepared: Prepared, champion: Path | None) -> BaseModel:
     """Return the base model; `champion` is the folder that `base_from: champion` means."""
     if isinstance(spec.base, FromScratch):
-        folder = make_base(root, spec.base.from_scratch, spec.training.seed, prepared.training, prepared.divided)
+        folder = make_base(
+            root, spec.base.from_scratch, spec.training.seed, prepared.training, prepared.divided
+        )
         return BaseModel(folder, "from scratch")
     if spec.base is None:
         assert champion is not None

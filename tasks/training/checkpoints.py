@@ -15,7 +15,9 @@ KEPT = 2
 
 def publish(temporary: Path, folder: Path, step: int) -> Path:
     """Give a written checkpoint its hashes and its name, and remove all but the last two."""
-    hashes = {str(p.relative_to(temporary)): sha256_file(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
+    hashes = {
+        str(p.relative_to(temporary)): sha256_file(p) for p in sorted(temporary.rglob("*")) if p.is_file()
+    }
     write_atomic(temporary / HASHES, json.dumps(hashes, indent=1))
     final = folder / f"step-{step}"
     publish_folder(temporary, final)
@@ -43,4 +45,7 @@ def verify(checkpoint: Path) -> bool:
     if not file.is_file():
         return False
     hashes = json.loads(file.read_text())
-    return all((checkpoint / name).is_file() and sha256_file(checkpoint / name) == value for name, value in hashes.items())
+    return all(
+        (checkpoint / name).is_file() and sha256_file(checkpoint / name) == value
+        for name, value in hashes.items()
+    )

@@ -24,7 +24,9 @@ def require_isolation(model: Any, sequence_length: int) -> None:
     model.eval()
     with torch.inference_mode():
         logits = [
-            model(input_ids=ids.to(model.device), position_ids=positions.to(model.device), use_cache=False).logits[0, half:].float()
+            model(input_ids=ids.to(model.device), position_ids=positions.to(model.device), use_cache=False)
+            .logits[0, half:]
+            .float()
             for ids in (first, second)
         ]
     difference = float((logits[0] - logits[1]).abs().max())

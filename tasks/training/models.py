@@ -33,13 +33,17 @@ def find_model(base: str) -> Path:
     folder = _download(base) if is_hub_id(base) else Path(expand(base))
     if not list(folder.glob("*.safetensors")):
         raise UserError(
-            f"the model {base} has no safetensors weights", str(folder),
+            f"the model {base} has no safetensors weights",
+            str(folder),
             "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
         )
     for name in ("config.json", "adapter_config.json"):
-        if (folder / name).is_file() and "auto_map" in json.loads((folder / name).read_text(encoding="utf-8")):
+        if (folder / name).is_file() and "auto_map" in json.loads(
+            (folder / name).read_text(encoding="utf-8")
+        ):
             raise UserError(
-                f"the model {base} wants to run its own code (auto_map in {name})", str(folder / name),
+                f"the model {base} wants to run its own code (auto_map in {name})",
+                str(folder / name),
                 "use a model that transformers knows; remote code is never run",
             )
     return folder
@@ -54,7 +58,8 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"cannot get the model {hub_id} from the Hub ({type(error).__name__})", "base",
+            f"cannot get the model {hub_id} from the Hub ({type(error).__name__})",
+            "base",
             "check the name, the network and HF_TOKEN, or name a local folder",
         ) from None
 
@@ -71,13 +76,19 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
     if (folder / "adapter_config.json").is_file():
         return _load_merged(folder, dtype)
     model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True,
-        local_files_only=True, output_loading_info=True,
+        folder,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(
-            f"{len(missing)} weights are missing from the model, the first is {missing[0]}", str(folder),
+            f"{len(missing)} weights are missing from the model, the first is {missing[0]}",
+            str(folder),
             "name the complete folder of a causal language model",
         )
     return model

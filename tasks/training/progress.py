@@ -16,7 +16,12 @@ class MetricsWriter(TrainerCallback):
     """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands."""
 
     def __init__(self, file: Path, device: Device, tokens_per_step: float, on_metrics: OnMetrics | None):
-        self.file, self.device, self.tokens_per_step, self.on_metrics = file, device, tokens_per_step, on_metrics
+        self.file, self.device, self.tokens_per_step, self.on_metrics = (
+            file,
+            device,
+            tokens_per_step,
+            on_metrics,
+        )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started = self.last_time = time.monotonic()
@@ -30,9 +35,13 @@ class MetricsWriter(TrainerCallback):
         now = time.monotonic()
         steps = state.global_step - self.last_step
         metrics = StepMetrics(
-            step=state.global_step, loss=logs["loss"], learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"],
+            step=state.global_step,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=logs["grad_norm"],
             tokens_per_second=steps * self.tokens_per_step / max(now - self.last_time, 1e-9),
-            peak_memory_bytes=peak_memory_bytes(self.device), seconds=now - self.started,
+            peak_memory_bytes=peak_memory_bytes(self.device),
+            seconds=now - self.started,
         )
         self.last_step, self.last_time = state.global_step, now
         with self.file.open("a") as file:

@@ -35,7 +35,9 @@ def make_base(
     if scratch.hidden_size % scratch.heads or scratch.heads % scratch.kv_heads:
         raise UserError(
             f"heads ({scratch.heads}) must divide hidden_size ({scratch.hidden_size}) and kv_heads"
-            f" ({scratch.kv_heads}) must divide heads", "base.from_scratch", "choose widths that divide",
+            f" ({scratch.kv_heads}) must divide heads",
+            "base.from_scratch",
+            "choose widths that divide",
         )
     plan = StepPlan(
         root=root,
@@ -69,7 +71,9 @@ def train_tokenizer(texts: Iterator[str], scratch: Scratch) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), "isolated")
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
     trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocab_size, limit_alphabet=settings.alphabet_size, special_tokens=[BOS, EOS, *bytes_],
+        vocab_size=settings.vocab_size,
+        limit_alphabet=settings.alphabet_size,
+        special_tokens=[BOS, EOS, *bytes_],
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -89,8 +93,12 @@ def save_tokenizer(tokenizer: Any, folder: Path, context_length: int) -> None:
     """Write tokenizer.json and the configuration transformers reads."""
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": EOS,
-        "model_max_length": context_length, "clean_up_tokenization_spaces": False,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "pad_token": EOS,
+        "model_max_length": context_length,
+        "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
@@ -100,11 +108,17 @@ def _save_random_model(scratch: Scratch, tokenizer: Any, seed: int, folder: Path
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=scratch.hidden_size,
-        intermediate_size=scratch.intermediate_size, num_hidden_layers=scratch.layers,
-        num_attention_heads=scratch.heads, num_key_value_heads=scratch.kv_heads,
-        max_position_embeddings=scratch.context_length, tie_word_embeddings=True,
-        bos_token_id=tokenizer.token_to_id(BOS), eos_token_id=tokenizer.token_to_id(EOS), pad_token_id=None,
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=scratch.hidden_size,
+        intermediate_size=scratch.intermediate_size,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        num_key_value_heads=scratch.kv_heads,
+        max_position_embeddings=scratch.context_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.token_to_id(BOS),
+        eos_token_id=tokenizer.token_to_id(EOS),
+        pad_token_id=None,
         dtype="float32",
     )
     with torch.random.fork_rng():

@@ -42,7 +42,8 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         name="train",
         inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
         settings=[
-            spec.method.model_dump(mode="json"), inputs.base_name if spec.method.kind != "full" else None,
+            spec.method.model_dump(mode="json"),
+            inputs.base_name if spec.method.kind != "full" else None,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
         ],
         code=code_version(("tasks/training",), LIBRARIES),
@@ -90,7 +91,8 @@ def _train_into(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         failure = TrainingFailed(
-            "training was asked to stop; a checkpoint was written", f"step {trainer.state.global_step}",
+            "training was asked to stop; a checkpoint was written",
+            f"step {trainer.state.global_step}",
             "run the same command again to go on",
         )
         failure.exit_code = ExitCode.TERMINATED  # type: ignore[assignment]
@@ -116,7 +118,12 @@ def _quiet() -> Any:
 
 
 def _make_trainer(
-    model: Any, scratch: Path, spec: RunSpec, inputs: TrainingInputs, device: Any, on_metrics: OnMetrics | None
+    model: Any,
+    scratch: Path,
+    spec: RunSpec,
+    inputs: TrainingInputs,
+    device: Any,
+    on_metrics: OnMetrics | None,
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
@@ -128,7 +135,9 @@ def _make_trainer(
     pieces, sequences = load_plan(inputs.plan)
     report = MixtureReport.model_validate(inputs.plan.facts["report"])
     dataset = PackedSequences(pieces, sequences, inputs.sources, training.sequence_length, inputs.special.pad)
-    micro = training.micro_batch_tokens or default_micro_batch(training.batch_tokens, training.sequence_length)
+    micro = training.micro_batch_tokens or default_micro_batch(
+        training.batch_tokens, training.sequence_length
+    )
     arguments = TrainingArguments(
         output_dir=str(scratch / "unused"),
         per_device_train_batch_size=micro // training.sequence_length,
@@ -160,7 +169,9 @@ def _make_trainer(
     labels_per_step = (report.domain_tokens + report.replay_tokens) / report.steps
     stop = StopOnSigterm()
     writer = MetricsWriter(scratch / "metrics.jsonl", device, labels_per_step, on_metrics)
-    trainer = ResumableTrainer(model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop])
+    trainer = ResumableTrainer(
+        model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop]
+    )
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
@@ -173,7 +184,10 @@ def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
     """The largest whole number of sequences that divides the batch and is at most about 8192 tokens."""
     sequences = batch_tokens // sequence_length
     limit = max(1, DEFAULT_MICRO_BATCH_TOKENS // sequence_length)
-    return next(count for count in range(min(limit, sequences), 0, -1) if sequences % count == 0) * sequence_length
+    return (
+        next(count for count in range(min(limit, sequences), 0, -1) if sequences % count == 0)
+        * sequence_length
+    )
 
 
 def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
@@ -186,7 +200,13 @@ def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
             config.base_model_name_or_path = inputs.base_name
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"):
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -49,8 +49,13 @@ def test_the_tolerated_share_is_exact() -> None:
 
 def test_the_share_of_unreadable_rows_is_read_from_the_contract(tmp_path: Path) -> None:
     file = tmp_path / "lax.odcs.yaml"
-    file.write_text((FOLDER / "domain_text.odcs.yaml").read_text().replace("    value: 0\n", "    value: 0.25\n"))
-    assert (load_contract("domain_text").max_quarantined_ratio, load_contract(file).max_quarantined_ratio) == (0, 0.25)
+    file.write_text(
+        (FOLDER / "domain_text.odcs.yaml").read_text().replace("    value: 0\n", "    value: 0.25\n")
+    )
+    assert (
+        load_contract("domain_text").max_quarantined_ratio,
+        load_contract(file).max_quarantined_ratio,
+    ) == (0, 0.25)
 
 
 def test_listing_contracts_imports_nothing_heavy_and_loading_no_data_frames() -> None:

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import pickle
 import random
@@ -15,7 +16,11 @@ from data_contracts.gate import gate_parquet, gate_shard, merge
 from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import UserError
 
-CLEAN = ("The root takes up water and the leaf gives it back.", "根吸水，叶还水；一年又一年。", "Ça pousse — très bien.")
+CLEAN = (
+    "The root takes up water and the leaf gives it back.",
+    "根吸水，叶还水；一年又一年。",
+    "Ça pousse — très bien.",
+)
 BAD = ("\ufffd\ufffdle texte", "abc\x1bdef", "version https://git-lfs.github.com/spec/v1", "<html><body>x", "http://a.b/c", "", None)  # fmt: skip
 
 
@@ -51,7 +56,7 @@ def test_gating_seven_uneven_shards_and_merging_equals_gating_once(contract: Con
     frame = random_frame(seed, num_rows=random.Random(seed).choice([0, 12, 19, 20, 400, 900]))
     draw = random.Random(seed + 100)
     cuts = [0, *sorted(draw.randint(0, len(frame)) for _ in range(6)), len(frame)]
-    shards = [frame.iloc[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    shards = [frame.iloc[a:b] for a, b in itertools.pairwise(cuts)]
 
     merged = merge(contract, "data", [gate_shard(contract, shard) for shard in shards])
 
@@ -60,7 +65,9 @@ def test_gating_seven_uneven_shards_and_merging_equals_gating_once(contract: Con
 
 
 @pytest.mark.parametrize("seed", [1, 4])
-def test_merged_verdicts_are_those_of_great_expectations_on_the_whole_frame(contract: Contract, seed: int) -> None:
+def test_merged_verdicts_are_those_of_great_expectations_on_the_whole_frame(
+    contract: Contract, seed: int
+) -> None:
     import great_expectations as gx
 
     frame = random_frame(seed, num_rows=500)
@@ -89,7 +96,9 @@ def test_merged_verdicts_are_those_of_great_expectations_on_the_whole_frame(cont
         ("text.required", None),
     ],
 )
-def test_a_bad_row_breaks_its_rule_and_is_named_by_its_place(contract: Contract, rule: str, text: str | None) -> None:
+def test_a_bad_row_breaks_its_rule_and_is_named_by_its_place(
+    contract: Contract, rule: str, text: str | None
+) -> None:
     result = rule_of(report_of(contract, [CLEAN[0], text, CLEAN[1]]), rule)
     assert (result.unexpected, result.places, result.success) == (1, ("a.jsonl:2",), False)
 
@@ -177,7 +186,12 @@ def test_a_part_is_gated_like_its_frame(contract: Contract, tmp_path: Path) -> N
 def test_a_column_the_data_does_not_have_is_all_missing(tmp_path: Path) -> None:
     file = tmp_path / "grouped.odcs.yaml"
     text = load_contract("domain_text").file.read_text()
-    file.write_text(text.replace("customProperties:", "      - {name: group, logicalType: string, required: true}\ncustomProperties:"))
+    file.write_text(
+        text.replace(
+            "customProperties:",
+            "      - {name: group, logicalType: string, required: true}\ncustomProperties:",
+        )
+    )
     grouped = load_contract(file)
     without, frame = frame_of([CLEAN[0]] * 20), frame_of([CLEAN[0]] * 20).assign(group="g")
     report = merge(grouped, "data", [gate_shard(grouped, without), gate_shard(grouped, frame)])

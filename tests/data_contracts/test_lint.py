@@ -65,7 +65,9 @@ def test_a_shipped_contract_is_in_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_contracts())
 def test_a_shipped_contract_is_valid_under_the_standards_own_schema(name: str) -> None:
-    schema = json.loads(importlib.resources.files("open_data_contract_standard").joinpath("schema.json").read_text())
+    schema = json.loads(
+        importlib.resources.files("open_data_contract_standard").joinpath("schema.json").read_text()
+    )
     jsonschema.Draft201909Validator(schema).validate(read_yaml(list_contracts()[name]).value)
 
 
@@ -74,7 +76,9 @@ def test_a_mistake_is_told_with_its_line_and_remedy(tmp_path: Path, mistake: str
     good, bad, what, fix = MISTAKES[mistake]
     assert good in GOOD
     text = GOOD.replace(good, bad, 1)
-    line = next(n for n, (a, b) in enumerate(zip(text.splitlines(), GOOD.splitlines(), strict=False), 1) if a != b)
+    line = next(
+        n for n, (a, b) in enumerate(zip(text.splitlines(), GOOD.splitlines(), strict=False), 1) if a != b
+    )
 
     errors = errors_of(tmp_path, text)
 
@@ -83,7 +87,13 @@ def test_a_mistake_is_told_with_its_line_and_remedy(tmp_path: Path, mistake: str
     assert fix in told[0].fix
     file, _, number = told[0].where.rpartition(":")
     assert file == str(tmp_path / "c.odcs.yaml")
-    exact = mistake not in ("missing key", "no severity", "no bound", "crossed bounds", "rule that is never run")
+    exact = mistake not in (
+        "missing key",
+        "no severity",
+        "no bound",
+        "crossed bounds",
+        "rule that is never run",
+    )
     assert abs(int(number) - line) <= (1 if exact else 15)
 
 
@@ -115,7 +125,9 @@ def test_a_file_of_another_shape_is_refused_without_a_traceback(tmp_path: Path, 
         ("mustBeBetween: [7, 9]", {"min_value": 7, "max_value": 9}),
     ],
 )
-def test_every_operator_of_the_standard_bounds_the_row_count(tmp_path: Path, operator: str, bounds: dict[str, int]) -> None:
+def test_every_operator_of_the_standard_bounds_the_row_count(
+    tmp_path: Path, operator: str, bounds: dict[str, int]
+) -> None:
     from data_contracts.contract import load_contract
 
     file = tmp_path / "c.odcs.yaml"

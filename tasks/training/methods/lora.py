@@ -17,17 +17,27 @@ def apply(model: Any, settings: Lora) -> Any:
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
 
-    linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
     if settings.target_modules != "all-linear":
         unknown = [name for name in settings.target_modules if name not in linear]
         if unknown:
             raise UserError(
                 f"method.target_modules: the model has no linear layer named {', '.join(unknown)}",
-                "method.target_modules", f"known: {', '.join(sorted(linear))}",
+                "method.target_modules",
+                f"known: {', '.join(sorted(linear))}",
             )
-    modules = settings.target_modules if settings.target_modules == "all-linear" else list(settings.target_modules)
+    modules = (
+        settings.target_modules if settings.target_modules == "all-linear" else list(settings.target_modules)
+    )
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
         target_modules=modules,
     )
     return get_peft_model(model, config)

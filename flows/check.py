@@ -1,0 +1,139 @@
+"""`rootstock check`: read raw files and hold them against a contract, without a run and without torch."""
+
+import functools
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_contracts.contract import Contract, load_contract
+from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
+from schemas.artifacts import FileLedger, GateReport, RuleResult
+from schemas.base import Schema
+from schemas.contracts import ShardGate
+from schemas.errors import ExitCode, UserError
+from schemas.sources import Source
+from tasks.data.shard import Shard, plan_shards
+from tasks.data.validate import validate_shard
+from tasks.storage.workers import map_in_processes
+
+READABLE = "rows.readable"
+PARALLEL_BYTES = 64 * 2**20
+"""Below this, starting worker processes (each imports Great Expectations) takes longer than the work."""
+
+
+class CheckedShard(Schema):
+    """One shard, read and gated; its rows are gone again."""
+
+    ledger: FileLedger
+    gates: tuple[ShardGate, ...]
+    quarantine_places: tuple[str, ...]
+
+
+def check_and_print(
+    contract: str,
+    data: Sequence[str],
+    junit: Path | None = None,
+    json_file: Path | None = None,
+    github: bool = False,
+) -> ExitCode:
+    """Check, print the report (a table on a terminal, plain lines elsewhere), write the files CI reads.
+
+    Raises:
+        UserError: as `check`.
+    """
+    from data_contracts.report import to_github, to_junit, to_lines, to_table, verdict
+
+    report = check(contract, data)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console().print(to_table(report), Text(verdict(report)))
+    else:
+        print("\n".join(to_lines(report)))
+    for line in to_github(report) if github else ():
+        print(line)
+    if junit is not None:
+        _write(junit, to_junit(report))
+    if json_file is not None:
+        _write(json_file, report.model_dump_json(indent=2) + "\n")
+    return ExitCode.PROMOTE if report.passed else ExitCode.CONTRACT_FAILED
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the report: {error.strerror}", str(file), "name a file you may write"
+        ) from None
+
+
+def check(contract: str, data: Sequence[str]) -> GateReport:
+    """Hold raw files (paths or globs) against a contract, as a run would hold a source.
+
+    A row that cannot be read breaks the rule `rows.readable`.
+
+    Raises:
+        UserErrors: the contract has mistakes.
+        UserError: a path matches no file, or a file cannot be read to its end.
+    """
+    loaded = load_contract(contract)
+    shards: list[Shard] = []
+    for index, path in enumerate(dict.fromkeys(data)):
+        shards += plan_shards(Source(path=path, contract=contract), "domain", index, len(shards))
+    with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
+        work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
+        large = sum(Path(file).stat().st_size for file in {shard.file for shard in shards}) > PARALLEL_BYTES
+        checked = map_in_processes(work, shards) if large else [work(shard) for shard in shards]
+    report = merge(loaded, ", ".join(data), [gate for shard in checked for gate in shard.gates])
+    return _with_readable(loaded, report, checked)
+
+
+def _check_shard(contract_file: str, folder: Path, shard: Shard) -> CheckedShard:
+    """Read, validate and gate one shard; remove its rows, so that disk use does not grow with the data."""
+    result = validate_shard(shard, folder)
+    parts = [folder / name for name in result.parts]
+    gates = tuple(gate_parquet(contract_file, part) for part in parts)
+    for part in parts:
+        part.unlink()
+    return CheckedShard(
+        ledger=result.ledger,
+        gates=gates,
+        quarantine_places=_places(folder / f"quarantine-{shard.ordinal:05d}.jsonl"),
+    )
+
+
+def _places(quarantine: Path) -> tuple[str, ...]:
+    """`file:line` of the first refused rows."""
+    if not quarantine.exists():
+        return ()
+    with quarantine.open(encoding="utf-8") as lines:
+        entries = [json.loads(line) for line, _ in zip(lines, range(NUM_PLACES), strict=False)]
+    return tuple(f"{entry['file']}:{entry['line']}" for entry in entries)
+
+
+def _with_readable(contract: Contract, report: GateReport, checked: Sequence[CheckedShard]) -> GateReport:
+    """Add the rule about rows that never reached the contract because they could not be read."""
+    read, refused = (
+        sum(shard.ledger.read for shard in checked),
+        sum(shard.ledger.quarantined for shard in checked),
+    )
+    reasons = sorted({reason for shard in checked for reason in shard.ledger.reasons})
+    rule = RuleResult(
+        contract=contract.name,
+        rule=READABLE,
+        description="every row can be read" + (f" (found: {', '.join(reasons)})" if reasons else ""),
+        severity="critical",
+        success=breaks_at_most(refused, read, contract.max_quarantined_ratio),
+        checked=read,
+        unexpected=refused,
+        allowed_ratio=contract.max_quarantined_ratio,
+        places=tuple(place for shard in checked for place in shard.quarantine_places)[:NUM_PLACES],
+    )
+    return report.model_copy(
+        update={"passed": report.passed and rule.success, "rules": (rule, *report.rules)}
+    )
