@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import runtime
+from prefect import State, runtime
 from prefect.client.orchestration import get_client
-from prefect.states import State
 from prefect.utilities.annotations import opaque
 
 from flows.journey import conclude

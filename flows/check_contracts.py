@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from data_contracts.contract import SUFFIX
 from data_contracts.report import to_lines, verdict

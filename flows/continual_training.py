@@ -4,8 +4,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect import State, flow, runtime
+from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run

@@ -22,11 +22,11 @@ CONNECT_SECONDS = 10
 
 
 @task(
-    name="shard", task_run_name="shard {number}", cache_policy=NO_CACHE,
+    name="shard", cache_policy=NO_CACHE,
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
 )  # fmt: skip
-def do_shard(function: Callable[[Any], Any], item: Any, number: int) -> Any:
-    """Do one shard in a worker; `number` names it."""
+def do_shard(function: Callable[[Any], Any], item: Any) -> Any:
+    """Do one shard in a worker."""
     return function(item)
 
 
@@ -50,10 +50,8 @@ def map_on_dask(address: str, state: Path) -> Iterator[ShardMap]:
 
         def map_shards(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
             futures = [
-                runner.submit(
-                    do_shard, {"function": opaque(function), "item": opaque(item), "number": number}
-                )
-                for number, item in enumerate(items)
+                runner.submit(do_shard, {"function": opaque(function), "item": opaque(item)})
+                for item in items
             ]
             return [future.result() for future in futures]
 

@@ -31,6 +31,7 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
         import httpx
 
         from flows.continual_training import continual_training
+        from tasks.stage import result_of
 
         print(f"watch the run at {address.removesuffix('/api')} (while it lasts)", file=sys.stderr)
         try:
@@ -45,10 +46,8 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
             ) from None
         finally:
             deliver()
-    result = final.result(raise_on_failure=False)
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    outcome: Outcome = result_of(final)
+    return outcome
 
 
 def deliver() -> None:

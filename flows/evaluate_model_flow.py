@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, runtime
+from prefect import State, flow, runtime
 from prefect.artifacts import create_table_artifact
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run

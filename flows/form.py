@@ -1,5 +1,6 @@
 """Fields that forms share. Prefect's page shows their titles, descriptions and order."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,7 +17,7 @@ SpecFile = Annotated[
     str, field("Specification", "Run specification (YAML), relative to the folder where Rootstock is served.")
 ]
 Overrides = Annotated[
-    list[str],
+    Sequence[str],
     field("Other settings", 'Values of the specification to replace, a list such as ["training.seed=3"].'),
 ]
 StateFolder = Annotated[str, field("State folder", "Keeps data, runs and the registry of promoted models.")]

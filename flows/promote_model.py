@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow
-from prefect.states import Completed, State
+from prefect import State, flow
+from prefect.states import Completed
 
 from flows.form import StateFolder, field
 from schemas.artifacts import Decision

@@ -8,6 +8,7 @@ from flows.server import is_healthy, prefect_server, running_server, server_home
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
 NIGHTLY_CRON = "0 2 * * *"
@@ -52,6 +53,7 @@ def _require_alone(state: Path, port: int) -> None:
 def deployments(state: Path) -> "list[RunnerDeployment]":
     """What is served; prefect.yaml deploys the same to a work pool (a test keeps the two alike)."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
     from prefect.types.entrypoint import EntrypointType
 
     from flows.check_contracts import check_contracts
@@ -59,20 +61,25 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from flows.evaluate_model_flow import evaluate_model_flow
     from flows.promote_model import promote_model
 
-    always: dict[str, Any] = {"entrypoint_type": EntrypointType.MODULE_PATH, "tags": ["rootstock"]}
+    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     here = {"state": str(state)}
+
+    def deploy(flow: "Flow[..., Any]", name: str, **settings: Any) -> RunnerDeployment:
+        # named by module: the folder of the data need not be the folder of the code
+        return RunnerDeployment.from_flow(
+            flow, name, entrypoint_type=EntrypointType.MODULE_PATH, tags=["rootstock"], **settings
+        )
+
     return [
-        continual_training.to_deployment("continual-training", parameters=here, **always),
-        continual_training.to_deployment(
+        deploy(continual_training, "continual-training", parameters=here),
+        deploy(
+            continual_training,
             "continual-training-nightly",
-            cron=NIGHTLY_CRON,
             parameters={**here, "spec": "runs/quickstart.yaml"},
-            concurrency_limit=ConcurrencyLimitConfig(
-                limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-            ),
-            **always,
+            cron=NIGHTLY_CRON,
+            concurrency_limit=one_at_a_time,
         ),
-        check_contracts.to_deployment("check-contracts", **always),
-        evaluate_model_flow.to_deployment("evaluate-model", parameters=here, **always),
-        promote_model.to_deployment("promote", parameters=here, **always),
+        deploy(check_contracts, "check-contracts"),
+        deploy(evaluate_model_flow, "evaluate-model", parameters=here),
+        deploy(promote_model, "promote", parameters=here),
     ]

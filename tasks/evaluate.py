@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import runtime, task
+from prefect import State, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from schemas.artifacts import Who
 from schemas.run import RunSpec

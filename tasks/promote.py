@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from schemas.artifacts import Decision
 from schemas.errors import UserError

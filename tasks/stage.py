@@ -10,7 +10,8 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect import State
+from prefect.states import Cancelled, Completed, Failed
 
 from schemas.errors import ExitCode, UserError
 

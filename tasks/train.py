@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from prefect import task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from schemas.run import RunSpec
 from tasks.stage import run_stage
