@@ -211,7 +211,9 @@ def _check_base(base: str, place: str) -> list[UserError]:
     fix = "name a folder that holds a transformers model (config.json, *.safetensors)"
     if folder.exists():
         return [UserError(f"base: {base} is not a model: it has no config.json", place, fix)]
-    return [UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")]
+    return [
+        UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")
+    ]
 
 
 def is_hub_id(base: str) -> bool:
@@ -244,4 +246,5 @@ def matching_files(path: str) -> list[str]:
     path = expand(path)
     if Path(path).is_file():
         return [path]
-    return sorted(found for found in glob.glob(path, recursive=True) if Path(found).is_file())
+    found = glob.glob(path, recursive=True)  # noqa: PTH207  (absolute patterns; keeps `./`)
+    return sorted(file for file in found if Path(file).is_file())

@@ -5,8 +5,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DOMAIN = "graft scion rootstock bud union cambium orchard pear quince cherry warm dry knife tape wax bark grows heals".split()
-GENERAL = "river boat harbour letter evening market bread window street slow quiet old child songs walks sells reads".split()
+DOMAIN = [
+    "graft",
+    "scion",
+    "rootstock",
+    "bud",
+    "union",
+    "cambium",
+    "orchard",
+    "pear",
+    "quince",
+    "cherry",
+    "warm",
+    "dry",
+    "knife",
+    "tape",
+    "wax",
+    "bark",
+    "grows",
+    "heals",
+]
+GENERAL = [
+    "river",
+    "boat",
+    "harbour",
+    "letter",
+    "evening",
+    "market",
+    "bread",
+    "window",
+    "street",
+    "slow",
+    "quiet",
+    "old",
+    "child",
+    "songs",
+    "walks",
+    "sells",
+    "reads",
+]
 SPEC = """\
 name: tiny
 base: {{from_scratch: {{hidden_size: 32, intermediate_size: 64, layers: 2, heads: 2, kv_heads: 1, context_length: 64, tokenizer: {{vocab_size: 512, alphabet_size: 80}}}}}}
@@ -52,7 +89,9 @@ def follow_tiny(files: Path, **form: Any) -> Followed:
     from flows.embedded import deliver
 
     state = files / "state"
-    final = continual_training(**{"spec": str(files / "tiny.yaml"), "state": str(state), **form, "return_state": True})
+    final = continual_training(
+        **{"spec": str(files / "tiny.yaml"), "state": str(state), **form, "return_state": True}
+    )
     deliver()
     with get_client(sync_client=True) as client:
         return Followed(state, client.read_flow_run(final.state_details.flow_run_id))

@@ -40,7 +40,16 @@ def test_every_form_is_flat(flow: Flow[..., Any]) -> None:
 def test_the_training_form_asks_in_the_order_people_think_in() -> None:
     fields = fields_of(continual_training)
     ordered = sorted(fields, key=lambda name: fields[name]["position"])
-    assert ordered == ["spec", "replay_ratio", "method", "learning_rate", "approval", "overrides", "state", "dask"]
+    assert ordered == [
+        "spec",
+        "replay_ratio",
+        "method",
+        "learning_rate",
+        "approval",
+        "overrides",
+        "state",
+        "dask",
+    ]
 
 
 def test_the_method_field_offers_exactly_the_registered_methods() -> None:
