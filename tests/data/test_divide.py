@@ -250,5 +250,5 @@ def test_a_lost_row_stops_the_run(tmp_path):
     fates = {s.label: load_fates(prepared.divided, s) for s in prepared.sources}
     ledger = build_ledger(prepared.sources, fates)
     lost = ledger.files[0].model_copy(update={"accepted": ledger.files[0].accepted - 1})
-    with pytest.raises(LedgerImbalance, match="a.jsonl"):
+    with pytest.raises(LedgerImbalance, match=r"a\.jsonl"):
         ledger.model_copy(update={"files": (lost, *ledger.files[1:])}).require_balance()
