@@ -85,7 +85,9 @@ def follow(
         watch.note(_scores_line(scores, "candidate"))
         if isinstance(spec.base, FromScratch):
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
-                model = next(suite.bits_per_byte("candidate") for suite in scores.suites if suite.name == name)
+                model = next(
+                    suite.bits_per_byte("candidate") for suite in scores.suites if suite.name == name
+                )
                 watch.note(
                     f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
                     f" unigram {yardstick['unigram']:.3f}"
@@ -102,6 +104,7 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     """Write everything the run leaves behind, release the model if it passed, and close the run."""
     bindings: Bindings = run.write_evidence(result)
     decision = decide(result.scores, result.spec.promotion, bindings)
+    decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
     run.write_report(result, decision)
     run.release(decision)

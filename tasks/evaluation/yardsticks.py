@@ -10,7 +10,9 @@ from tasks.evaluation.baselines import ngram_bits_per_byte, unigram_bits_per_byt
 from tasks.evaluation.suites import Suite
 
 
-def bits_per_byte_of_ngrams(prepared: Prepared, tokenized: Tokenized, suites: Sequence[Suite]) -> dict[str, Any]:
+def bits_per_byte_of_ngrams(
+    prepared: Prepared, tokenized: Tokenized, suites: Sequence[Suite]
+) -> dict[str, Any]:
     """Bits per byte of a unigram and a trigram model, fitted on the training rows, for each suite."""
     vocab_size = tokenized.special.vocab_size
     documents = [
