@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.failures import defect, fail, machine_error
 from schemas.errors import ExitCode, UserError
 
 app = typer.Typer(
@@ -39,11 +40,15 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        fail(error)
+    except OSError as error:
+        fail(machine_error(error) or defect(error))
+    except Exception as error:
+        fail(defect(error))
+    except SystemExit as done:
+        if done.code == ExitCode.INTERRUPTED:
+            print("stopped; the same command goes on where it was", file=sys.stderr)
+        raise
 
 
 def quiet_environment() -> None:
@@ -84,13 +89,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Follow a specification from its files to its verdict (exit 0 promote, 10 reject, 11 inconclusive)."""
-    from flows.start import start
-
     loaded = _load(spec, sets)
     if dry_run:
         from flows.plan import show_plan
 
         return show_plan(loaded, state, as_json)
+    from flows.start import start
+
     outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
     _print_outcome(outcome, as_json)
     codes = {"promote": ExitCode.PROMOTE, "reject": ExitCode.REJECT, "inconclusive": ExitCode.INCONCLUSIVE}
@@ -121,9 +126,10 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
 @app.command()
 def plan(spec: Spec, sets: Sets = None, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what would happen: rows, tokens, steps, memory, time; refuse what cannot work."""
+    loaded = _load(spec, sets)
     from flows.plan import show_plan
 
-    show_plan(_load(spec, sets), state, as_json)
+    show_plan(loaded, state, as_json)
 
 
 @app.command()
@@ -177,9 +183,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on a specification's suites."""
+    loaded = _load(spec, sets)
     from flows.evaluate_model import evaluate_model
 
-    _print_table("scores", evaluate_model(_load(spec, sets), state, find_run_model(state, model)), as_json)
+    _print_table("scores", evaluate_model(loaded, state, find_run_model(state, model)), as_json)
 
 
 @app.command()

@@ -13,6 +13,11 @@ class ExitCode(IntEnum):
     TRAINING_FAILED = 3
     REJECT = 10
     INCONCLUSIVE = 11
+    DEFECT = 70
+    """A mistake of ours: Python's own exit code 1 would read as a broken contract."""
+    MACHINE_FAILED = 74
+    """The disk is full, a folder may not be written, a worker was killed."""
+    INTERRUPTED = 130
     TERMINATED = 143
 
 
@@ -51,6 +56,12 @@ class TrainingFailed(UserError):
     """Training could not go on; the last complete checkpoint is kept."""
 
     exit_code = ExitCode.TRAINING_FAILED
+
+
+class MachineFailed(UserError):
+    """The machine could not do what was asked; what is finished is kept."""
+
+    exit_code = ExitCode.MACHINE_FAILED
 
 
 class LedgerImbalance(Exception):

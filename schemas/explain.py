@@ -2,64 +2,67 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
+from schemas.nearest import nearest, synonym
 from schemas.yaml_reader import Document, Path
 
 
 def explain(errors: Sequence[Any], root: type[BaseModel], document: Document) -> list[UserError]:
-    """Explain each error at its place in the document, in the order of the file's lines."""
+    """Explain each error at its place in the document."""
     explained: list[UserError] = []
+    broken = {tuple(error["loc"][:1]) for error in errors if len(error["loc"]) > 1}
     for error in errors:
-        path, models = _walk(error["loc"], root, document.value)
+        path, models = _walk(error["loc"], root)
         if error["type"] == "value_error":
             explained += _combination(str(error["ctx"]["error"]), path, document)
-        else:
+        elif not (error["type"] == "too_short" and path in broken):  # its entries are there, and wrong
             explained.append(_one(error, path, models, root, document))
     return explained
 
 
-def _walk(loc: Sequence[str | int], root: type[BaseModel], value: Any) -> tuple[Path, list[type[BaseModel]]]:
-    """Drop union tags from `loc`; return the path in the file and the models met on the way."""
+def _walk(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[Path, list[type[BaseModel]]]:
+    """Drop the tags of unions from `loc`; return the path in the file and the models met on the way."""
     path: list[str | int] = []
-    candidates: list[Any] = [root]
     models: list[type[BaseModel]] = [root]
-    for index, part in enumerate(loc):
-        model = models[-1]
-        tag_of = [m for c in candidates for m in _models(c) if _tag(m) == part]
-        if tag_of and not (
-            isinstance(value, dict) and part in value and index == len(loc) - 1 and part in model.model_fields
-        ):
-            models.append(tag_of[0])
-            candidates = [tag_of[0]]
-            continue
-        if part in ("model", "from_scratch") and not (isinstance(value, dict) and part in value):
-            continue  # the tags of `base`
-        if part == "from_scratch" and index + 1 < len(loc) and loc[index + 1] == "from_scratch":
-            candidates = [m for c in candidates for m in _models(c)]
-            models += candidates[-1:]
+    union: dict[str, type[BaseModel] | None] = {}
+    for part in loc:
+        if part in union:
+            member = union[str(part)]
+            models += [member] if member else []
+            union = {}
             continue
         path.append(part)
-        value = value[part] if _has(value, part) else None
-        if isinstance(part, str) and part in models[-1].model_fields:
-            candidates = [models[-1].model_fields[part].annotation]
-        found = [m for c in candidates for m in _models(c)]
-        if (isinstance(part, str) and part in models[-1].model_fields and len(found) == 1) or (isinstance(part, int) and len(found) == 1):
-            models.append(found[0])
+        field = models[-1].model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            union = _union(field)
+            found = _models(field.annotation)
+            models += found if len(found) == 1 and not union else []
     return tuple(path), models
 
 
-def _has(value: Any, part: str | int) -> bool:
-    if isinstance(value, dict):
-        return part in value
-    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+def _union(field: FieldInfo) -> dict[str, type[BaseModel] | None]:
+    """Tag -> member of a tagged union: Pydantic names the member it chose in an error's place."""
+    if field.discriminator is not None:
+        return {str(_tag(model)): model for model in _models(field.annotation)}
+    return dict(_tagged(field.annotation))
+
+
+def _tagged(annotation: Any) -> typing.Iterator[tuple[str, type[BaseModel] | None]]:
+    inner, *notes = get_args(annotation) or (None,)
+    tags = [note.tag for note in notes if isinstance(note, Tag)]
+    if get_origin(annotation) is typing.Annotated and tags:
+        yield tags[0], next(iter(_models(inner)), None)
+    elif get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        for part in get_args(annotation):
+            yield from _tagged(part)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -79,96 +82,115 @@ def _tag(model: type[BaseModel]) -> str | None:
 def _one(
     error: Any, path: Path, models: list[type[BaseModel]], root: type[BaseModel], document: Document
 ) -> UserError:
-    name = ".".join(map(str, path))
-    where = document.place(path)
-    kind = error["type"]
-    context = error.get("ctx", {})
+    name, where = _name(path), document.place(path)
+    kind, context, given = error["type"], error.get("ctx", {}), error["input"]
+    about = _about(models, path)
     if kind == "extra_forbidden":
         return _unknown_key(path, models[-1], root, where)
     if kind == "missing":
-        return UserError(
-            f"{name} is missing", document.place(path[:-1]), f"add `{path[-1]}: ...`{_about(models, path)}"
-        )
+        what = f"{name} is missing"
+        return UserError(what, document.place(path[:-1]), f"add `{path[-1]}: ...`{about and f'  ({about})'}")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        allowed = [tag.strip().strip("'") for tag in str(context.get("expected_tags", "")).split(",") if tag]
-        allowed = allowed or _tags_at(models[-1], path)
-        if kind == "union_tag_not_found":
-            return UserError(f"{name}.kind is missing", where, f"add kind; known: {', '.join(allowed)}")
-        given = str(context.get("tag", ""))
-        return UserError(
-            f"{name}.kind: there is no '{given}'",
-            document.place((*path, "kind")),
-            f"{_nearest(given, allowed)}known: {', '.join(allowed)}",
-        )
+        return _kind(name, where, context, _tags_at(models[-1], path), document.place((*path, "kind")))
     if kind == "literal_error":
         allowed = [text.strip("' ") for text in str(context["expected"]).replace(" or ", ", ").split(",")]
-        given = str(error["input"])
         return UserError(
-            f"{name} cannot be '{given}'", where, f"{_nearest(given, allowed)}allowed: {', '.join(allowed)}"
+            f"{name} cannot be {shown(given)}", where, f"{nearest(str(given), allowed)}allowed: {', '.join(allowed)}"
         )
-    message = str(error["msg"])
-    return UserError(
-        f"{name}: {message[0].lower()}{message[1:]}", where, _range_hint(kind, context, error["input"])
-    )
-
-
-def _range_hint(kind: str, context: Any, value: Any) -> str:
-    limits = {
-        "greater_than": "above",
-        "greater_than_equal": "at least",
-        "less_than": "below",
-        "less_than_equal": "at most",
-    }
-    if kind in limits:
-        limit = next(iter(context.values()))
-        return f"write a number {limits[kind]} {limit}"
+    if kind in _LIMITS:
+        limit = f"{_LIMITS[kind]} {next(iter(context.values())):g}"
+        percent = isinstance(given, float | int) and 2 <= given <= 100 and limit in ("below 1", "at most 1")
+        example = f" ({given:g} % is {given / 100:g})" if percent else ""
+        return UserError(f"{name} is {shown(given)}; it must be {limit}", where, f"write a number {limit}{example}")
     if kind == "string_pattern_mismatch":
-        return f"write text that matches {context['pattern']}"
-    if kind.endswith(("_type", "_parsing", "_from_float")):
-        wanted = {
-            "int": "a whole number",
-            "float": "a number",
-            "string": "text",
-            "bool": "true or false",
-            "tuple": "a list",
-            "model": "a mapping of keys",
-            "dict": "a mapping of keys",
-        }
-        return f"write {wanted.get(kind.split('_')[0], 'another type')}, not {_yaml_type(value)}"
-    return "see docs/specification.md"
+        return UserError(f"{name} cannot be {shown(given)}", where, about or f"it must match {context['pattern']}")
+    if kind in ("too_short", "string_too_short"):
+        return UserError(f"{name} is empty", where, f"fill it in: {about}" if about else "fill it in")
+    if kind == "finite_number":
+        return UserError(f"{name} is {shown(given)}; it must be finite", where, "write a finite number")
+    wanted = _WANTED.get(kind.split("_")[0])
+    if wanted and kind.endswith(("_type", "_parsing", "_from_float")):
+        fix = _how_to_write(wanted, given, path, models, about)
+        what = f"{name} has no value" if given is None else f"{name} must be {wanted}, not {shown(given)}"
+        return UserError(what, where, fix)
+    message = str(error["msg"])
+    return UserError(f"{name}: {message[:1].lower()}{message[1:]}", where, about or "see docs/specification.md")
 
 
-def _yaml_type(value: Any) -> str:
-    names = {
-        dict: "a mapping",
-        list: "a list",
-        str: "text",
-        bool: "true/false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "nothing" if value is None else type(value).__name__)
+_LIMITS = {
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than": "below",
+    "less_than_equal": "at most",
+}
+_MAPPING = "a mapping of keys"
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "tuple": "a list",
+    "model": _MAPPING,
+    "dict": _MAPPING,
+}
 
 
-def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], where: str) -> UserError:
-    key = str(path[-1])
-    known = sorted(model.model_fields)
-    tag = _tag(model)
-    owner = (
-        f"a setting of '{tag}'"
-        if tag
-        else ("a key of the specification" if model is root else f"a key of {'.'.join(map(str, path[:-1]))}")
+def shown(value: Any) -> str:
+    """A value of the specification as people would call it; long ones by their kind only."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return f"the text '{value}'" if len(value) <= 60 and value.isprintable() else "text"
+        case _:
+            return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _name(path: Path) -> str:
+    return ".".join(map(str, path)) or "the specification"
+
+
+def _how_to_write(wanted: str, given: Any, path: Path, models: list[type[BaseModel]], about: str) -> str:
+    """Show the form that is wanted, with what was given in it where that is what was meant."""
+    if isinstance(given, str) and wanted.endswith("number"):
+        text = given.strip()
+        if text.endswith("%") and _is_number(text[:-1]):
+            return f"write {float(text[:-1]) / 100:g}"
+        return f"write {text} without quotes" if _is_number(text) else f"write {wanted}"
+    if wanted == _MAPPING and (tags := _tags_at(models[-1], path) or _tags_at(models[-2], path)):
+        chosen = given if given in tags else tags[0]
+        return f"write `{path[-1]}: {{kind: {chosen}}}`; known: {', '.join(tags)}"
+    keys = list(models[-1].model_fields)
+    if given is None and isinstance(path[-1], str):
+        inside = f"; known keys: {', '.join(sorted(keys))}" if wanted == _MAPPING else ""
+        return f"write a value after `{path[-1]}:`, or remove the key{inside}"
+    if "path" in keys and wanted in ("a list", _MAPPING):
+        file = given if isinstance(given, str) and given.isprintable() else "FILE"
+        return f"write each as `- {{path: {file}, contract: NAME}}`"
+    return f"write {wanted}: {about}" if about and wanted == "text" else f"write {wanted}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _kind(name: str, where: str, context: Any, tags: list[str], place: str) -> UserError:
+    given = context.get("tag")
+    if given is None:
+        return UserError(f"{name}.kind is missing", where, f"add `kind: {tags[0]}`; known: {', '.join(tags)}")
+    return UserError(
+        f"{name}.kind: there is no '{given}'", place, f"{nearest(str(given), tags)}known: {', '.join(tags)}"
     )
-    hint = _nearest(key, known, model)
-    if not hint and tag:
-        others = [str(_tag(m)) for m in _siblings(root, path) if key in m.model_fields and m is not model]
-        hint = f"{key} belongs to {', '.join(others)}; " if others else ""
-    return UserError(f"{'.'.join(map(str, path))} is not {owner}", where, f"{hint}known: {', '.join(known)}")
-
-
-def _siblings(root: type[BaseModel], path: Path) -> list[type[BaseModel]]:
-    field = root.model_fields.get(str(path[0]))
-    return _models(field.annotation) if field else []
 
 
 def _tags_at(model: type[BaseModel], path: Path) -> list[str]:
@@ -176,45 +198,49 @@ def _tags_at(model: type[BaseModel], path: Path) -> list[str]:
     return [tag for m in _models(field.annotation if field else None) if (tag := _tag(m))]
 
 
-SYNONYMS = {
-    "rank": "r", "lora_r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "lr": "learning_rate",
-    "max_steps": "steps", "num_train_epochs": "epochs", "num_epochs": "epochs", "max_length": "sequence_length",
-    "max_seq_length": "sequence_length", "cutoff_len": "sequence_length", "batch_size": "batch_tokens",
-    "model": "base", "base_model": "base", "model_name_or_path": "base", "dataset": "domain", "datasets": "domain",
-    "data": "domain", "file": "path", "files": "path", "warmup": "warmup_ratio", "lr_scheduler_type": "schedule",
-}  # what the neighbours call it  # fmt: skip
+def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], where: str) -> UserError:
+    key, tag, known = str(path[-1]), _tag(model), sorted(model.model_fields)
+    owner = f"a setting of '{tag}'" if tag else f"a key of {_name(path[:-1])}"
+    homes = [] if key in known else [home for home in _homes(key, root) if home != _name(path[:-1])]
+    meant = synonym(key)
+    if meant in known:
+        hint = f"write {meant}; "
+    elif homes:
+        hint = f"{key} belongs to {' or '.join(homes)}; "
+    else:
+        hint = nearest(key, known)
+        homes = [] if hint or meant is None else _homes(meant, root)
+        hint += f"write {meant} in {homes[0]}; " if homes else ""
+    return UserError(f"{_name(path)} is not {owner}", where, f"{hint}known: {', '.join(known)}")
 
 
-def _nearest(given: str, known: Sequence[str], model: type[BaseModel] | None = None) -> str:
-    synonym = SYNONYMS.get(given)
-    if model is not None and synonym in model.model_fields:
-        return f"write {synonym}; "
-    near = difflib.get_close_matches(given, known, 1)
-    return f"did you mean {near[0]}? " if near else ""
+def _homes(key: str, model: type[BaseModel], at: str = "") -> list[str]:
+    """Where in the specification a key belongs: names of sections, or of kinds."""
+    homes = [f"'{_tag(model)}'" if _tag(model) else at or "the top level"] if key in model.model_fields else []
+    for name, field in model.model_fields.items():
+        for inner in _models(field.annotation):
+            homes += _homes(key, inner, f"{at}.{name}" if at else name)
+    return homes
 
 
 def _about(models: list[type[BaseModel]], path: Path) -> str:
+    """First line of a key's description."""
     for model in reversed(models):
-        field = model.model_fields.get(str(path[-1]))
+        field = model.model_fields.get(str(path[-1])) if path else None
         if field is not None and field.description:
-            return f"  ({field.description.splitlines()[0]})"
+            return field.description.splitlines()[0]
     return ""
 
 
 def _combination(message: str, path: Path, document: Document) -> list[UserError]:
-    """A validator's message may name several places, one `key: text` a line."""
+    """A validator's message may name several places, one `key: what; fix` a line (the key is optional below a path)."""
     errors = []
     for line in message.splitlines():
         key, sign, text = line.partition(": ")
         if path or not sign:
-            name = ".".join(map(str, path))
-            errors.append(
-                UserError(
-                    f"{name}: {line}" if name else line, document.place(path), "see docs/specification.md"
-                )
-            )
-            continue
-        parts: Path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+            key, text, place = _name(path), line, document.place(path)
+        else:
+            place = document.place(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
         what, _, fix = text.partition("; ")
-        errors.append(UserError(f"{key}: {what}", document.place(parts), fix or "change one of the two"))
+        errors.append(UserError(f"{key}: {what}", place, fix or "change one of the two"))
     return errors

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import glob
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,11 +15,13 @@ from pydantic import ValidationError
 
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
+from schemas.nearest import nearest
 from schemas.run import RunSpec
 from schemas.sources import Source
-from schemas.yaml_reader import Document, parse_yaml, read_yaml
+from schemas.yaml_reader import Document, parse_yaml, survey_yaml
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+_SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))
 
 
 def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str] = ()) -> RunSpec:
@@ -29,22 +32,31 @@ def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str
     Raises:
         UserErrors: all mistakes found, in the order of the file.
     """
-    document = read_yaml(file)
+    document = survey_yaml(file)
+    errors = list(document.errors)
     if not isinstance(document.value, dict):
-        raise UserErrors(
-            [UserError("a specification is a mapping of keys", f"{file}:1", "start with `name: ...`")]
-        )
-    errors = apply_overrides(document, overrides)
-    if errors:
-        raise UserErrors(errors)
+        what = "the file is empty" if document.value is None else "a specification is a mapping of keys"
+        fix = "start with `name: ...`, or copy one from runs/"
+        raise UserErrors(errors or [UserError(what, f"{file}:1", fix)])
+    errors += apply_overrides(document, overrides)
+    seen = {error.where for error in errors}
+    spec = None
     try:
-        spec = RunSpec.model_validate(document.value)
+        # JSON's strict mode, because YAML tells types apart already: `true` is no number, "2" no 2
+        spec = RunSpec.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
-        raise UserErrors(explain(error.errors(include_url=False), RunSpec, document)) from None
-    errors = check_names(spec, document, set(contracts))
-    if errors:
-        raise UserErrors(errors)
+        found = explain(error.errors(include_url=False), RunSpec, document)
+        errors += [one for one in found if one.where not in seen]
+    errors += check_names(document, set(contracts))
+    if errors or spec is None:
+        raise UserErrors(sorted(errors, key=_order))
     return spec
+
+
+def _order(error: UserError) -> tuple[bool, int]:
+    """Lines of the file in their order, then the command line."""
+    line = error.where.rpartition(":")[2]
+    return error.where.startswith("--set "), int(line) if line.isdigit() else 0
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserError]:
@@ -53,17 +65,14 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
     for text in overrides:
         key, sign, raw = text.partition("=")
         place = f"--set {text}"
-        if not sign or not key.strip():
-            errors.append(
-                UserError(
-                    "an override needs the form key.path=value", place, "write --set mixture.replay_ratio=0.1"
-                )
-            )
+        if not sign or not all(key.strip().split(".")):
+            what = "an override needs the form key.path=value"
+            errors.append(UserError(what, place, "write for example --set mixture.replay_ratio=0.1"))
             continue
         try:
             value = parse_yaml(raw, place).value
         except UserErrors as error:
-            errors += [UserError(e.what, place, e.fix) for e in error.errors]
+            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in error.errors]
             continue
         error = _write(document, key.strip().split("."), value, place)
         if error:
@@ -71,48 +80,54 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
     return errors
 
 
+def _fix_of_override(fix: str) -> str:
+    """A remedy without the lines that a one-line text does not have."""
+    return re.sub(r" on this line( and the one before)?|; the first is on line \d+", "", fix)
+
+
 def _write(document: Document, keys: list[str], value: Any, place: str) -> UserError | None:
-    node, path = document.value, ()
+    node: Any = document.value
+    path: tuple[str | int, ...] = ()
     for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                return UserError(
-                    f"{'.'.join(keys[: depth + 1])} does not exist",
-                    place,
-                    f"the list has entries 0 to {len(node) - 1}",
-                )
+                have = f"the list has the entries 0 to {len(node) - 1}" if node else "the list is empty"
+                return UserError(f"{'.'.join(keys[: depth + 1])} does not exist", place, have)
             step: str | int = int(key)
-        elif isinstance(node, dict):
-            step = key
         else:
-            return UserError(
-                f"{'.'.join(keys[:depth])} is not a mapping", place, "set a key that the file has"
-            )
-        path = (*path, step)  # type: ignore[assignment]
-        if last:
+            step = key
+        path = (*path, step)
+        if depth == len(keys) - 1:
             # a `kind` replaced by another takes its own settings: the old kind's would be refused
             if step == "kind" and isinstance(node, dict) and node.get("kind") != value:
-                for other in [k for k in node if k != "kind"]:
-                    del node[other]
-            node[step] = value  # type: ignore[index]
+                node.clear()
+            node[step] = value
             document.places = {p: w for p, w in document.places.items() if p[: len(path)] != path}
             document.places[path] = place
         else:
-            if isinstance(node, dict) and not isinstance(node.get(key), dict | list):
-                node[key] = {}
+            if not isinstance(node[step] if isinstance(node, list) else node.get(step), dict | list):
+                node[step] = {}
                 document.places[path] = place
-            node = node[step]  # type: ignore[index]
+            node = node[step]
     return None
 
 
-def check_names(spec: RunSpec, document: Document, contracts: set[str]) -> list[UserError]:
-    """Find every file, contract and base folder that is named but not there."""
+def check_names(document: Document, contracts: set[str]) -> list[UserError]:
+    """Find every file, contract, encoding and base folder that is named but not there.
+
+    Whatever the specification's other mistakes are; what has the wrong shape is passed over.
+    """
     errors = []
-    for path, source in sources_of(spec):
-        errors += _check_source(source, path, document, contracts)
-    if isinstance(spec.base, str):
-        errors += _check_base(spec.base, document.place(("base",)))
+    for path in _SOURCES:
+        node = document.value
+        for key in path:
+            node = node.get(key) if isinstance(node, dict) else None
+        for index, source in enumerate(node if isinstance(node, list) else ()):
+            if isinstance(source, dict):
+                errors += _check_source(source, (*path, index), document, contracts)
+    base = document.value.get("base")
+    if isinstance(base, str) and base:
+        errors += _check_base(base, document.place(("base",)))
     return errors
 
 
@@ -127,84 +142,82 @@ def sources_of(spec: RunSpec) -> list[tuple[tuple[str | int, ...], Source]]:
 
 
 def _check_source(
-    source: Source, path: tuple[str | int, ...], document: Document, contracts: set[str]
+    source: dict[str, Any], path: tuple[str | int, ...], document: Document, contracts: set[str]
 ) -> list[UserError]:
     errors = []
-    name = ".".join(map(str, path))
-    try:
-        if not source_files(source):
-            shown = Path(expand(source.path)).absolute()
-            errors.append(
-                UserError(
-                    f"{name}.path matches no file",
-                    document.place((*path, "path")),
-                    f"check the path (read as {shown})",
-                )
-            )
-    except KeyError as error:
-        errors.append(
-            UserError(
-                f"{name}.path names the environment variable {error.args[0]}, which is not set",
-                document.place((*path, "path")),
-                f"run: export {error.args[0]}=...",
-            )
-        )
-    as_file = source.contract.endswith((".yaml", ".yml"))
-    if as_file and not Path(source.contract).is_file():
-        errors.append(
-            UserError(
-                f"the contract file {source.contract} is missing",
-                document.place((*path, "contract")),
-                "check the path",
-            )
-        )
-    elif not as_file and contracts and source.contract not in contracts:
-        near = difflib.get_close_matches(source.contract, sorted(contracts), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        errors.append(
-            UserError(
-                f"there is no contract '{source.contract}'",
-                document.place((*path, "contract")),
-                f"{hint}known: {', '.join(sorted(contracts))}; or the path of an .odcs.yaml file",
-            )
-        )
+    checks = (
+        ("path", _check_path),
+        ("contract", lambda given, _: _check_contract(given, contracts)),
+        ("encoding", _check_encoding),
+    )
+    for key, check in checks:
+        given = source.get(key)
+        if isinstance(given, str) and given:
+            name = ".".join(map(str, (*path, key)))
+            mistake = check(given, name)
+            errors += [UserError(mistake[0], document.place((*path, key)), mistake[1])] if mistake else []
     return errors
+
+
+def _check_path(given: str, name: str) -> tuple[str, str] | None:
+    """What is wrong with a source's path and how to mend it."""
+    try:
+        path = Path(expand(given))
+        files = matching_files(given)
+    except KeyError as error:
+        return _unset(name, error.args[0])
+    if path.is_dir():
+        return f"{name} is a folder: {given}", f"name its files, such as {given.rstrip('/')}/*.jsonl"
+    if not files:
+        return f"{name} matches no file: {given}", f"check the path (read as {path.absolute()})"
+    closed = next((file for file in files if not os.access(file, os.R_OK)), None)
+    return None if closed is None else (f"{name}: no permission to read {closed}", f"run: chmod u+r {closed}")
+
+
+def _unset(name: str, variable: str) -> tuple[str, str]:
+    what = f"{name} names the environment variable {variable}, which is not set"
+    return what, f"run: export {variable}=..."
+
+
+def _check_contract(given: str, contracts: set[str]) -> tuple[str, str] | None:
+    if given.endswith((".yaml", ".yml")):
+        if Path(given).is_file():
+            return None
+        return f"there is no contract file {given}", f"check the path (read as {Path(given).absolute()})"
+    if not contracts or given in contracts:
+        return None
+    known = sorted(contracts)
+    fix = f"{nearest(given, known)}known: {', '.join(known)}; or the path of an .odcs.yaml file"
+    return f"there is no contract '{given}'", fix
+
+
+def _check_encoding(given: str, name: str) -> tuple[str, str] | None:
+    try:
+        codecs.lookup(given)
+    except (LookupError, ValueError):
+        fix = "write utf-8, gb18030, big5, cp1252 or the like, or leave it out: it is then detected"
+        return f"{name}: there is no encoding '{given}'", fix
+    return None
 
 
 def _check_base(base: str, place: str) -> list[UserError]:
     try:
         folder = Path(expand(base))
     except KeyError as error:
-        name = error.args[0]
-        return [
-            UserError(
-                f"base names the environment variable {name}, which is not set",
-                place,
-                f"run: export {name}=...",
-            )
-        ]
-    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        what, fix = _unset("base", error.args[0])
+        return [UserError(what, place, fix)]
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() or is_hub_id(base):
         return []
-    if folder.is_dir():
-        return [
-            UserError(
-                f"base: {base} has no config.json", place, "name a folder that holds a transformers model"
-            )
-        ]
-    if _HUB_ID.match(base) and not Path(base.split("/")[0]).is_dir():
-        return []
-    return [
-        UserError(
-            f"base: there is no folder {base}",
-            place,
-            "name an existing folder or a Hub id such as Qwen/Qwen3-0.6B",
-        )
-    ]
+    fix = "name a folder that holds a transformers model (config.json, *.safetensors)"
+    if folder.exists():
+        return [UserError(f"base: {base} is not a model: it has no config.json", place, fix)]
+    return [UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")]
 
 
 def is_hub_id(base: str) -> bool:
-    """Whether `base` is not a folder here but may be a model on the Hub."""
-    return not Path(expand(base)).exists() and bool(_HUB_ID.match(base))
+    """Whether `base` may be a model on the Hub: not a folder here, nor below one."""
+    here = Path(expand(base))
+    return bool(_HUB_ID.match(base)) and not here.exists() and not here.parent.is_dir()
 
 
 def expand(path: str) -> str:
@@ -223,8 +236,12 @@ def source_files(source: Source) -> list[str]:
     Raises:
         KeyError: the path names an environment variable that is not set.
     """
-    path = expand(source.path)
+    return matching_files(source.path)
+
+
+def matching_files(path: str) -> list[str]:
+    """Files that a path or glob names, sorted; environment variables as in `expand`."""
+    path = expand(path)
     if Path(path).is_file():
         return [path]
-    found = glob.glob(path, recursive=True)  # noqa: PTH207 (Path.glob refuses absolute patterns)
-    return sorted(file for file in found if Path(file).is_file())
+    return sorted(found for found in glob.glob(path, recursive=True) if Path(found).is_file())

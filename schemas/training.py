@@ -44,17 +44,19 @@ class Training(Schema):
         given = [name for name in ("tokens", "epochs", "steps") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"exactly one of tokens, epochs, steps sets the length; given: {', '.join(given) or 'none'}"
+                f"the length is given {len(given)} times ({', '.join(given) or 'tokens, epochs and steps are all missing'});"
+                " keep exactly one of tokens, epochs, steps (on the command line: --set training.KEY=null removes one)"
             )
         if self.batch_tokens % self.sequence_length:
             raise ValueError(
                 f"batch_tokens ({self.batch_tokens}) must be a whole number of sequences of"
-                f" sequence_length ({self.sequence_length})"
+                f" sequence_length ({self.sequence_length});"
+                f" write {self.sequence_length * max(1, round(self.batch_tokens / self.sequence_length))}"
             )
         micro = self.micro_batch_tokens
         if micro is not None and (micro % self.sequence_length or self.batch_tokens % micro):
             raise ValueError(
                 f"micro_batch_tokens ({micro}) must be a whole number of sequences and divide"
-                f" batch_tokens ({self.batch_tokens})"
+                f" batch_tokens ({self.batch_tokens}); leave it out, or write {self.sequence_length}"
             )
         return self

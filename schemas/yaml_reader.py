@@ -11,6 +11,14 @@ from schemas.errors import UserError, UserErrors
 
 Path = tuple[str | int, ...]
 
+MAX_DEPTH = 40
+MAX_VALUES = 100_000
+"""Values in all, aliases expanded: nine lines of aliases to aliases would otherwise be a billion."""
+
+_CORE = "tag:yaml.org,2002:"
+_SCALARS = {_CORE + kind for kind in ("str", "int", "float", "bool", "null")}
+_DATE = _CORE + "timestamp"
+
 
 @dataclass
 class Document:
@@ -18,6 +26,8 @@ class Document:
 
     value: Any
     places: dict[Path, str] = field(default_factory=dict)
+    errors: list[UserError] = field(default_factory=list)
+    """Mistakes that leave the rest of the file readable: repeated keys, tags."""
 
     def place(self, path: Path) -> str:
         """Return the place of the longest known prefix of `path`."""
@@ -32,109 +42,191 @@ def read_yaml(file: FilePath) -> Document:
     Raises:
         UserErrors: the file is missing, not UTF-8, not YAML, has a tag, or repeats a key; all of them at once.
     """
-    text = _read_text(file)
-    return parse_yaml(text, str(file))
+    return _flawless(survey_yaml(file))
+
+
+def survey_yaml(file: FilePath) -> Document:
+    """Parse one YAML file; mistakes that leave it readable are in the document's `errors`.
+
+    Raises:
+        UserErrors: the file is missing, not UTF-8, or not YAML.
+    """
+    return _compose(_read_text(file), str(file))
+
+
+def parse_yaml(text: str, name: str) -> Document:
+    """Parse YAML text; `name` is what places are called after.
+
+    Raises:
+        UserErrors: all mistakes of the text.
+    """
+    return _flawless(_compose(text, name))
+
+
+def _flawless(document: Document) -> Document:
+    if document.errors:
+        raise UserErrors(document.errors)
+    return document
+
+
+def _failed(what: str, where: str, fix: str) -> UserErrors:
+    return UserErrors([UserError(what, where, fix)])
 
 
 def _read_text(file: FilePath) -> str:
+    if file.is_dir():
+        raise _failed("this is a folder, not a file", str(file), "name one YAML file")
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise UserErrors(
-            [
-                UserError(
-                    f"cannot read the file: {error.strerror}", str(file), "check the path and its permissions"
-                )
-            ]
-        ) from None
+        what = f"cannot read the file: {error.strerror}"
+        raise _failed(what, str(file), "check the path and its permissions") from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UserErrors(
-            [
-                UserError(
-                    "the file is not UTF-8",
-                    f"{file}:{line}",
-                    "save it as UTF-8 (no other encoding is read here)",
-                )
-            ]
-        ) from None
+        fix = "save it as UTF-8 (no other encoding is read here)"
+        raise _failed("the file is not UTF-8", f"{file}:{line}", fix) from None
 
 
-def parse_yaml(text: str, name: str) -> Document:
-    """Parse YAML text; `name` is what places are called after."""
+def _compose(text: str, name: str) -> Document:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.reader import ReaderError
 
-    yaml = YAML(typ="safe", pure=True)
     try:
-        node = yaml.compose(text)
+        node = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = (mark.line + 1) if mark else 1
-        what = f"not valid YAML: {error.problem or error.context}"
-        raise UserErrors(
-            [
-                UserError(
-                    what,
-                    f"{name}:{line}",
-                    "check indentation, colons and quotes on this line and the one before",
-                )
-            ]
-        ) from None
-    except YAMLError as error:
-        raise UserErrors(
-            [UserError(f"not valid YAML: {error}", f"{name}:1", "save it as plain UTF-8 text")]
-        ) from None
+        raise _syntax(error, text, name) from None
+    except ReaderError as error:
+        what = f"not a text file: it holds the character {_code(error.character)}"
+        line = text.count("\n", 0, error.position) + 1
+        raise _failed(what, f"{name}:{line}", "save it as plain UTF-8 text") from None
+    except RecursionError:
+        raise _failed("nested too deeply", f"{name}:{_deep_line(text)}", f"at most {MAX_DEPTH} levels") from None
+    except (ValueError, OverflowError) as error:  # an escape or a directive that means nothing
+        raise _failed(f"not valid YAML: {error}", f"{name}:1", "write plain values") from None
     document = Document(value=None)
-    errors: list[UserError] = []
-    document.value = _plain(node, (), document, errors, name, yaml)
-    if errors:
-        raise UserErrors(errors)
+    document.value = _Reader(document, name).plain(node, ())
     return document
 
 
-def _plain(node: Any, path: Path, document: Document, errors: list[UserError], name: str, yaml: Any) -> Any:
-    """Turn a node into dicts, lists and scalars, noting places on the way."""
-    if node is None:
-        return None
-    place = f"{name}:{node.start_mark.line + 1}"
-    document.places.setdefault(path, place)
-    if not str(node.tag).startswith("tag:yaml.org,2002:"):
-        errors.append(UserError(f"the tag {node.tag} is not allowed", place, "write plain values only"))
-        return None
-    if hasattr(node, "value") and isinstance(node.value, list):
-        if (node.value and isinstance(node.value[0], tuple)) or str(node.tag).endswith(":map"):
-            return _plain_mapping(node, path, document, errors, name, yaml)
-        return [
-            _plain(item, (*path, index), document, errors, name, yaml)
-            for index, item in enumerate(node.value)
-        ]
+def _syntax(error: Any, text: str, name: str) -> UserErrors:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    problem = error.problem or error.context
+    fix = "check indentation, colons and quotes on this line and the one before"
+    if problem == "but found another document":
+        problem, fix = "a second document begins here", "remove this `---`: one file is one document"
+    elif "'\\t'" in problem:
+        problem, fix = "a tab stands where only spaces may", "indent with spaces"
+    elif "undefined alias" in problem:
+        fix = "quote the value if it begins with *, or define the anchor (&name) first"
+    elif error.context_mark and error.context_mark.line + 1 < line and "flow" in str(error.context):
+        problem += f"; the bracket opened on line {error.context_mark.line + 1} is not closed"
+    elif error.context_mark and "quoted scalar" in str(error.context):
+        line, problem = error.context_mark.line + 1, "a quote opened here is not closed"
+        fix = "close the quote on this line"
+    return _failed(f"not valid YAML: {problem}", f"{name}:{min(line, text.count(chr(10)) + 1)}", fix)
+
+
+def _code(character: Any) -> str:
+    return f"U+{character if isinstance(character, int) else ord(character):04X}"
+
+
+def _deep_line(text: str) -> int:
+    """Line on which the nesting passes MAX_DEPTH."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+
+    depth = line = 0
     try:
-        return yaml.constructor.construct_object(node)
-    except (ValueError, TypeError) as error:
-        errors.append(UserError(f"cannot read this value: {error}", place, "quote it if it is text"))
-        return None
+        for event in YAML(typ="safe", pure=True).parse(text):
+            line = event.start_mark.line + 1
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return line
+    except (YAMLError, RecursionError):
+        pass
+    return max(line, 1)
 
 
-def _plain_mapping(
-    node: Any, path: Path, document: Document, errors: list[UserError], name: str, yaml: Any
-) -> Any:
-    mapping: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = str(key_node.value)
-        here = (*path, key)
-        if key in mapping:
-            errors.append(
-                UserError(
-                    f"{'.'.join(map(str, here))} is given twice",
-                    f"{name}:{line}",
-                    f"keep one; the first is at {document.places[here]}",
+class _Reader:
+    """Turns nodes into dicts, lists and scalars, noting places and mistakes on the way."""
+
+    def __init__(self, document: Document, name: str):
+        from ruamel.yaml import YAML
+
+        self.document, self.name = document, name
+        self.construct = YAML(typ="safe", pure=True).constructor.construct_object
+        self.open: list[int] = []
+        self.values = 0
+
+    def error(self, what: str, node: Any, fix: str) -> None:
+        self.document.errors.append(UserError(what, f"{self.name}:{node.start_mark.line + 1}", fix))
+
+    def plain(self, node: Any, path: Path) -> Any:
+        """The plain value of a node; None where it has none (the mistake is noted)."""
+        if node is None:
+            return None
+        place = f"{self.name}:{node.start_mark.line + 1}"
+        self.document.places.setdefault(path, place)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise _failed(f"more than {MAX_VALUES:,} values", place, "write fewer aliases (*name)")
+        if not isinstance(node.value, list):
+            return self.scalar(node)
+        if str(node.tag) not in (_CORE + "map", _CORE + "seq"):
+            return self.error(_tag(node), node, "write plain values only")
+        if id(node) in self.open:
+            return self.error("this value contains itself", node, "remove the alias (*name) inside it")
+        if len(self.open) >= MAX_DEPTH:
+            return self.error("nested too deeply", node, f"at most {MAX_DEPTH} levels")
+        self.open.append(id(node))
+        if str(node.tag) == _CORE + "map":
+            value: Any = self.mapping(node, path)
+        else:
+            value = [self.plain(item, (*path, index)) for index, item in enumerate(node.value)]
+        self.open.pop()
+        return value
+
+    def scalar(self, node: Any) -> Any:
+        if str(node.tag) == _DATE:  # nothing here is a date, but a name or path may look like one
+            return str(node.value)
+        if str(node.tag) not in _SCALARS:
+            return self.error(_tag(node), node, "write plain values only, or quote the text")
+        try:
+            value = self.construct(node)
+        except (ValueError, TypeError, KeyError):
+            kind = str(node.tag).removeprefix(_CORE)
+            return self.error(f"this is not a value of type {kind}", node, "quote it if it is text")
+        if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+            return self.error("half of a surrogate pair is no text", node, "write the character itself")
+        return value
+
+    def mapping(self, node: Any, path: Path) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if isinstance(key_node.value, list):
+                self.error(
+                    "a key must be plain text", key_node, "quote a value that begins with { or [; write `key: value`"
                 )
-            )
-            continue
-        document.places[here] = f"{name}:{line}"
-        mapping[key] = _plain(value_node, here, document, errors, name, yaml)
-    return mapping
+                continue
+            key = str(key_node.value)
+            here = (*path, key)
+            if str(key_node.tag).endswith(":merge"):
+                self.error("the merge key << is not read here", key_node, "repeat the keys, or alias a whole value")
+            elif key in mapping:
+                first = self.document.places[here].rpartition(":")[2]
+                name = ".".join(map(str, here))
+                self.error(f"{name} is given twice", key_node, f"keep one; the first is on line {first}")
+            else:
+                self.document.places[here] = f"{self.name}:{key_node.start_mark.line + 1}"
+                mapping[key] = self.plain(value_node, here)
+        return mapping
+
+
+def _tag(node: Any) -> str:
+    tag = str(node.tag)
+    return f"the tag {'!!' + tag.removeprefix(_CORE) if tag.startswith(_CORE) else tag} is not allowed"

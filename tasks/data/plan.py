@@ -1,8 +1,7 @@
-"""Lay out the whole training run before it starts: every sequence of every step, as pieces of documents."""
+"""The plan of a training run, written before it starts: every sequence of every step, and what it adds up to."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,20 @@ from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
-from tasks.data.mix import PIECE, Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
-from tasks.data.pack import pack_best_fit
+from tasks.data.layout import Lengths, lay_out
+from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
-CODE = ("tasks/data/plan.py", "tasks/data/mix.py", "tasks/data/pack.py", "tasks/data/tokenize.py")
-DOMAIN_STREAM = 0
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """How much is trained, in label tokens."""
-
-    domain: int
-    replay: int
-
-    @classmethod
-    def of(cls, total: int, replay_ratio: float) -> "Lengths":
-        replay = round(total * replay_ratio)
-        return cls(total - replay, replay)
+CODE = (
+    "tasks/data/plan.py",
+    "tasks/data/layout.py",
+    "tasks/data/mix.py",
+    "tasks/data/pack.py",
+    "tasks/data/tokenize.py",
+)
 
 
 def plan_training(
@@ -93,72 +84,6 @@ def collect_corpora(
                 "all its rows are duplicates, leaked or held out: see the ledger; add data or lower evaluation.domain_holdout",
             )
     return corpora
-
-
-def lay_out(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Pieces in training order, offsets of the sequences among them, and the lengths that were met."""
-    training = spec.training
-    domain = [corpus for source, corpus in zip(sources, corpora, strict=True) if source.role == "domain"]
-    ratio = spec.mixture.replay_ratio
-    available = sum(corpus.label_tokens for corpus in domain)
-    if training.tokens is not None:
-        lengths = Lengths.of(training.tokens, ratio)
-    elif training.epochs is not None:
-        wanted = round(training.epochs * available)
-        lengths = Lengths(wanted, round(wanted * ratio / (1 - ratio)))
-    else:
-        return _fit_steps(spec, sources, corpora)
-    pieces, sequences = _sequences(spec, sources, corpora, lengths)
-    return pieces, sequences, lengths
-
-
-def _fit_steps(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Find the number of label tokens whose sequences fill exactly the steps asked for."""
-    training = spec.training
-    assert training.steps is not None
-    wanted = training.steps * (training.batch_tokens // training.sequence_length)
-    total = int(wanted * (training.sequence_length - 1) * 0.98)
-    while True:
-        lengths = Lengths.of(total, spec.mixture.replay_ratio)
-        pieces, sequences = _sequences(spec, sources, corpora, lengths)
-        if len(sequences) - 1 <= wanted:
-            return pieces, sequences, lengths
-        total = min(total - 1, int(total * wanted / (len(sequences) - 1)))
-
-
-def _sequences(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], lengths: Lengths
-) -> tuple[Pieces, npt.NDArray[np.int64]]:
-    """Pack one domain epoch after another, each with its share of replay, and shuffle its sequences."""
-    seed, length = spec.training.seed, spec.training.sequence_length
-    domain = [corpus for source, corpus in zip(sources, corpora, strict=True) if source.role == "domain"]
-    replay = [
-        (source, corpus) for source, corpus in zip(sources, corpora, strict=True) if source.role == "replay"
-    ]
-    available = sum(corpus.label_tokens for corpus in domain)
-    epochs = max(1, math.ceil(lengths.domain / available))
-    shares = share_tokens(lengths.replay, [source.source.weight for source, _ in replay]) if replay else []
-    ordered: list[Pieces] = []
-    counts: list[int] = []
-    for epoch in range(epochs):
-        start, stop = epoch * available, min((epoch + 1) * available, lengths.domain)
-        drawn = [draw(domain, stop - start, start, seed, DOMAIN_STREAM)]
-        for stream, ((_, corpus), share) in enumerate(
-            zip(replay, shares, strict=True), start=DOMAIN_STREAM + 1
-        ):
-            begin, end = (round(share * edge / lengths.domain) for edge in (start, stop))
-            drawn.append(draw([corpus], end - begin, begin, seed, stream))
-        pieces = cut_windows(np.concatenate(drawn), length)
-        packs = pack_best_fit(pieces["length"].astype(np.int64), length)
-        for pack in np.random.default_rng([seed, epoch, 1]).permutation(len(packs)):
-            ordered.append(pieces[packs[pack]])
-            counts.append(len(packs[pack]))
-    flat = np.concatenate(ordered) if ordered else np.zeros(0, PIECE)
-    return flat, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def _describe(

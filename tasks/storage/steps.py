@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas.artifacts import FileHash, Manifest
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import sha256_file, sha256_value
@@ -59,12 +61,12 @@ class StepPlan:
         return self.root / "data" / f".{self.name}-{self.key[:20]}.work"
 
     def finished(self) -> Step | None:
-        """The step, if it has already run to its end."""
-        manifest = self.folder / MANIFEST
-        if not manifest.is_file():
+        """The step, if it has already run to its end and every file it left is still there in its size."""
+        try:
+            step = Step(self.folder, Manifest.model_validate_json((self.folder / MANIFEST).read_bytes()))
+            intact = all((self.folder / f.path).stat().st_size == f.bytes for f in step.manifest.files)
+        except (OSError, ValidationError):
             return None
-        step = Step(self.folder, Manifest.model_validate_json(manifest.read_bytes()))
-        intact = all((self.folder / f.path).stat().st_size == f.bytes for f in step.manifest.files)
         return step if intact else None
 
 

@@ -41,11 +41,8 @@ def latest(folder: Path) -> Path | None:
 
 def verify(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is there and unchanged."""
-    file = checkpoint / HASHES
-    if not file.is_file():
+    try:
+        hashes = json.loads((checkpoint / HASHES).read_bytes())
+        return all(sha256_file(checkpoint / name) == value for name, value in hashes.items())
+    except (OSError, ValueError, AttributeError):  # a file is gone, or the list itself is damaged
         return False
-    hashes = json.loads(file.read_text())
-    return all(
-        (checkpoint / name).is_file() and sha256_file(checkpoint / name) == value
-        for name, value in hashes.items()
-    )

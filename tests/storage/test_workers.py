@@ -1,0 +1,70 @@
+"""Worker processes keep the order, pass errors on, and never outlive their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from schemas.errors import UserError
+from tasks.storage.workers import map_in_processes, num_cores
+
+
+def square(value: int) -> tuple[int, int]:
+    return value * value, os.getpid()
+
+
+def refuse(value: int) -> int:
+    if value == 2:
+        raise UserError("what", "where", "fix")
+    return value
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: everything runs in this process")
+def test_items_come_back_in_order_from_other_processes():
+    results = map_in_processes(square, list(range(9)))
+    assert [value for value, _ in results] == [n * n for n in range(9)]
+    assert os.getpid() not in {process for _, process in results}
+
+
+def test_a_single_item_runs_here():
+    assert map_in_processes(square, [3]) == [(9, os.getpid())]
+    assert map_in_processes(square, []) == []
+
+
+def test_an_error_for_people_arrives_with_its_three_parts():
+    with pytest.raises(UserError) as error:
+        map_in_processes(refuse, [1, 2, 3])
+    assert (error.value.what, error.value.where, error.value.fix) == ("what", "where", "fix")
+
+
+SLEEPER = """
+import os, time
+from tasks.storage.workers import map_in_processes
+def sleep(item):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+if __name__ == "__main__":
+    map_in_processes(sleep, [1, 2])
+"""
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_workers_die_with_a_killed_parent(tmp_path):
+    script = tmp_path / "sleeper.py"
+    script.write_text(SLEEPER)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(10)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(psutil.pid_exists(worker) for worker in workers):
+        time.sleep(0.05)
+    alive = [
+        w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE
+    ]
+    assert not alive
