@@ -4,15 +4,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flows.journey import Call, call_plainly
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
+from tasks.storage.workers import map_in_processes
 from tasks.training.models import find_model, load_model
 
 
 def evaluate_model(
-    spec: RunSpec, state: Path, model: str, watch: Watch | None = None
+    spec: RunSpec, state: Path, model: str, watch: Watch | None = None, call: Call = call_plainly
 ) -> list[dict[str, Any]]:
     """One row per suite: documents, nats per token, perplexity, bits per byte, and the unigram floor."""
     import math
@@ -20,11 +22,13 @@ def evaluate_model(
     watch = watch or Console()
     folder = find_model(model)
     with watch.stage("data"):
-        prepared = prepare(state, spec, note=watch.note)
-        tokenized = tokenize(state, spec, prepared, folder, note=watch.note)
+        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
+        tokenized = call(
+            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
+        )
         suites = build_suites(spec, prepared, tokenized)
     with watch.stage("score"):
-        step = score_model(state, spec, suites, folder, watch.scored)
+        step = call(score_model, state, spec, suites, folder, on_progress=watch.scored)
     scores = assemble_scores(suites, {"candidate": step}, tokenized.special.vocab_size)
     return [
         {

@@ -19,6 +19,6 @@ def start(
         return Outcome(run.id, run.folder, decision, fresh=False)
     if not use_prefect:
         return follow(spec, state, Console())
-    from flows.continual_training import run_here
+    from flows.embedded import run_here
 
     return run_here(file, sets, state, dask)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -42,6 +43,10 @@ class UserErrors(UserError):
         super().__init__(first.what, first.where, first.fix)
         self.errors = list(errors)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross from a worker process whole: by default pickle would call this class with the first error's texts."""
+        return type(self), (self.errors,)
+
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
 
@@ -50,6 +55,8 @@ class ContractFailed(UserError):
     """Data broke its contract: nothing was trained."""
 
     exit_code = ExitCode.CONTRACT_FAILED
+    reports: tuple[Any, ...] = ()
+    """The GateReport of every dataset, those that passed too."""
 
 
 class TrainingFailed(UserError):

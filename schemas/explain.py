@@ -95,15 +95,21 @@ def _one(
     if kind == "literal_error":
         allowed = [text.strip("' ") for text in str(context["expected"]).replace(" or ", ", ").split(",")]
         return UserError(
-            f"{name} cannot be {shown(given)}", where, f"{nearest(str(given), allowed)}allowed: {', '.join(allowed)}"
+            f"{name} cannot be {shown(given)}",
+            where,
+            f"{nearest(str(given), allowed)}allowed: {', '.join(allowed)}",
         )
     if kind in _LIMITS:
         limit = f"{_LIMITS[kind]} {next(iter(context.values())):g}"
         percent = isinstance(given, float | int) and 2 <= given <= 100 and limit in ("below 1", "at most 1")
         example = f" ({given:g} % is {given / 100:g})" if percent else ""
-        return UserError(f"{name} is {shown(given)}; it must be {limit}", where, f"write a number {limit}{example}")
+        return UserError(
+            f"{name} is {shown(given)}; it must be {limit}", where, f"write a number {limit}{example}"
+        )
     if kind == "string_pattern_mismatch":
-        return UserError(f"{name} cannot be {shown(given)}", where, about or f"it must match {context['pattern']}")
+        return UserError(
+            f"{name} cannot be {shown(given)}", where, about or f"it must match {context['pattern']}"
+        )
     if kind in ("too_short", "string_too_short"):
         return UserError(f"{name} is empty", where, f"fill it in: {about}" if about else "fill it in")
     if kind == "finite_number":
@@ -114,7 +120,9 @@ def _one(
         what = f"{name} has no value" if given is None else f"{name} must be {wanted}, not {shown(given)}"
         return UserError(what, where, fix)
     message = str(error["msg"])
-    return UserError(f"{name}: {message[:1].lower()}{message[1:]}", where, about or "see docs/specification.md")
+    return UserError(
+        f"{name}: {message[:1].lower()}{message[1:]}", where, about or "see docs/specification.md"
+    )
 
 
 _LIMITS = {
@@ -216,7 +224,9 @@ def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], wher
 
 def _homes(key: str, model: type[BaseModel], at: str = "") -> list[str]:
     """Where in the specification a key belongs: names of sections, or of kinds."""
-    homes = [f"'{_tag(model)}'" if _tag(model) else at or "the top level"] if key in model.model_fields else []
+    homes = (
+        [f"'{_tag(model)}'" if _tag(model) else at or "the top level"] if key in model.model_fields else []
+    )
     for name, field in model.model_fields.items():
         for inner in _models(field.annotation):
             homes += _homes(key, inner, f"{at}.{name}" if at else name)

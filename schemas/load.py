@@ -71,8 +71,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
             continue
         try:
             value = parse_yaml(raw, place).value
-        except UserErrors as error:
-            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in error.errors]
+        except UserErrors as unreadable:
+            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in unreadable.errors]
             continue
         error = _write(document, key.strip().split("."), value, place)
         if error:
@@ -93,7 +93,7 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
             if not key.isdigit() or int(key) >= len(node):
                 have = f"the list has the entries 0 to {len(node) - 1}" if node else "the list is empty"
                 return UserError(f"{'.'.join(keys[: depth + 1])} does not exist", place, have)
-            step: str | int = int(key)
+            step: Any = int(key)
         else:
             step = key
         path = (*path, step)
@@ -211,7 +211,9 @@ def _check_base(base: str, place: str) -> list[UserError]:
     fix = "name a folder that holds a transformers model (config.json, *.safetensors)"
     if folder.exists():
         return [UserError(f"base: {base} is not a model: it has no config.json", place, fix)]
-    return [UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")]
+    return [
+        UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")
+    ]
 
 
 def is_hub_id(base: str) -> bool:
@@ -244,4 +246,5 @@ def matching_files(path: str) -> list[str]:
     path = expand(path)
     if Path(path).is_file():
         return [path]
-    return sorted(found for found in glob.glob(path, recursive=True) if Path(found).is_file())
+    found = glob.glob(path, recursive=True)  # noqa: PTH207  (absolute patterns; keeps `./`)
+    return sorted(file for file in found if Path(file).is_file())

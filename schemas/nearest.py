@@ -38,5 +38,5 @@ def synonym(key: str) -> str | None:
 
 def nearest(given: str, known: Sequence[str]) -> str:
     """`did you mean X? ` if one of the known names is close, else nothing."""
-    near = difflib.get_close_matches(given, known, 1)
+    near = difflib.get_close_matches(given, known, 1) or [name for name in known if given in name.split("_")]
     return f"did you mean {near[0]}? " if near else ""

@@ -103,7 +103,9 @@ def _compose(text: str, name: str) -> Document:
         line = text.count("\n", 0, error.position) + 1
         raise _failed(what, f"{name}:{line}", "save it as plain UTF-8 text") from None
     except RecursionError:
-        raise _failed("nested too deeply", f"{name}:{_deep_line(text)}", f"at most {MAX_DEPTH} levels") from None
+        raise _failed(
+            "nested too deeply", f"{name}:{_deep_line(text)}", f"at most {MAX_DEPTH} levels"
+        ) from None
     except (ValueError, OverflowError) as error:  # an escape or a directive that means nothing
         raise _failed(f"not valid YAML: {error}", f"{name}:1", "write plain values") from None
     document = Document(value=None)
@@ -143,7 +145,7 @@ def _deep_line(text: str) -> int:
     depth = line = 0
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
-            line = event.start_mark.line + 1
+            line = int(event.start_mark.line) + 1
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
             if depth > MAX_DEPTH:
                 return line
@@ -210,13 +212,17 @@ class _Reader:
         for key_node, value_node in node.value:
             if isinstance(key_node.value, list):
                 self.error(
-                    "a key must be plain text", key_node, "quote a value that begins with { or [; write `key: value`"
+                    "a key must be plain text",
+                    key_node,
+                    "quote a value that begins with { or [; write `key: value`",
                 )
                 continue
             key = str(key_node.value)
             here = (*path, key)
             if str(key_node.tag).endswith(":merge"):
-                self.error("the merge key << is not read here", key_node, "repeat the keys, or alias a whole value")
+                self.error(
+                    "the merge key << is not read here", key_node, "repeat the keys, or alias a whole value"
+                )
             elif key in mapping:
                 first = self.document.places[here].rpartition(":")[2]
                 name = ".".join(map(str, here))

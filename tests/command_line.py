@@ -52,14 +52,16 @@ class Done:
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a command: this project on the path, no Hub, nothing of the caller's shell settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROOTSTOCK_SET", "PREFECT_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ROOTSTOCK_SET", "PREFECT_"))
+    }
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**kept, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", **changes}
 
 
-def rootstock(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
-) -> Done:
+def rootstock(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240) -> Done:
     """Run `rootstock ARGUMENTS` in `cwd`."""
     loaded = cwd / f".loaded-{os.getpid()}"
     done = subprocess.run(

@@ -63,7 +63,9 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
 
 def made_source(role: str, index: int, weight: float = 1.0) -> PreparedSource:
     """A source of which only role and weight are asked."""
-    return PreparedSource(role, index, Source(path=f"{role}-{index}.txt", contract="any", weight=weight), None)
+    return PreparedSource(
+        role, index, Source(path=f"{role}-{index}.txt", contract="any", weight=weight), None
+    )
 
 
 def made_corpus(number: int, lengths: np.ndarray, parts: int = 2) -> Corpus:

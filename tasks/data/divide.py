@@ -34,7 +34,8 @@ def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step
     """Write the fate of every row of every part, and the ledger.
 
     Training rows (domain, then replay) keep the first of equal texts. Rows that occur in a suite are leaked. A share
-    of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite.
+    of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite (all
+    sources of the domain suite together).
     """
     plan = StepPlan(
         root=root,
@@ -73,12 +74,17 @@ def decide_fates(
     training = [source for role in ("domain", "replay") for source in sources if source.role == role]
     suites = [source for source in sources if source.role.endswith("_suite")]
     known = sort_digests([part for suite in suites for part in suite.parts])
-    fates: dict[str, list[Fates]] = {suite.label: _keep_first([suite]) for suite in suites}
-    masks = iter(_keep_first(training))
+    together = [
+        [suite for suite in suites if suite.role == "domain_suite"]
+    ]  # one suite, however many sources
+    together += [[suite] for suite in suites if suite.role == "general_suite"]
+    fates: dict[str, list[Fates]] = {}
+    for sources_of_suite in together:
+        fates |= _keep_first(sources_of_suite)
+    first = _keep_first(training)
     for source in training:
         fates[source.label] = []
-        for part in source.parts:
-            fate = next(masks)
+        for part, fate in zip(source.parts, first[source.label], strict=True):
             fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
             if source.role == "domain" and holdout is not None:
                 fate[_held_out(part, holdout, seed) & (fate == Fate.ACCEPTED)] = Fate.HELD_OUT
@@ -86,13 +92,16 @@ def decide_fates(
     return fates
 
 
-def _keep_first(sources: Sequence[PreparedSource]) -> list[Fates]:
+def _keep_first(sources: Sequence[PreparedSource]) -> dict[str, list[Fates]]:
+    """Accept the first of equal texts among all these sources: label -> one array per part."""
     parts = [part for source in sources for part in source.parts]
-    rows = sum(sum(source.part_rows) for source in sources)
-    return [
-        np.where(first, Fate.ACCEPTED, Fate.DUPLICATE).astype(np.uint8)
-        for first in first_occurrences(parts, rows)
-    ]
+    masks = iter(first_occurrences(parts, sum(sum(source.part_rows) for source in sources)))
+    return {
+        source.label: [
+            np.where(next(masks), Fate.ACCEPTED, Fate.DUPLICATE).astype(np.uint8) for _ in source.parts
+        ]
+        for source in sources
+    }
 
 
 def read_groups(part: Path) -> list[str]:

@@ -56,7 +56,8 @@ def _passes(parts: Sequence[Path], num_rows: int) -> Iterator[tuple[Digests, npt
             words.append(all_words[chosen])
             positions.append(chosen + start)
             start += len(all_words)
-        yield np.concatenate(words), np.concatenate(positions)
+        if words:
+            yield np.concatenate(words), np.concatenate(positions)
 
 
 def sort_digests(parts: Sequence[Path]) -> npt.NDArray[np.void]:

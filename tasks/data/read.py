@@ -123,27 +123,27 @@ def _read_text_lines(lines: Iterator[Line], encoding: str) -> Iterator[Row]:
 
 def _read_paragraphs(lines: Iterator[Line], encoding: str) -> Iterator[Row]:
     """A paragraph is a block of lines between blank lines."""
-    held: list[bytes] = []
-    held_bytes = start = start_offset = 0
+    held = bytearray()  # one buffer: as many small objects, short lines would take ten times the memory
+    size = start = start_offset = 0
     for number, offset, raw, _ in lines:
         if raw is not None and (not raw or raw.isspace()):
-            if held_bytes:
-                yield start, start_offset, _paragraph(held, held_bytes, encoding)
-            held, held_bytes = [], 0
+            if size:
+                yield start, start_offset, _paragraph(held, size, encoding)
+            held, size = bytearray(), 0
             continue
-        if not held_bytes:
+        if not size:
             start, start_offset = number, offset
-        held_bytes += MAX_LINE_BYTES + 1 if raw is None else len(raw) + 1
-        if raw is not None and held_bytes <= MAX_LINE_BYTES:
-            held.append(raw.removesuffix(b"\r"))
+        size += MAX_LINE_BYTES + 1 if raw is None else len(raw) + 1
+        if raw is None or size > MAX_LINE_BYTES:
+            held.clear()
         else:
-            held = []
-    if held_bytes:
-        yield start, start_offset, _paragraph(held, held_bytes, encoding)
+            held += raw.removesuffix(b"\r") + b"\n"
+    if size:
+        yield start, start_offset, _paragraph(held, size, encoding)
 
 
-def _paragraph(held: list[bytes], held_bytes: int, encoding: str) -> dict[str, Any] | Refusal:
-    if held_bytes > MAX_LINE_BYTES:
+def _paragraph(held: bytearray, size: int, encoding: str) -> dict[str, Any] | Refusal:
+    if size > MAX_LINE_BYTES:
         return TOO_LONG
-    text = decode(b"\n".join(held), encoding)
+    text = decode(bytes(held).removesuffix(b"\n"), encoding)
     return text if isinstance(text, Refusal) else {"text": text}

@@ -149,11 +149,13 @@ def require_passed(reports: list[GateReport]) -> None:
         f"{report.dataset}: {rule.rule} ({rule.unexpected} of {rule.checked} rows)" for report, rule in broken
     ]
     places = [place for _, rule in broken for place in rule.places][:3]
-    raise ContractFailed(
+    failure = ContractFailed(
         f"{len(broken)} critical contract {'rules' if len(broken) > 1 else 'rule'} broken: {'; '.join(lines)}",
         ", ".join(places) or broken[0][0].dataset,
         f"mend the data, or run: rootstock check {broken[0][0].contract} --data '{broken[0][0].dataset}'",
     )
+    failure.reports = tuple(reports)
+    raise failure
 
 
 def copy_quarantine(prepared: PreparedSource, target: Path) -> None:

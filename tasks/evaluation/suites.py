@@ -122,7 +122,8 @@ def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
     def rank(item: Item) -> int:
         return xxhash.xxh3_64_intdigest(item.group.encode(), seed=seed + 1)
 
-    chosen, tokens = set(), 0
+    chosen: set[int] = set()
+    tokens = 0
     for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
         tokens += len(items[index].input_ids) - 1
         if tokens > max_tokens and chosen:

@@ -29,7 +29,8 @@ class MetricsWriter(TrainerCallback):
         keep = [m for m in read_metrics(self.file) if m.step <= state.global_step]
         self.file.write_text("".join(m.model_dump_json() + "\n" for m in keep))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **event: Any) -> None:
+        logs: dict[str, Any] = event["logs"]
         if "loss" not in logs:
             return
         now = time.monotonic()

@@ -95,7 +95,7 @@ def _train_into(
             f"step {trainer.state.global_step}",
             "run the same command again to go on",
         )
-        failure.exit_code = ExitCode.TERMINATED  # type: ignore[assignment]
+        failure.exit_code = ExitCode.TERMINATED
         raise failure
     shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
     return _save(trainer.model, folder / "model", inputs)

@@ -58,6 +58,11 @@ def test_a_few_broken_lines_leave_a_file_utf8():
     assert guess_encoding("日本語の文章\n".encode() * 3 + b"\xff\xfe\n") == "utf-8"
 
 
+def test_utf8_with_a_fault_in_every_line_is_still_utf8():
+    line = "déjà vu à l'été, ".encode() + "père Noël\n".encode("latin-1")
+    assert guess_encoding(line * 50) == "utf-8"
+
+
 @pytest.mark.parametrize(
     "bad", [b'{"text":"caf\xe9"}\n', b'{"text": "\xff\xfe"}\n', b'{"text": "\xc3\x28"}\n', b"\x80abc\n"]
 )

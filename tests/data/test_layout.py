@@ -1,5 +1,6 @@
 """The mixture is exact to the token, every domain token trains once a pass, and steps are met exactly."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -21,9 +22,7 @@ def layout(seed: int, ratio: float, weights=(1.0,), documents: int = 60, **train
     sources = [made_source("domain", 0), made_source("domain", 1)]
     if ratio:
         sources += [made_source("replay", index, weight) for index, weight in enumerate(weights)]
-    corpora = [
-        made_corpus(n, np.clip(rng.lognormal(3, 0.8, documents), 2, 300)) for n in range(len(sources))
-    ]
+    corpora = [made_corpus(n, np.clip(rng.lognormal(3, 0.8, documents), 2, 300)) for n in range(len(sources))]
     spec = make_spec(
         mixture={"replay_ratio": ratio},
         replay=[source(f"r{n}.txt", weight=weight) for n, weight in enumerate(weights)],
@@ -64,7 +63,7 @@ def test_epochs_mode_passes_over_the_domain_so_often_and_adds_the_share_of_repla
 @pytest.mark.parametrize("steps", [1, 3, 40])
 @pytest.mark.parametrize("batch_tokens", [32, 128])
 def test_steps_mode_gives_exactly_the_steps_and_the_share_asked_for(ratio, steps, batch_tokens):
-    spec, sources, _, pieces, sequences, _ = layout(3, ratio, steps=steps, batch_tokens=batch_tokens)
+    _, sources, _, pieces, sequences, _ = layout(3, ratio, steps=steps, batch_tokens=batch_tokens)
     per_step = batch_tokens // LENGTH
     assert math.ceil((len(sequences) - 1) / per_step) == steps
     counts = trained(sources, pieces)
@@ -140,7 +139,7 @@ def test_sequences_partition_the_pieces_and_none_is_too_long(seed):
 def test_a_sequence_holds_no_piece_twice_unless_replay_came_round_again(seed):
     _, _, corpora, pieces, sequences, _ = layout(seed, 0.3, epochs=1)
     came_round = count_labels(pieces[pieces["source"] == 2]) > corpora[2].label_tokens
-    for start, stop in zip(sequences, sequences[1:], strict=False):
+    for start, stop in itertools.pairwise(sequences.tolist()):
         members = pieces[start:stop]
         once = members[members["source"] < 2] if came_round else members
         assert len(set(once.tolist())) == len(once)
@@ -156,7 +155,9 @@ def test_another_seed_gives_another_order_of_the_same_tokens():
     assert sorted(label_places(orders[0])) == sorted(label_places(orders[1]))
 
 
-@pytest.mark.parametrize(("mode", "ratio"), [({"tokens": 1}, 0.9), ({"epochs": 1e-9}, 0.0), ({"tokens": 3}, 0.9)])
+@pytest.mark.parametrize(
+    ("mode", "ratio"), [({"tokens": 1}, 0.9), ({"epochs": 1e-9}, 0.0), ({"tokens": 3}, 0.9)]
+)
 def test_a_training_without_a_domain_token_is_refused(mode, ratio):
     with pytest.raises(UserError, match="not one of its tokens is domain text") as error:
         layout(1, ratio, **mode)

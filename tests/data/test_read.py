@@ -106,6 +106,20 @@ def test_paragraphs_are_blocks_between_blank_lines(tmp_path):
     ]
 
 
+def test_a_huge_paragraph_is_refused_alone(tmp_path):
+    lines = stream.MAX_LINE_BYTES // 2**14
+    content = b"a\n\n" + (b"y" * (2**14 - 1) + b"\n") * lines + b"z\n\nb\n\n" + b"x" * 2**25 + b"\nc\n\nd"
+    found = brief(rows_of(write(tmp_path, "a.txt", content), document="paragraph"))
+    after = 3 + lines + 2
+    assert found == [
+        (1, "a"),
+        (3, "line_too_long"),
+        (after, "b"),
+        (after + 2, "line_too_long"),
+        (after + 5, "d"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
@@ -113,6 +127,7 @@ def test_paragraphs_are_blocks_between_blank_lines(tmp_path):
         (b'{"text": NaN}', "malformed_json"),
         (b'{"text": "a", "x": -Infinity}', "malformed_json"),
         (b'{"text": "a\tb"}', "malformed_json"),
+        (b'{"text": "\\ud800", "x": NaN}', "malformed_json"),
         (b'{"text":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "malformed_json"),
         (b'{"text": "\\ud800", "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "malformed_json"),
         (b'{"text": "a"} {"text": "b"}', "malformed_json"),

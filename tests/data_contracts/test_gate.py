@@ -12,7 +12,7 @@ import pytest
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.expectations import expectations, suite_json
-from data_contracts.gate import gate_parquet, gate_shard, merge
+from data_contracts.gate import breaks_at_most, gate_parquet, gate_shard, merge
 from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import UserError
 
@@ -129,6 +129,20 @@ def test_a_ratio_is_met_exactly_at_its_bound(contract: Contract) -> None:
     at_bound = [*[CLEAN[0]] * 297, *["\ufffd is bad"] * 3]
     assert rule_of(report_of(contract, at_bound), "text_decoded").success
     assert not rule_of(report_of(contract, at_bound[1:]), "text_decoded").success
+
+
+@pytest.mark.parametrize("allowed", [0.01, 0.07, 0.29, 0.3, 0.57, 0.58])
+def test_a_ratio_is_read_as_the_decimal_it_is_written_as(allowed: float) -> None:
+    at_bound = round(allowed * 100)
+    assert breaks_at_most(at_bound, 100, allowed)
+    assert not breaks_at_most(at_bound + 1, 100, allowed)
+
+
+def test_a_missing_text_breaks_required_and_is_checked_by_no_other_rule(contract: Contract) -> None:
+    report = report_of(contract, [CLEAN[0], None, "\ufffd is bad"])
+    required, decoded = rule_of(report, "text.required"), rule_of(report, "text_decoded")
+    assert (required.checked, required.unexpected) == (3, 1)
+    assert (decoded.checked, decoded.unexpected) == (2, 1)
 
 
 def test_a_row_count_is_decided_on_the_dataset_not_on_a_shard(contract: Contract) -> None:

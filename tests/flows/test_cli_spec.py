@@ -122,7 +122,9 @@ def test_a_mistake_is_three_lines_with_its_line_and_exit_2(project: Path, mistak
 
 
 def test_a_file_in_another_encoding_is_told_with_its_line(project: Path) -> None:
-    (project / "spec.yaml").write_bytes(GOOD.replace("  learning", "  # 学习率\n  learning").encode("gb18030"))
+    (project / "spec.yaml").write_bytes(
+        GOOD.replace("  learning", "  # 学习率\n  learning").encode("gb18030")
+    )
     assert refused(project).errors == [
         ("the file is not UTF-8", "spec.yaml:11", "save it as UTF-8 (no other encoding is read here)")
     ]
@@ -139,7 +141,8 @@ def test_all_mistakes_of_a_file_come_at_once_in_its_order(project: Path) -> None
     errors = refused(project, "--set", "training.seed=-1").errors
     assert {what for what, _, _ in errors} == {*wanted, "training.seed is -1; it must be at least 0"}
     assert [where for _, where, _ in errors] == sorted(
-        (where for _, where, _ in errors), key=lambda w: (w[0] == "-", int(w.rpartition(":")[2]) if ":" in w else 0)
+        (where for _, where, _ in errors),
+        key=lambda w: (w[0] == "-", int(w.rpartition(":")[2]) if ":" in w else 0),
     )
 
 
@@ -156,7 +159,11 @@ def test_a_mistake_on_the_command_line_is_placed_there(project: Path) -> None:
 def test_a_variable_that_is_not_set_is_named(project: Path) -> None:
     (project / "spec.yaml").write_text(GOOD.replace("base: model", "base: $NO_SUCH/model"))
     assert refused(project).errors == [
-        ("base names the environment variable NO_SUCH, which is not set", "spec.yaml:2", "run: export NO_SUCH=...")
+        (
+            "base names the environment variable NO_SUCH, which is not set",
+            "spec.yaml:2",
+            "run: export NO_SUCH=...",
+        )
     ]
 
 
@@ -170,7 +177,11 @@ def test_a_specification_that_does_not_exist_is_told(project: Path) -> None:
     done = rootstock("run", "no/such.yaml", cwd=project)
     assert done.code == 2
     assert done.errors == [
-        ("cannot read the file: No such file or directory", "no/such.yaml", "check the path and its permissions")
+        (
+            "cannot read the file: No such file or directory",
+            "no/such.yaml",
+            "check the path and its permissions",
+        )
     ]
     assert done.heavy == set()
 

@@ -44,9 +44,14 @@ def test_a_folder_appears_only_when_its_block_ends(tmp_path):
 
 def test_a_block_that_raises_leaves_no_folder_and_the_next_starts_empty(tmp_path):
     final = tmp_path / "out"
-    with pytest.raises(RuntimeError), atomic_folder(final) as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError
+
+    def half(final):
+        with atomic_folder(final) as folder:
+            (folder / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half(final)
     assert not final.exists()
     with atomic_folder(final) as folder:
         assert not list(folder.iterdir())

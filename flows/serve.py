@@ -1,0 +1,85 @@
+"""Serve the workflows on this machine: a Prefect server, its page with a form for each, and the schedules."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.server import is_healthy, prefect_server, running_server, server_home
+from schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
+
+NIGHTLY_CRON = "0 2 * * *"
+POLL_SECONDS = 2
+"""How soon a run that somebody asked for begins."""
+
+
+def serve_here(state: Path, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM; everything that was started stops with us.
+
+    Raises:
+        UserError: the port is taken, the state is served already, or the server cannot be started.
+    """
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", str(POLL_SECONDS))
+    if not os.environ.get("PREFECT_API_URL"):
+        _require_alone(state, port)
+        print("starting Prefect's server (some 20 s the first time)", flush=True)
+    with prefect_server(state, port, schedules=True) as address:
+        from prefect import serve
+
+        print(
+            f"Rootstock is served at {address.removesuffix('/api')}/deployments (Ctrl-C stops it)", flush=True
+        )
+        serve(*deployments(state), print_starting_message=False)
+
+
+def _require_alone(state: Path, port: int) -> None:
+    if address := running_server(server_home(state)):
+        raise UserError(
+            "this state folder is being served already",
+            address.removesuffix("/api"),
+            "open that page, or stop the other one",
+        )
+    if is_healthy(f"http://127.0.0.1:{port}/api"):
+        raise UserError(
+            f"another Prefect server answers on port {port}",
+            f"http://127.0.0.1:{port}",
+            f"choose another --port, or use that server: export PREFECT_API_URL=http://127.0.0.1:{port}/api",
+        )
+
+
+def deployments(state: Path) -> "list[RunnerDeployment]":
+    """What is served; prefect.yaml deploys the same to a work pool (a test keeps the two alike)."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.check_contracts import check_contracts
+    from flows.continual_training import continual_training
+    from flows.evaluate_model_flow import evaluate_model_flow
+    from flows.promote_model import promote_model
+
+    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    here = {"state": str(state)}
+
+    def deploy(flow: "Flow[..., Any]", name: str, **settings: Any) -> RunnerDeployment:
+        # named by module: the folder of the data need not be the folder of the code
+        return RunnerDeployment.from_flow(
+            flow, name, entrypoint_type=EntrypointType.MODULE_PATH, tags=["rootstock"], **settings
+        )
+
+    return [
+        deploy(continual_training, "continual-training", parameters=here),
+        deploy(
+            continual_training,
+            "continual-training-nightly",
+            parameters={**here, "spec": "runs/quickstart.yaml"},
+            cron=NIGHTLY_CRON,
+            concurrency_limit=one_at_a_time,
+        ),
+        deploy(check_contracts, "check-contracts"),
+        deploy(evaluate_model_flow, "evaluate-model", parameters=here),
+        deploy(promote_model, "promote", parameters=here),
+    ]

@@ -1,0 +1,209 @@
+"""What Prefect's page shows of a run: tables, the verdict, a link to the report, and progress bars.
+
+Artifacts of one kind form one series per specification name, so that the page shows how they change from run to run.
+"""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from schemas.artifacts import (
+    Decision,
+    FileLedger,
+    GateReport,
+    Ledger,
+    RuleOutcome,
+    RuleResult,
+    Scores,
+    SuiteScores,
+    Who,
+)
+from tasks.data.prepare import Tokenized
+
+MAX_ROWS = 200
+"""Rows of a table that a page still shows well."""
+SECONDS_BETWEEN_UPDATES = 2.0
+WHO: tuple[Who, ...] = ("base", "champion", "candidate")
+BROKEN = {"critical": "FAIL", "warning": "warn", "info": "note"}
+ORDER = (*BROKEN.values(), "pass")
+
+
+def artifact_key(name: str, what: str) -> str:
+    """One series of artifacts per name; Prefect allows lower case, digits and dashes."""
+    return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-{what}"
+
+
+def show_ledger(name: str, ledger: Ledger) -> None:
+    """Table of where every row went: all files together, then each."""
+    rows = [_ledger_row(file) for file in (ledger.total, *ledger.files[: MAX_ROWS - 1])]
+    more = len(ledger.files) - MAX_ROWS + 1
+    create_table_artifact(
+        table=rows,
+        key=artifact_key(name, "ledger"),
+        description="**Where every row went.** read = accepted + quarantined + duplicate + leaked + held out, in every line."
+        + (f" {more:,} more files are in ledger.json." if more > 0 else ""),
+    )
+
+
+def _ledger_row(file: FileLedger) -> dict[str, Any]:
+    reasons = ", ".join(f"{code}: {count:,}" for code, count in sorted(file.reasons.items()))
+    return {
+        "file": file.file if file.file != "all" else "all files",
+        "role": file.role.replace("_", " ") if file.file != "all" else "",
+        "read": file.read, "accepted": file.accepted, "quarantined": file.quarantined, "duplicate": file.duplicate,
+        "leaked": file.leaked, "held out": file.held_out, "reasons of quarantine": reasons,
+    }  # fmt: skip
+
+
+def show_contracts(name: str, reports: tuple[GateReport, ...]) -> None:
+    """Table of every rule of every contract, broken ones first; places, never content."""
+    rows = [contract_row(report, rule) for report in reports for rule in report.rules]
+    broken = sum(not report.passed for report in reports)
+    said = (
+        f"{broken} of {len(reports)} contracts are **broken**: nothing is trained."
+        if broken
+        else "Every contract is kept."
+    )
+    create_table_artifact(
+        table=sorted(rows, key=lambda row: ORDER.index(row["result"]))[:MAX_ROWS],
+        key=artifact_key(name, "contracts"),
+        description=f"**Data contracts.** {said}",
+    )
+
+
+def contract_row(report: GateReport, rule: RuleResult) -> dict[str, Any]:
+    """One rule of one contract as a row of a table."""
+    return {
+        "result": "pass" if rule.success else BROKEN[rule.severity],
+        "severity": rule.severity,
+        "contract": f"{report.contract} {report.version}",
+        "data": report.dataset,
+        "rule": rule.rule,
+        "what it asks": rule.description,
+        "rows that break it": rule.unexpected,
+        "rows checked": rule.checked,
+        "first places": ", ".join(rule.places[:3]),
+    }
+
+
+def show_mixture(name: str, tokenized: Tokenized) -> None:
+    """Table of the mixture as asked and as laid out, in label tokens."""
+    mixture = tokenized.mixture
+    total = mixture.domain_tokens + mixture.replay_tokens
+    rows = [
+        {
+            "part": "domain", "tokens": mixture.domain_tokens, "share": f"{mixture.domain_tokens / total:.2%}",
+            "passes over the text": round(mixture.domain_epochs, 2),
+        },
+        *(
+            {
+                "part": f"replay: {share.path}", "tokens": share.trained_tokens,
+                "share": f"{share.trained_tokens / total:.2%}", "passes over the text": round(share.epochs, 2),
+            }
+            for share in mixture.replay
+        ),
+    ]  # fmt: skip
+    create_table_artifact(
+        table=rows,
+        key=artifact_key(name, "mixture"),
+        description=f"**Training mixture.** Replay ratio {mixture.achieved_ratio:.4f} of all trained tokens (asked:"
+        f" {mixture.requested_ratio:g}); {mixture.steps:,} steps of {mixture.sequences_per_step} sequences of"
+        f" {mixture.sequence_length:,} tokens, {mixture.fill_ratio:.1%} full.",
+    )
+
+
+def show_scores(name: str, scores: Scores) -> None:
+    """Table of every suite under every model that was scored."""
+    create_table_artifact(
+        table=[_suite_row(suite) for suite in scores.suites],
+        key=artifact_key(name, "suites"),
+        description="**Loss in nats per token** (lower is better), on documents that were never trained on. The domain"
+        " should fall; general suites must not rise. *unigram* is what word frequencies alone would reach.",
+    )
+
+
+def _suite_row(suite: SuiteScores) -> dict[str, Any]:
+    known = [who for who in WHO if who in suite.items[0].nats]
+    row: dict[str, Any] = {"suite": suite.name, "kind": suite.kind, "documents": len(suite.items)}
+    row |= {who: f"{suite.nats_per_token(who):.4f}" for who in known}
+    if "candidate" in known and "base" in known:
+        row["change"] = f"{suite.nats_per_token('candidate') - suite.nats_per_token('base'):+.4f}"
+    row["bits per byte"] = f"{suite.bits_per_byte(known[-1]):.4f}"
+    return {**row, "unigram": f"{suite.floor:.4f}"}
+
+
+def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
+    """The verdict with every rule, and a link to the report."""
+    report = (folder / "report.html").absolute()
+    create_markdown_artifact(
+        markdown=verdict_markdown(run, report, decision),
+        key=artifact_key(name, "verdict"),
+        description=decision.sentence,
+    )
+    create_link_artifact(
+        link=report.as_uri(),
+        link_text=f"report of {run}",
+        key=artifact_key(name, "report"),
+        description=f"The report is the file `{report}` on the machine that ran this. Browsers do not follow a link from"
+        " a web page to a file: copy the address, or open the file.",
+    )
+
+
+def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
+    """The verdict as a page: sentence, a table of the rules, what to do next, where the report lies."""
+    lines = [
+        f"# {decision.verdict}", "", decision.sentence, "",
+        "| rule | suite | against | estimate | interval | threshold | outcome |",
+        "|---|---|---|---:|---:|---:|---|",
+        *(_rule_line(rule) for rule in decision.rules), "",
+        *(f"- {rule.reason}" for rule in decision.rules), "",
+        f"**Next:** {decision.next_action}", "",
+        f"Run `{run}` · report: `{report}`",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _rule_line(rule: RuleOutcome) -> str:
+    limit = "more than" if rule.rule == "gain" else "less than"
+    cells = (
+        rule.rule, rule.suite, rule.against, f"{rule.estimate:+.4f}", f"{rule.low:+.4f} to {rule.high:+.4f}",
+        f"{limit} {rule.threshold:g}", f"**{rule.outcome}**",
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+class Bar:
+    """A progress bar on the page. Never in the way of the work: a server that does not answer only stops the bar."""
+
+    def __init__(self, key: str):
+        self.key = key
+        self.id: UUID | None = None
+        self.updated = 0.0
+
+    def show(self, done: int, total: int, text: str) -> None:
+        """Draw `done` of `total`, at most every two seconds, the end always."""
+        now = time.monotonic()
+        if now - self.updated < SECONDS_BETWEEN_UPDATES and done < total:
+            return
+        self.updated = now
+        percent = 100.0 * done / max(total, 1)
+        try:
+            if self.id is None:
+                created = create_progress_artifact(progress=percent, key=self.key, description=text)
+                assert isinstance(created, UUID)
+                self.id = created
+            else:
+                update_progress_artifact(self.id, progress=percent, description=text)
+        except httpx.HTTPError:
+            self.updated = now + 60  # a training of days outlives a server that is restarted
