@@ -16,6 +16,7 @@ class BaseModel:
 
     folder: Path
     name: str
+    """What an adapter trained on it remembers it by: a folder, a Hub id, or (never adapted) `from scratch`."""
 
     @property
     def sha256(self) -> str:
@@ -31,5 +32,5 @@ def provide_base(root: Path, spec: RunSpec, prepared: Prepared, champion: Path |
         return BaseModel(folder, "from scratch")
     if spec.base is None:
         assert champion is not None
-        return BaseModel(champion, f"champion of {spec.name}")
+        return BaseModel(champion, str(champion))
     return BaseModel(find_model(spec.base), spec.base)

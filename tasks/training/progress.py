@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
+from tasks.storage.atomic import write_atomic
 from tasks.training.device import Device, peak_memory_bytes
 from tasks.training.progress_file import OnMetrics, read_metrics
 
@@ -27,7 +28,7 @@ class MetricsWriter(TrainerCallback):
         self.started = self.last_time = time.monotonic()
         self.last_step = state.global_step
         keep = [m for m in read_metrics(self.file) if m.step <= state.global_step]
-        self.file.write_text("".join(m.model_dump_json() + "\n" for m in keep))
+        write_atomic(self.file, "".join(m.model_dump_json() + "\n" for m in keep))
 
     def on_log(self, args: Any, state: Any, control: Any, **event: Any) -> None:
         logs: dict[str, Any] = event["logs"]
@@ -56,6 +57,7 @@ class StopOnSigterm(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
+        self.previous: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import threading
@@ -70,6 +72,8 @@ class StopOnSigterm(TrainerCallback):
         if self.asked:
             control.should_save = control.should_training_stop = True
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if getattr(self, "previous", None) is not None:
+    def give_back(self) -> None:
+        """Let SIGTERM do again what it did before: also after a failure, or nothing could end the process."""
+        if self.previous is not None:
             signal.signal(signal.SIGTERM, self.previous)
+            self.previous = None

@@ -87,8 +87,11 @@ def _train_into(
     model = method.apply(model, spec.method)
     trainer, stop = _make_trainer(model, scratch, spec, inputs, device, on_metrics)
     resume = _resume_from(scratch)
-    with _quiet():
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        with _quiet():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        stop.give_back()
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         failure = TrainingFailed(
             "training was asked to stop; a checkpoint was written",
