@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import State, runtime
+from prefect import State
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.utilities.annotations import opaque
 
 from flows.journey import conclude
@@ -45,5 +46,7 @@ def _as_it_is(value: Any) -> Any:
 
 def label_run(name: str, tags: list[str]) -> None:
     """Give the flow run its name and add tags; known only once its specification has been read."""
+    flow_run = FlowRunContext.get().flow_run  # type: ignore[union-attr]
     with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=name, tags=sorted({*runtime.flow_run.tags, *tags}))
+        client.update_flow_run(flow_run.id, name=name, tags=sorted({*flow_run.tags, *tags}))
+    flow_run.name = name  # its log lines carry it

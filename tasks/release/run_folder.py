@@ -154,6 +154,10 @@ class RunFolder:
             file: sha for source in prepared.sources for file, sha in source.validated.manifest.inputs.items()
         }
 
+    def fill_in(self, command: str) -> str:
+        """Put this run and its name into a command that a decision advises."""
+        return command.replace("RUN", self.id).replace("NAME", self.spec.name)
+
     def write_decision(self, decision: Decision) -> None:
         """Write `decision.json`."""
         write_atomic(self.folder / "decision.json", decision.model_dump_json(indent=1))

@@ -1,7 +1,6 @@
 """A whole run in seconds: a real Llama that knows which byte follows which, and real text."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,9 @@ def save_byte_tokenizer(folder: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, tiny_base: Path) -> Iterator[Project]:
+def project(tmp_path: Path, tiny_base: Path) -> Project:
     """Python's language reference as the domain, English prose to replay and to probe."""
-    yield make_project(tmp_path, tiny_base)
+    return make_project(tmp_path, tiny_base)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +106,9 @@ def make_project(folder: Path, base: Path) -> Project:
         lines = "".join(json.dumps(row) + "\n" for row in half)
         (folder / f"domain-{number}.jsonl").write_text(lines)
     for part in ("replay", "heldout"):
-        texts = [sentence for text in general_texts(part) for sentence in text.split(". ") if len(sentence) > 30]
+        texts = [
+            sentence for text in general_texts(part) for sentence in text.split(". ") if len(sentence) > 30
+        ]
         (folder / f"{part}.txt").write_text("\n".join(texts[:60]) + "\n", encoding="utf-8")
     spec = {
         "name": "tiny",

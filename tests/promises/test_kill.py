@@ -49,14 +49,20 @@ def begun(step: str) -> Sign:
 
 def trained(steps: int) -> Sign:
     def sign(state: State, since: float) -> bool:
-        files = [file for file in state.glob("data/.train-*.work/metrics.jsonl") if file.stat().st_mtime >= since]
-        return any(file.read_bytes().count(b"\n") >= steps for file in files) or in_run("[.]model.tmp")(state, since)
+        files = [
+            file for file in state.glob("data/.train-*.work/metrics.jsonl") if file.stat().st_mtime >= since
+        ]
+        return any(file.read_bytes().count(b"\n") >= steps for file in files) or in_run("[.]model.tmp")(
+            state, since
+        )
 
     return sign
 
 
 def writing_checkpoint(state: State, since: float) -> bool:
-    return fresh(state, ["data/.train-*.work/checkpoints/.writing/*"], since) or in_run("[.]model.tmp")(state, since)
+    return fresh(state, ["data/.train-*.work/checkpoints/.writing/*"], since) or in_run("[.]model.tmp")(
+        state, since
+    )
 
 
 def in_run(name: str) -> Sign:
@@ -183,7 +189,14 @@ def test_a_run_killed_in_every_phase_ends_as_the_undisturbed_one(
             assert all(verify(checkpoint) for checkpoint in list_checkpoints(folder)), phase
     print(landed)
     assert len(landed) >= 17, landed
-    assert {"reading", "gating", "tokenising", "training, epoch 2", "writing a checkpoint", "promoting"} <= set(landed)
+    assert {
+        "reading",
+        "gating",
+        "tokenising",
+        "training, epoch 2",
+        "writing a checkpoint",
+        "promoting",
+    } <= set(landed)
     require_same_end(make_project_once, state, undisturbed)
 
 
