@@ -28,8 +28,8 @@ class TrainingInputs:
     """Everything training reads."""
 
     base: Path
-    base_name: str
-    """What the specification calls the base; stored in an adapter's configuration."""
+    reference: str
+    """What an adapter's configuration names its base by."""
     plan: Step
     sources: Sequence[Sequence[TokenPart]]
     special: SpecialIds
@@ -43,7 +43,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
         settings=[
             spec.method.model_dump(mode="json"),
-            inputs.base_name if spec.method.kind != "full" else None,
+            inputs.reference if spec.method.kind != "full" else None,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
         ],
         code=code_version(("tasks/training",), LIBRARIES),
@@ -200,7 +200,7 @@ def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
     model.config.use_cache = True
     if hasattr(model, "peft_config"):
         for config in model.peft_config.values():
-            config.base_model_name_or_path = inputs.base_name
+            config.base_model_name_or_path = inputs.reference
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
     for name in (
