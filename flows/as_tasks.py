@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import State, runtime
+from prefect import State
 from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.utilities.annotations import opaque
 
 from flows.journey import conclude
@@ -45,5 +46,10 @@ def _as_it_is(value: Any) -> Any:
 
 def label_run(name: str, tags: list[str]) -> None:
     """Give the flow run its name and add tags; known only once its specification has been read."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    flow_run = context.flow_run
     with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=name, tags=sorted({*runtime.flow_run.tags, *tags}))
+        client.update_flow_run(flow_run.id, name=name, tags=sorted({*flow_run.tags, *tags}))
+    flow_run.name = name  # its log lines carry it

@@ -63,10 +63,11 @@ def running_server(home: Path) -> str | None:
     """Address of the lasting server that keeps its database in `home` (`rootstock serve`), if one runs here."""
     try:
         note = json.loads((home / NOTE).read_text())
-        os.kill(note["pid"], 0)
+        pid, address = int(note["pid"]), str(note["address"])
+        os.kill(pid, 0)
     except (OSError, ValueError, KeyError):
         return None  # none, or killed before it could take its note away
-    return note["address"] if is_healthy(note["address"]) else None
+    return address if is_healthy(address) else None
 
 
 def is_healthy(address: str) -> bool:

@@ -44,8 +44,8 @@ def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str
     try:
         # JSON's strict mode, because YAML tells types apart already: `true` is no number, "2" no 2
         spec = RunSpec.model_validate_json(json.dumps(document.value), strict=True)
-    except ValidationError as error:
-        found = explain(error.errors(include_url=False), RunSpec, document)
+    except ValidationError as invalid:
+        found = explain(invalid.errors(include_url=False), RunSpec, document)
         errors += [one for one in found if one.where not in seen]
     errors += check_names(document, set(contracts))
     if errors or spec is None:

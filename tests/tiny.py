@@ -1,41 +1,97 @@
-"""A tiny base model on any machine: a real tokenizer trained on the bundled prose, and random Llama weights."""
+"""The smallest run that is real: a new two-layer model, texts of two made-up trades, a few steps."""
 
-from collections.abc import Iterator
+import random
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from schemas.base_model import Scratch, Tokenizer
-from tasks.training.scratch import _save_random_model, save_tokenizer, train_tokenizer
+DOMAIN = [
+    "graft",
+    "scion",
+    "rootstock",
+    "bud",
+    "union",
+    "cambium",
+    "orchard",
+    "pear",
+    "quince",
+    "cherry",
+    "warm",
+    "dry",
+    "knife",
+    "tape",
+    "wax",
+    "bark",
+    "grows",
+    "heals",
+]
+GENERAL = [
+    "river",
+    "boat",
+    "harbour",
+    "letter",
+    "evening",
+    "market",
+    "bread",
+    "window",
+    "street",
+    "slow",
+    "quiet",
+    "old",
+    "child",
+    "songs",
+    "walks",
+    "sells",
+    "reads",
+]
+SPEC = """\
+name: tiny
+base: {{from_scratch: {{hidden_size: 32, intermediate_size: 64, layers: 2, heads: 2, kv_heads: 1, context_length: 64, tokenizer: {{vocab_size: 512, alphabet_size: 80}}}}}}
+domain: [{{path: "{folder}/domain.txt", contract: domain_text}}]
+replay: [{{path: "{folder}/general.txt", contract: general_text}}]
+mixture: {{replay_ratio: 0.25}}
+training: {{steps: 12, sequence_length: 64, batch_tokens: 512, learning_rate: 2.0e-2, checkpoint_every: 4}}
+evaluation: {{domain_holdout: 0.2}}
+promotion: {{min_gain: 0.2}}
+"""
 
-GENERAL = Path(__file__).parents[1] / "assets" / "general"
 
-TINY = Scratch(
-    hidden_size=16,
-    intermediate_size=32,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    context_length=128,
-    tokenizer=Tokenizer(vocab_size=1024, alphabet_size=400),
-)
+def write_tiny(folder: Path, copies: int = 1) -> Path:
+    """Write `tiny.yaml` and its texts; `copies` of the domain's files make as many shards."""
+    choose = random.Random(5)
 
+    def document(words: list[str]) -> str:
+        return " ".join(choose.choice(words) for _ in range(choose.randint(12, 40))) + "."
 
-def prose(pattern: str = "*") -> list[str]:
-    """Paragraphs of the project's own prose, English and Chinese."""
-    files = sorted(GENERAL.glob(f"*/{pattern}.txt"))
-    assert files, "assets/general is part of the project"
-    return [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def whitespace() -> Iterator[str]:
-    """Runs of white space often enough that they merge, as they do in tokenizers made for code."""
-    for run in ("\n\n", "\n\n\n\n", "    ", "        ", "\t\t", "\r\n"):
-        yield from [f"a{run}b"] * 300
-
-
-def make_base(folder: Path, scratch: Scratch = TINY, seed: int = 3) -> Path:
-    """Write a complete model folder."""
-    tokenizer = train_tokenizer(iter([*prose(), *whitespace()]), scratch)
-    folder.mkdir(parents=True)
-    save_tokenizer(tokenizer, folder, scratch.context_length)
-    _save_random_model(scratch, tokenizer, seed, folder)
+    for number in range(copies):
+        name = "domain.txt" if copies == 1 else f"domain-{number}.txt"
+        (folder / name).write_text("".join(document(DOMAIN) + "\n" for _ in range(240 // copies)))
+    (folder / "general.txt").write_text("".join(document(GENERAL) + "\n" for _ in range(120)))
+    text = SPEC.format(folder=folder)
+    (folder / "tiny.yaml").write_text(text if copies == 1 else text.replace("domain.txt", "domain-*.txt"))
     return folder
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A flow run that has come to its end."""
+
+    state: Path
+    run: Any
+    """prefect's FlowRun, read back from its server."""
+
+
+def follow_tiny(files: Path, **form: Any) -> Followed:
+    """Run the flow in this process with the form's fields, and read back what Prefect's server knows of it."""
+    from prefect.client.orchestration import get_client
+
+    from flows.continual_training import continual_training
+    from flows.embedded import deliver
+
+    state = files / "state"
+    final = continual_training(
+        **{"spec": str(files / "tiny.yaml"), "state": str(state), **form, "return_state": True}
+    )
+    deliver()
+    with get_client(sync_client=True) as client:
+        return Followed(state, client.read_flow_run(final.state_details.flow_run_id))

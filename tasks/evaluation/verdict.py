@@ -167,7 +167,7 @@ def _next_action(
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
     return (
-        'Try the new champion with `rootstock generate RUN_FOLDER/model "a prompt of your domain"`;'
+        'Try the new champion with `rootstock generate RUN "a prompt of your domain"`;'
         " `rootstock rollback NAME` brings the previous one back."
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TINY, prose, whitespace
+from tests.tiny_base import TINY, prose, whitespace
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tasks.data.tokenize import (
 )
 from tasks.storage.workers import map_in_processes
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
-from tests.tiny import prose
+from tests.tiny_base import prose
 
 INJECTED = ["a<|end|>b", "<|begin|>", "<|end|><|end|>", " <|begin|> x", "<0x41>", "text <|end|>"]
 
