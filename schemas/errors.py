@@ -47,9 +47,6 @@ class UserErrors(UserError):
         """Cross from a worker process whole: by default pickle would call this class with the first error's texts."""
         return type(self), (self.errors,)
 
-    def __reduce__(self) -> tuple[type["UserErrors"], tuple[list[UserError]]]:
-        return UserErrors, (self.errors,)  # an error of a worker process arrives with all its mistakes
-
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
 
