@@ -205,13 +205,13 @@ def test_a_file_that_grows_while_it_is_read_is_told_and_nothing_is_kept(
 
 
 @pytest.mark.slow
-def test_one_worker_and_several_make_byte_identical_artifacts(project: Project) -> None:
+def test_one_worker_and_several_make_byte_identical_artifacts(sharded: Project) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this machine has one core")
     made = {}
     for cores in (1, 2):
-        state = project.folder / f"with {cores}"
-        run_data_stage(project.spec, state, cores, tokenise=True)
+        state = sharded.folder / f"with {cores}"
+        run_data_stage(sharded.spec, state, cores, tokenise=True)
         made[cores] = {
             str(file.relative_to(state)): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in (state / "data").rglob("*")

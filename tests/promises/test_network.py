@@ -54,6 +54,7 @@ def test_the_guard_sees_a_connection_of_a_grandchild(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize("mode", [["--no-prefect"], []])
 def test_a_whole_run_connects_to_nothing_but_this_machine(project: Project, mode: list[str]) -> None:
     done = subprocess.run(
@@ -63,7 +64,7 @@ def test_a_whole_run_connects_to_nothing_but_this_machine(project: Project, mode
         capture_output=True,
         text=True,
         check=False,
-        timeout=550,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr
     assert elsewhere(project.folder / "connections.log") == set()
@@ -88,7 +89,7 @@ def test_no_library_connects_behind_pythons_back(project: Project) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=550,
+        timeout=1500,
     )
     if "ptrace" in done.stderr:
         pytest.skip("this machine does not let processes be traced")

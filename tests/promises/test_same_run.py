@@ -10,7 +10,7 @@ import pytest
 from tests.command_line import Done, rootstock
 from tests.promises.conftest import Project, make_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +168,7 @@ def test_a_changed_model_cannot_be_promoted(finished: Project, tmp_path: Path) -
 
 
 def test_trace_follows_a_row_to_its_steps(finished: Project) -> None:
-    fates = {}
-    for line in range(1, 46):
-        [row] = (
-            call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json() if line in (1, 2, 3) else [{}]
-        )
-        fates[line] = row
-    told = [fates[line] for line in (1, 2, 3)]
+    told = [call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json()[0] for line in (1, 2)]
     assert {row["run"] for row in told} == {outcome(finished)["run"]}
     assert all(row["fate"] in ("accepted", "held out", "duplicate") for row in told)
     assert any(row["steps"] for row in told if row["fate"] == "accepted")
