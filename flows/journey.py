@@ -76,7 +76,11 @@ def follow(
             refuse_floor(known)
     with watch.stage(f"train ({spec.method.kind})"):
         inputs = TrainingInputs(
-            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+            base.folder,
+            base.reference,
+            tokenized.plan,
+            tokenized.training_tokens(prepared),
+            tokenized.special,
         )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):

@@ -132,7 +132,8 @@ class RunFolder:
     def write_evidence(self, result: RunResult) -> Bindings:
         """Write model, scores, ledger and lineage; return the hashes a decision is bound to."""
         with atomic_folder(self.folder / "model") as model:
-            _link_files(result.trained.folder / "model", model)
+            # a copy, not a link: a file edited in the run's folder must not change the finished step
+            shutil.copytree(result.trained.folder / "model", model, dirs_exist_ok=True)
         ledger = result.prepared.ledger.model_copy(
             update={"tokens": result.tokenized.tokens}
         ).require_balance()
@@ -225,15 +226,6 @@ def _step_keys(result: RunResult) -> dict[str, str]:
         "plan": result.tokenized.plan.key,
         "train": result.trained.key,
     }
-
-
-def _link_files(source: Path, target: Path) -> None:
-    """Share the bytes of a finished step's files; copy where the file system cannot."""
-    for file in sorted(source.iterdir()):
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copy(file, target / file.name)
 
 
 def dump_yaml(value: Any) -> str:
