@@ -94,7 +94,7 @@ def _standard(document: Document) -> Iterator[UserError]:
     from jsonschema import Draft201909Validator
     from open_data_contract_standard.model import OpenDataContractStandard
 
-    schema = json.loads(OpenDataContractStandard.json_schema())  # type: ignore[no-untyped-call]
+    schema = json.loads(OpenDataContractStandard.json_schema())
     for error in Draft201909Validator(schema).iter_errors(document.value):
         leaf = error
         while leaf.context:

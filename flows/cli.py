@@ -118,8 +118,6 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
     print(decision.sentence)
     print(f"report: {outcome.folder / 'report.html'}")
     print(f"next: {decision.next_action}")
-    if decision.verdict == "promote":
-        print(f'try:  rootstock generate {outcome.run} "The"')
     print(f"verdict: {decision.verdict}")
 
 

@@ -44,7 +44,7 @@ def map_on_dask(address: str, state: Path) -> Iterator[ShardMap]:
             "prefect-dask is not installed", f"--dask {address}", "run: pip install 'rootstock[dask]'"
         )
     require_workers(address, state)
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     with DaskTaskRunner(address=address) as runner:
 

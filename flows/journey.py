@@ -16,6 +16,7 @@ from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.suites import Suite, assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide
+from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
@@ -75,13 +76,26 @@ def follow(
             refuse_floor(known)
     with watch.stage(f"train ({spec.method.kind})"):
         inputs = TrainingInputs(
-            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+            base.folder,
+            base.reference,
+            tokenized.plan,
+            tokenized.training_tokens(prepared),
+            tokenized.special,
         )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
         scores = assemble_scores(suites, {**before, "candidate": after}, tokenized.special.vocab_size)
         watch.note(_scores_line(scores, "candidate"))
+        if isinstance(spec.base, FromScratch):
+            for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
+                model = next(
+                    suite.bits_per_byte("candidate") for suite in scores.suites if suite.name == name
+                )
+                watch.note(
+                    f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
+                    f" unigram {yardstick['unigram']:.3f}"
+                )
     with watch.stage("decide and report"):
         result = RunResult(
             spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name
@@ -94,6 +108,7 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     """Write everything the run leaves behind, release the model if it passed, and close the run."""
     bindings: Bindings = run.write_evidence(result)
     decision = decide(result.scores, result.spec.promotion, bindings)
+    decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
     run.write_report(result, decision)
     run.release(decision)

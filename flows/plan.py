@@ -53,7 +53,11 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     }
     with watch.stage("measure one step on this machine"):
         inputs = TrainingInputs(
-            base.folder, base.name, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+            base.folder,
+            base.reference,
+            tokenized.plan,
+            tokenized.training_tokens(prepared),
+            tokenized.special,
         )
         facts |= measure_step(spec, inputs, mixture.steps)
     return facts

@@ -44,8 +44,8 @@ def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str
     try:
         # JSON's strict mode, because YAML tells types apart already: `true` is no number, "2" no 2
         spec = RunSpec.model_validate_json(json.dumps(document.value), strict=True)
-    except ValidationError as error:
-        found = explain(error.errors(include_url=False), RunSpec, document)
+    except ValidationError as invalid:
+        found = explain(invalid.errors(include_url=False), RunSpec, document)
         errors += [one for one in found if one.where not in seen]
     errors += check_names(document, set(contracts))
     if errors or spec is None:
@@ -71,8 +71,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserEr
             continue
         try:
             value = parse_yaml(raw, place).value
-        except UserErrors as error:
-            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in error.errors]
+        except UserErrors as unreadable:
+            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in unreadable.errors]
             continue
         error = _write(document, key.strip().split("."), value, place)
         if error:
@@ -93,7 +93,7 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
             if not key.isdigit() or int(key) >= len(node):
                 have = f"the list has the entries 0 to {len(node) - 1}" if node else "the list is empty"
                 return UserError(f"{'.'.join(keys[: depth + 1])} does not exist", place, have)
-            step: str | int = int(key)
+            step: Any = int(key)
         else:
             step = key
         path = (*path, step)

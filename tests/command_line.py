@@ -58,7 +58,14 @@ def environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("ROOTSTOCK_SET", "PREFECT_"))
     }
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**kept, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", **changes}
+    return {
+        **kept,
+        "PYTHONPATH": path,
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "200",
+        "OMP_NUM_THREADS": "1",
+        **changes,
+    }
 
 
 def rootstock(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240) -> Done:

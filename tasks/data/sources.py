@@ -17,7 +17,11 @@ from tasks.storage.hashing import code_version, sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
-READING_CODE = ("tasks/data/encoding.py", "tasks/data/read.py", "tasks/data/shard.py", "tasks/data/validate.py", "schemas/records.py")  # fmt: skip
+READING_CODE = (
+    *(f"tasks/data/{name}.py" for name in ("digest", "encoding", "json_document", "parts", "read", "rows")),
+    *(f"tasks/data/{name}.py" for name in ("shard", "stream", "table", "validate")),
+    "schemas/records.py",
+)
 GATING_CODE = ("data_contracts",)
 
 
@@ -47,6 +51,22 @@ class PreparedSource:
         return f"{self.role}-{self.index}"
 
 
+def hash_files(files: list[str]) -> dict[str, str]:
+    """sha256 of each file.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    hashes = {}
+    for file in files:
+        try:
+            hashes[file] = sha256_file(Path(file))
+        except OSError as error:
+            fix = "check its permissions and the disk"
+            raise UserError(f"cannot read the file: {error.strerror}", file, fix) from None
+    return hashes
+
+
 def validate_source(
     root: Path, source: Source, role: Role, index: int, map_shards: ShardMap = map_in_processes
 ) -> PreparedSource:
@@ -59,9 +79,9 @@ def validate_source(
     plan = StepPlan(
         root=root,
         name="validate",
-        inputs={file: sha256_file(Path(file)) for file in files},
+        inputs=hash_files(files),
         settings=[source.model_dump(mode="json", exclude={"contract", "weight"}), role, index],
-        code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson")),
+        code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson", "xxhash", "charset-normalizer")),
     )
     step = run_step(plan, functools.partial(_validate, source, role, index, map_shards))
     prepared = PreparedSource(role, index, source, step)

@@ -32,6 +32,7 @@ class SpecialIds:
     eos: int
     pad: int
     vocab_size: int
+    """One more than the highest id."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,16 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizers.Tokenizer of a model folder, special tokens in texts switched off.
 
     Raises:
-        UserError: the folder has no tokenizer.json.
+        UserError: the folder has no tokenizer.json, or it cannot be read.
     """
+    tokenizer = _read_tokenizer(folder)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _read_tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     file = folder / "tokenizer.json"
@@ -66,22 +75,21 @@ def load_tokenizer(folder: Path) -> Any:
             str(folder),
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise UserError(
+            f"cannot read the tokenizer: {error}", str(file), "fetch or convert it again"
+        ) from None
 
 
 def special_ids(folder: Path) -> SpecialIds:
     """Read BOS, EOS and PAD; BOS only where the tokenizer itself adds one.
 
     Raises:
-        UserError: there is no EOS token (the model could never learn to stop).
+        UserError: there is no tokenizer, or it has no EOS token (the model could never learn to stop).
     """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = _read_tokenizer(folder)
     config = (
         json.loads((folder / "tokenizer_config.json").read_text())
         if (folder / "tokenizer_config.json").is_file()
@@ -102,7 +110,8 @@ def special_ids(folder: Path) -> SpecialIds:
     framed, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     adds_bos = bool(config.get("add_bos_token")) or (framed[:1] == [bos] and plain[:1] != [bos])
     pad = find("pad_token")
-    return SpecialIds(bos if adds_bos else None, eos, eos if pad is None else pad, tokenizer.get_vocab_size())
+    highest = max(tokenizer.get_vocab().values())  # not their number: some vocabularies have gaps
+    return SpecialIds(bos if adds_bos else None, eos, eos if pad is None else pad, highest + 1)
 
 
 def tokenize_source(

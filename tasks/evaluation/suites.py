@@ -68,8 +68,10 @@ def suite_names(paths: Sequence[str]) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []
     for path in paths:
-        name = Path(path).name.split(".")[0].strip("*_-") or Path(path).parent.name
-        names.append(name if name not in names and name != "domain" else f"{name}-{len(names) + 1}")
+        stems = (part.split(".")[0].strip("*?_-[]") for part in reversed(Path(path).parts))
+        name = next((stem for stem in stems if stem.strip("/")), "general")
+        free = (name, *(f"{name}-{number}" for number in range(2, len(names) + 3)))
+        names.append(next(candidate for candidate in free if candidate not in ("domain", *names)))
     return names
 
 
@@ -116,13 +118,17 @@ def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: To
 
 
 def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
-    """Whole groups in the order of a seeded hash until the budget is met, then in file order again."""
+    """Whole documents, in the order of a seeded hash of their group, until the budget is met; then in file order.
+
+    The last group may be cut. One document is always kept, however long it is.
+    """
     import xxhash
 
     def rank(item: Item) -> int:
         return xxhash.xxh3_64_intdigest(item.group.encode(), seed=seed + 1)
 
-    chosen, tokens = set(), 0
+    chosen: set[int] = set()
+    tokens = 0
     for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
         tokens += len(items[index].input_ids) - 1
         if tokens > max_tokens and chosen:
@@ -142,7 +148,10 @@ def score_model(
     plan = StepPlan(
         root=root,
         name="score",
-        inputs={"model": model_sha256(model_folder), **{suite.name: suite.key for suite in suites}},
+        inputs={
+            "model": model_sha256(model_folder),
+            **{f"suite {suite.name}": suite.key for suite in suites},
+        },
         settings=spec.training.sequence_length,
         code=code_version(CODE, ("torch", "transformers")),
     )

@@ -150,6 +150,7 @@ def _sentence(verdict: Verdict, rules: tuple[RuleOutcome, ...]) -> str:
         telling += [max(forgetting, key=lambda rule: rule.high)] if forgetting else []
     else:
         telling = [rule for rule in rules if rule.outcome == ("fail" if verdict == "reject" else "undecided")]
+        telling.sort(key=lambda rule: (rule.rule != "forgetting", rule.against != "base"))
     reasons = "; ".join(rule.reason[0].lower() + rule.reason[1:] for rule in telling[:3])
     more = f"; {len(telling) - 3} more like it" if len(telling) > 3 else ""
     opening = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}[verdict]
@@ -166,7 +167,7 @@ def _next_action(
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
     return (
-        'Try the new champion with `rootstock generate RUN_FOLDER/model "a prompt of your domain"`;'
+        'Try the new champion with `rootstock generate RUN "a prompt of your domain"`;'
         " `rootstock rollback NAME` brings the previous one back."
     )
 
@@ -182,7 +183,11 @@ def _remedy(rules: list[RuleOutcome]) -> str:
             f"Raise mixture.replay_ratio with replay text of the kind of {suites}, or lower training.learning_rate."
         )
     for rule in gained_too_little:
-        if rule.estimate <= 0:
+        if rule.estimate <= 0 and rule.against == "champion":
+            actions.append(
+                f"The champion knows '{rule.suite}' at least as well already: give it new domain text, or keep it."
+            )
+        elif rule.estimate <= 0:
             actions.append(
                 f"The model did not learn '{rule.suite}': check that `domain` and the suite are the same kind of text,"
                 " and lower training.learning_rate."

@@ -123,7 +123,8 @@ class RunFolder:
     def write_evidence(self, result: RunResult) -> Bindings:
         """Write model, scores, ledger and lineage; return the hashes a decision is bound to."""
         with atomic_folder(self.folder / "model") as model:
-            _link_files(result.trained.folder / "model", model)
+            # a copy, not a link: a file edited in the run's folder must not change the finished step
+            shutil.copytree(result.trained.folder / "model", model, dirs_exist_ok=True)
         ledger = result.prepared.ledger.model_copy(
             update={"tokens": result.tokenized.tokens}
         ).require_balance()
@@ -153,6 +154,10 @@ class RunFolder:
         return {
             file: sha for source in prepared.sources for file, sha in source.validated.manifest.inputs.items()
         }
+
+    def fill_in(self, command: str) -> str:
+        """Put this run and its name into a command that a decision advises."""
+        return command.replace("RUN", self.id).replace("NAME", self.spec.name)
 
     def write_decision(self, decision: Decision) -> None:
         """Write `decision.json`."""
@@ -212,15 +217,6 @@ def _step_keys(result: RunResult) -> dict[str, str]:
         "plan": result.tokenized.plan.key,
         "train": result.trained.key,
     }
-
-
-def _link_files(source: Path, target: Path) -> None:
-    """Share the bytes of a finished step's files; copy where the file system cannot."""
-    for file in sorted(source.iterdir()):
-        try:
-            os.link(file, target / file.name)
-        except OSError:
-            shutil.copy(file, target / file.name)
 
 
 def dump_yaml(value: Any) -> str:

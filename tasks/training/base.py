@@ -16,6 +16,9 @@ class BaseModel:
 
     folder: Path
     name: str
+    """What people call it."""
+    reference: str
+    """What an adapter trained on it finds it by: a folder or a Hub id."""
 
     @property
     def sha256(self) -> str:
@@ -28,8 +31,8 @@ def provide_base(root: Path, spec: RunSpec, prepared: Prepared, champion: Path |
         folder = make_base(
             root, spec.base.from_scratch, spec.training.seed, prepared.training, prepared.divided
         )
-        return BaseModel(folder, "from scratch")
+        return BaseModel(folder, "from scratch", str(folder))
     if spec.base is None:
         assert champion is not None
-        return BaseModel(champion, f"champion of {spec.name}")
-    return BaseModel(find_model(spec.base), spec.base)
+        return BaseModel(champion, f"champion of {spec.name}", str(champion))
+    return BaseModel(find_model(spec.base), spec.base, spec.base)

@@ -75,7 +75,7 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
     dtype = dtype or torch.float32
     if (folder / "adapter_config.json").is_file():
         return _load_merged(folder, dtype)
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation="sdpa",
@@ -84,6 +84,7 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
         local_files_only=True,
         output_loading_info=True,
     )
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(

@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
+from tasks.storage.atomic import write_atomic
 from tasks.training.device import Device, peak_memory_bytes
 from tasks.training.progress_file import OnMetrics, read_metrics
 
@@ -15,31 +18,30 @@ from tasks.training.progress_file import OnMetrics, read_metrics
 class MetricsWriter(TrainerCallback):
     """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands."""
 
-    def __init__(self, file: Path, device: Device, tokens_per_step: float, on_metrics: OnMetrics | None):
-        self.file, self.device, self.tokens_per_step, self.on_metrics = (
-            file,
-            device,
-            tokens_per_step,
-            on_metrics,
-        )
+    def __init__(
+        self, file: Path, device: Device, labels: npt.NDArray[np.int64], on_metrics: OnMetrics | None
+    ):
+        """`labels` are the label tokens before each step, and in all: (steps + 1,)."""
+        self.file, self.device, self.labels, self.on_metrics = file, device, labels, on_metrics
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started = self.last_time = time.monotonic()
         self.last_step = state.global_step
         keep = [m for m in read_metrics(self.file) if m.step <= state.global_step]
-        self.file.write_text("".join(m.model_dump_json() + "\n" for m in keep))
+        write_atomic(self.file, "".join(m.model_dump_json() + "\n" for m in keep))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **event: Any) -> None:
+        logs: dict[str, Any] = event["logs"]
         if "loss" not in logs:
             return
         now = time.monotonic()
-        steps = state.global_step - self.last_step
+        labels = int(self.labels[state.global_step] - self.labels[self.last_step])
         metrics = StepMetrics(
             step=state.global_step,
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=logs["grad_norm"],
-            tokens_per_second=steps * self.tokens_per_step / max(now - self.last_time, 1e-9),
+            tokens_per_second=labels / max(now - self.last_time, 1e-9),
             peak_memory_bytes=peak_memory_bytes(self.device),
             seconds=now - self.started,
         )
@@ -55,6 +57,7 @@ class StopOnSigterm(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
+        self.previous: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import threading
@@ -69,6 +72,8 @@ class StopOnSigterm(TrainerCallback):
         if self.asked:
             control.should_save = control.should_training_stop = True
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if getattr(self, "previous", None) is not None:
+    def give_back(self) -> None:
+        """Let SIGTERM do again what it did before: also after a failure, or nothing could end the process."""
+        if self.previous is not None:
             signal.signal(signal.SIGTERM, self.previous)
+            self.previous = None

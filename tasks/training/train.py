@@ -11,7 +11,7 @@ from typing import Any
 from schemas.artifacts import MixtureReport, Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
-from tasks.data.plan import load_plan
+from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -28,8 +28,8 @@ class TrainingInputs:
     """Everything training reads."""
 
     base: Path
-    base_name: str
-    """What the specification calls the base; stored in an adapter's configuration."""
+    reference: str
+    """What an adapter's configuration names its base by."""
     plan: Step
     sources: Sequence[Sequence[TokenPart]]
     special: SpecialIds
@@ -43,7 +43,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
         settings=[
             spec.method.model_dump(mode="json"),
-            inputs.base_name if spec.method.kind != "full" else None,
+            inputs.reference if spec.method.kind != "full" else None,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
         ],
         code=code_version(("tasks/training",), LIBRARIES),
@@ -87,15 +87,18 @@ def _train_into(
     model = method.apply(model, spec.method)
     trainer, stop = _make_trainer(model, scratch, spec, inputs, device, on_metrics)
     resume = _resume_from(scratch)
-    with _quiet():
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        with _quiet():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    finally:
+        stop.give_back()
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         failure = TrainingFailed(
             "training was asked to stop; a checkpoint was written",
             f"step {trainer.state.global_step}",
             "run the same command again to go on",
         )
-        failure.exit_code = ExitCode.TERMINATED  # type: ignore[assignment]
+        failure.exit_code = ExitCode.TERMINATED
         raise failure
     shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
     return _save(trainer.model, folder / "model", inputs)
@@ -166,9 +169,9 @@ def _make_trainer(
         train_sampling_strategy="sequential",
     )
     (scratch / "checkpoints").mkdir(parents=True, exist_ok=True)
-    labels_per_step = (report.domain_tokens + report.replay_tokens) / report.steps
+    labels = labels_before_steps(pieces, sequences, report.sequences_per_step)
     stop = StopOnSigterm()
-    writer = MetricsWriter(scratch / "metrics.jsonl", device, labels_per_step, on_metrics)
+    writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
     trainer = ResumableTrainer(
         model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop]
     )
@@ -197,7 +200,7 @@ def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
     model.config.use_cache = True
     if hasattr(model, "peft_config"):
         for config in model.peft_config.values():
-            config.base_model_name_or_path = inputs.base_name
+            config.base_model_name_or_path = inputs.reference
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
     for name in (

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
@@ -16,14 +17,21 @@ class ResumableTrainer(Trainer):
     """Trains the plan's sequences in their order; killed anywhere, it goes on to the same weights."""
 
     checkpoint_folder: Path
+    _micro = (-1, 0)
+    """(step, micro-batch in it) that comes next."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """The plan is already in order: batch k is a pure function of (plan, k)."""
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(dataset)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Seed dropout from (seed, step), so that no random state has to survive a kill."""
-        torch.manual_seed(self.args.seed * 1_000_003 + self.state.global_step)
+        """Seed dropout from (seed, step, micro-batch), so that no random state has to survive a kill."""
+        step = self.state.global_step
+        micro = self._micro[1] if self._micro[0] == step else 0
+        self._micro = (step, micro + 1)
+        seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
+        torch.manual_seed(int(seed[0]))
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise self._not_finite("loss")

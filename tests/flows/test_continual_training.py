@@ -46,11 +46,21 @@ def test_the_flow_run_is_named_like_its_folder_and_tagged(finished: Followed) ->
 
 
 def test_every_stage_is_a_task_of_its_own(finished: Followed) -> None:
-    names = {"prepare", "provide-base", "tokenize", "score-base", "train", "score-candidate", "decide-and-report"}
+    names = {
+        "prepare",
+        "provide-base",
+        "tokenize",
+        "score-base",
+        "train",
+        "score-candidate",
+        "decide-and-report",
+    }
     assert tasks_of(finished.run.id) == dict.fromkeys(names, "Completed")
 
 
-def test_the_page_shows_ledger_contracts_mixture_suites_verdict_report_and_progress(finished: Followed) -> None:
+def test_the_page_shows_ledger_contracts_mixture_suites_verdict_report_and_progress(
+    finished: Followed,
+) -> None:
     artifacts = artifacts_of(finished.run.id)
     assert {key: artifact.type for key, artifact in artifacts.items()} == {
         "tiny-ledger": "table",
@@ -90,7 +100,9 @@ def test_the_log_on_the_page_has_the_notes_of_the_stages(finished: Followed) -> 
     assert any(message.startswith("ledger: ") for message in messages)
 
 
-def test_a_finished_run_is_not_done_again_and_still_shows_its_verdict(finished: Followed, tiny_files: Path) -> None:
+def test_a_finished_run_is_not_done_again_and_still_shows_its_verdict(
+    finished: Followed, tiny_files: Path
+) -> None:
     again = follow_tiny(tiny_files).run
     assert again.state_name == "Promoted"
     assert tasks_of(again.id) == {}

@@ -47,7 +47,9 @@ def test_a_run_is_quiet_on_the_terminal_and_whole_on_the_page(tmp_path: Path) ->
     [(name, ended, _)] = flow_runs(state)
     assert (state / "runs" / name).is_dir()
     assert ended == "Promoted"
-    assert set(task_states(state).values()) == {"Completed"}, "every task's end reached the server before it stopped"
+    assert set(task_states(state).values()) == {"Completed"}, (
+        "every task's end reached the server before it stopped"
+    )
     assert not children_named(str(tmp_path))
 
     (files / "domain.txt").write_text("q7z\n" * 200)

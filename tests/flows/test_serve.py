@@ -84,7 +84,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_the_form_trains_a_model_and_the_page_shows_it(served: Served) -> None:
-    fields = served.deployment("continual-training", "continual-training")["parameter_openapi_schema"]["properties"]
+    fields = served.deployment("continual-training", "continual-training")["parameter_openapi_schema"][
+        "properties"
+    ]
     assert sorted(fields, key=lambda name: fields[name]["position"])[:3] == ["spec", "replay_ratio", "method"]
     started = served.start_run(
         "continual-training", "continual-training", spec="tiny.yaml", replay_ratio=0.4, method="full",
@@ -98,7 +100,10 @@ def test_the_form_trains_a_model_and_the_page_shows_it(served: Served) -> None:
         assert line in resolved
     assert {"rootstock", "tiny", "full", "replay 0.4"} <= set(run["tags"])
     keys = {artifact["key"] for artifact in served.filtered("artifacts", started)}
-    assert {f"tiny-{what}" for what in ("ledger", "contracts", "mixture", "suites", "training", "verdict", "report")} <= keys
+    assert {
+        f"tiny-{what}"
+        for what in ("ledger", "contracts", "mixture", "suites", "training", "verdict", "report")
+    } <= keys
     assert {task["state_type"] for task in served.filtered("task_runs", started)} == {"COMPLETED"}
 
 
@@ -112,7 +117,9 @@ def test_a_form_with_a_wrong_value_is_refused_before_anything_runs(served: Serve
 def test_the_other_deployments_work(served: Served) -> None:
     [run] = [folder.name for folder in (served.files / ".rootstock" / "runs").iterdir()][:1]
     evaluated = served.wait(
-        served.start_run("evaluate-model", "evaluate-model", model=f".rootstock/runs/{run}/model", spec="tiny.yaml")
+        served.start_run(
+            "evaluate-model", "evaluate-model", model=f".rootstock/runs/{run}/model", spec="tiny.yaml"
+        )
     )
     assert evaluated["state_type"] == "COMPLETED", evaluated["state"]
     assert "domain" in evaluated["state"]["message"]
@@ -126,11 +133,19 @@ def test_the_other_deployments_work(served: Served) -> None:
 
 def test_a_schedule_fires(served: Served) -> None:
     deployment = served.deployment("check-contracts", "check-contracts")["id"]
-    schedule = {"schedule": {"interval": 5}, "active": True, "parameters": {"contract": "general_text", "data": ["general.txt"]}}
-    [created] = served.api.post(f"/deployments/{deployment}/schedules", json=[schedule]).raise_for_status().json()
+    schedule = {
+        "schedule": {"interval": 5},
+        "active": True,
+        "parameters": {"contract": "general_text", "data": ["general.txt"]},
+    }
+    [created] = (
+        served.api.post(f"/deployments/{deployment}/schedules", json=[schedule]).raise_for_status().json()
+    )
 
     def fired() -> list[dict[str, Any]]:
-        wanted = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": list(ENDED)}}}}
+        wanted = {
+            "flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": list(ENDED)}}}
+        }
         return served.api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
 
     wait_until(fired, RUN_SECONDS)

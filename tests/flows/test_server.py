@@ -84,7 +84,9 @@ def test_an_address_in_the_environment_is_used_and_left_alone(
 def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////nowhere/there/prefect.db")
+    monkeypatch.setenv(
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////nowhere/there/prefect.db"
+    )
     with pytest.raises(UserError) as caught, prefect_server(tmp_path):
         pass
     assert "stopped with code" in caught.value.what
@@ -92,7 +94,9 @@ def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(
     assert "--no-prefect" in caught.value.fix
 
 
-@pytest.mark.parametrize("note", ["", "{", '{"pid": 1}', '{"pid": 4194304, "address": "http://127.0.0.1:9/api"}'])
+@pytest.mark.parametrize(
+    "note", ["", "{", '{"pid": 1}', '{"pid": 4194304, "address": "http://127.0.0.1:9/api"}']
+)
 def test_a_note_left_by_a_killed_server_is_nothing(tmp_path: Path, note: str) -> None:
     (tmp_path / NOTE).write_text(note)
     assert running_server(tmp_path) is None

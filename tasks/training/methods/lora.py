@@ -36,7 +36,7 @@ def apply(model: Any, settings: Lora) -> Any:
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.r,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides by r
         lora_dropout=settings.dropout,
         target_modules=modules,
     )
