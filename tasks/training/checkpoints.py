@@ -22,7 +22,9 @@ def publish(temporary: Path, folder: Path, step: int) -> Path:
     final = folder / f"step-{step}"
     publish_folder(temporary, final)
     for old in list_checkpoints(folder)[:-KEPT]:
-        old.rename(folder / f".{old.name}")  # out of sight first: killed while removing, what is visible is whole
+        old.rename(
+            folder / f".{old.name}"
+        )  # out of sight first: killed while removing, what is visible is whole
     for hidden in folder.glob(".step-*"):
         shutil.rmtree(hidden)
     return final
