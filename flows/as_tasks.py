@@ -46,7 +46,10 @@ def _as_it_is(value: Any) -> Any:
 
 def label_run(name: str, tags: list[str]) -> None:
     """Give the flow run its name and add tags; known only once its specification has been read."""
-    flow_run = FlowRunContext.get().flow_run  # type: ignore[union-attr]
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    flow_run = context.flow_run
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=name, tags=sorted({*flow_run.tags, *tags}))
     flow_run.name = name  # its log lines carry it

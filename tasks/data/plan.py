@@ -149,6 +149,14 @@ def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:
     return np.load(step.folder / "pieces.npy", mmap_mode="r"), np.load(step.folder / "sequences.npy")
 
 
+def labels_before_steps(
+    pieces: Pieces, sequences: npt.NDArray[np.int64], sequences_per_step: int
+) -> npt.NDArray[np.int64]:
+    """Label tokens before each optimizer step, and in all: (steps + 1,)."""
+    before = np.concatenate([[0], np.cumsum(pieces["length"].astype(np.int64) - 1)])[sequences]
+    return np.append(before[:-1:sequences_per_step], before[-1])
+
+
 def open_sources(
     sources: Sequence[PreparedSource], tokenized: Sequence[Step], special: SpecialIds
 ) -> list[list[TokenPart]]:

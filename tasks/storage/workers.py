@@ -6,7 +6,10 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
+
+from schemas.errors import MachineFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,13 +22,24 @@ class ShardMap(Protocol):
 
 
 def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Map over `items` in at most one process per core; a single item runs here."""
+    """Map over `items` in at most one process per core; a single item runs here.
+
+    Raises:
+        MachineFailed: a worker was killed, as a machine short of memory does.
+    """
     workers = min(len(items), num_cores())
     if workers <= 1:
         return [function(item) for item in items]
     context = multiprocessing.get_context("spawn")  # torch and fork do not mix
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
-        return list(pool.map(function, items))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
+            return list(pool.map(function, items))
+    except BrokenProcessPool:
+        raise MachineFailed(
+            "a worker process was killed from outside, most likely because memory ran out",
+            f"one of {workers} worker processes",
+            "free some memory, then run the same command again: finished steps are kept",
+        ) from None
 
 
 def num_cores() -> int:

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
@@ -16,13 +18,11 @@ from tasks.training.progress_file import OnMetrics, read_metrics
 class MetricsWriter(TrainerCallback):
     """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands."""
 
-    def __init__(self, file: Path, device: Device, tokens_per_step: float, on_metrics: OnMetrics | None):
-        self.file, self.device, self.tokens_per_step, self.on_metrics = (
-            file,
-            device,
-            tokens_per_step,
-            on_metrics,
-        )
+    def __init__(
+        self, file: Path, device: Device, labels: npt.NDArray[np.int64], on_metrics: OnMetrics | None
+    ):
+        """`labels` are the label tokens before each step, and in all: (steps + 1,)."""
+        self.file, self.device, self.labels, self.on_metrics = file, device, labels, on_metrics
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.started = self.last_time = time.monotonic()
@@ -35,13 +35,13 @@ class MetricsWriter(TrainerCallback):
         if "loss" not in logs:
             return
         now = time.monotonic()
-        steps = state.global_step - self.last_step
+        labels = int(self.labels[state.global_step] - self.labels[self.last_step])
         metrics = StepMetrics(
             step=state.global_step,
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=logs["grad_norm"],
-            tokens_per_second=steps * self.tokens_per_step / max(now - self.last_time, 1e-9),
+            tokens_per_second=labels / max(now - self.last_time, 1e-9),
             peak_memory_bytes=peak_memory_bytes(self.device),
             seconds=now - self.started,
         )

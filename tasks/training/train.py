@@ -11,7 +11,7 @@ from typing import Any
 from schemas.artifacts import MixtureReport, Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
-from tasks.data.plan import load_plan
+from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -169,9 +169,9 @@ def _make_trainer(
         train_sampling_strategy="sequential",
     )
     (scratch / "checkpoints").mkdir(parents=True, exist_ok=True)
-    labels_per_step = (report.domain_tokens + report.replay_tokens) / report.steps
+    labels = labels_before_steps(pieces, sequences, report.sequences_per_step)
     stop = StopOnSigterm()
-    writer = MetricsWriter(scratch / "metrics.jsonl", device, labels_per_step, on_metrics)
+    writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
     trainer = ResumableTrainer(
         model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop]
     )

@@ -20,7 +20,6 @@ MISTAKES = {
     "wrong type": ("required: true", "required: 'yes'", "schema.0.properties.0.required has the wrong type", "true or false"),
     "not a contract": ("kind: DataContract", "kind: Contract", "kind cannot be 'Contract'", "DataContract"),
     "another standard": ("apiVersion: v3.1.0", "apiVersion: v2.2.0", "apiVersion cannot be 'v2.2.0'", "v3.1.0"),
-    "date for a version": ("version: 1.0.0", "version: 2026-01-01", "version has the wrong type", "quote"),
     "unknown column": ("      - name: text\n", "      - name: txet\n", "rows have no column 'txet'", "did you mean text?"),
     "column of numbers": ("logicalType: string", "logicalType: number", "text cannot have logicalType 'number'", "logicalType: string"),
     "unchecked promise": ("required: true", "unique: true", "unique on text is checked by nothing", "duplicate step"),
@@ -48,7 +47,7 @@ MISTAKES = {
     "ratio above one": ("    value: 0\n", "    value: 5\n", "maxQuarantinedRatio is not a share of rows", "from 0 to 1"),
     "two datasets": ("customProperties:", "  - {name: b}\ncustomProperties:", "schema must describe exactly one dataset", "one `- name: ...`"),
     "repeated key": ("status: active", "status: active\nstatus: draft", "status is given twice", "keep one"),
-    "tab for indentation": ("status: active", "status: active\n\tname: x", "not valid YAML", "indentation"),
+    "tab for indentation": ("status: active", "status: active\n\tname: x", "not valid YAML", "indent with spaces"),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from schemas.errors import UserError
+from schemas.errors import MachineFailed, UserError, UserErrors
 from tasks.storage.workers import map_in_processes, num_cores
 
 
@@ -40,6 +40,30 @@ def test_an_error_for_people_arrives_with_its_three_parts():
     with pytest.raises(UserError) as error:
         map_in_processes(refuse, [1, 2, 3])
     assert (error.value.what, error.value.where, error.value.fix) == ("what", "where", "fix")
+
+
+def refuse_twice(value: int) -> int:
+    raise UserErrors([UserError("first", "a:1", "mend"), UserError("second", "a:2", "mend")])
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: everything runs in this process")
+def test_all_mistakes_arrive_from_a_worker():
+    with pytest.raises(UserErrors) as error:
+        map_in_processes(refuse_twice, [1, 2])
+    assert [(one.what, one.where) for one in error.value.errors] == [("first", "a:1"), ("second", "a:2")]
+
+
+def die(value: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: everything runs in this process")
+def test_a_killed_worker_is_told_with_what_to_do():
+    with pytest.raises(MachineFailed) as error:
+        map_in_processes(die, [1, 2])
+    assert "memory" in error.value.what
+    assert "run the same command again" in error.value.fix
 
 
 SLEEPER = """

@@ -1,0 +1,198 @@
+"""`rootstock serve` as people use it: a form filled in, a schedule, a run cancelled, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from flows.server import free_port
+from tests.command_line import environment
+from tests.tiny import write_tiny
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+START_SECONDS, RUN_SECONDS = 300, 600
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `rootstock serve` and its API."""
+
+    process: subprocess.Popen[str]
+    api: httpx.Client
+    files: Path
+
+    def deployment(self, name: str, flow: str) -> dict[str, Any]:
+        return self.api.get(f"/deployments/name/{flow}/{name}").raise_for_status().json()
+
+    def start_run(self, name: str, flow: str, **form: Any) -> str:
+        deployment = self.deployment(name, flow)["id"]
+        answer = self.api.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": form})
+        return answer.raise_for_status().json()["id"]
+
+    def run(self, run: str) -> dict[str, Any]:
+        return self.api.get(f"/flow_runs/{run}").raise_for_status().json()
+
+    def wait(self, run: str) -> dict[str, Any]:
+        wait_until(lambda: self.run(run)["state_type"] in ENDED, RUN_SECONDS)
+        return self.run(run)
+
+    def filtered(self, what: str, run: str) -> list[dict[str, Any]]:
+        wanted = {"flow_runs": {"id": {"any_": [run]}}}
+        return self.api.post(f"/{what}/filter", json=wanted).raise_for_status().json()
+
+
+def wait_until(reached: Callable[[], Any], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    files = write_tiny(tmp_path_factory.mktemp("served"))
+    port = free_port()
+    with (files / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "serve", "--port", str(port)],
+            cwd=files, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True,
+        )  # fmt: skip
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as api:
+
+        def ready() -> bool:
+            assert process.poll() is None, (files / "serve.log").read_text()
+            try:
+                return api.get("/deployments/name/promote/promote").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(ready, START_SECONDS)
+        yield Served(process, api, files)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def test_the_form_trains_a_model_and_the_page_shows_it(served: Served) -> None:
+    fields = served.deployment("continual-training", "continual-training")["parameter_openapi_schema"][
+        "properties"
+    ]
+    assert sorted(fields, key=lambda name: fields[name]["position"])[:3] == ["spec", "replay_ratio", "method"]
+    started = served.start_run(
+        "continual-training", "continual-training", spec="tiny.yaml", replay_ratio=0.4, method="full",
+        learning_rate=0.01, overrides=["training.seed=3"],
+    )  # fmt: skip
+    run = served.wait(started)
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Promoted"), run["state"]
+    folder = served.files / ".rootstock" / "runs" / run["name"]
+    resolved = (folder / "spec.yaml").read_text()
+    for line in ("replay_ratio: 0.4", "learning_rate: 0.01", "seed: 3"):
+        assert line in resolved
+    assert {"rootstock", "tiny", "full", "replay 0.4"} <= set(run["tags"])
+    keys = {artifact["key"] for artifact in served.filtered("artifacts", started)}
+    assert {
+        f"tiny-{what}"
+        for what in ("ledger", "contracts", "mixture", "suites", "training", "verdict", "report")
+    } <= keys
+    assert {task["state_type"] for task in served.filtered("task_runs", started)} == {"COMPLETED"}
+
+
+def test_a_form_with_a_wrong_value_is_refused_before_anything_runs(served: Served) -> None:
+    deployment = served.deployment("continual-training", "continual-training")["id"]
+    for wrong in ({"method": "magic"}, {"replay_ratio": 1.5}, {"learning_rate": "fast"}):
+        answer = served.api.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": wrong})
+        assert answer.status_code in (409, 422), answer.text
+
+
+def test_the_other_deployments_work(served: Served) -> None:
+    [run] = [folder.name for folder in (served.files / ".rootstock" / "runs").iterdir()][:1]
+    evaluated = served.wait(
+        served.start_run(
+            "evaluate-model", "evaluate-model", model=f".rootstock/runs/{run}/model", spec="tiny.yaml"
+        )
+    )
+    assert evaluated["state_type"] == "COMPLETED", evaluated["state"]
+    assert "domain" in evaluated["state"]["message"]
+    assert "tiny-evaluation" in {a["key"] for a in served.filtered("artifacts", evaluated["id"])}
+    promoted = served.wait(served.start_run("promote", "promote", run=run))
+    assert promoted["state_name"] == "Promoted", promoted["state"]
+    unknown = served.wait(served.start_run("promote", "promote", run="tiny-0000000000"))
+    assert unknown["state_name"] == "Failed"
+    assert unknown["state"]["message"].startswith("there is no run 'tiny-0000000000'\n  where: ")
+
+
+def test_a_schedule_fires(served: Served) -> None:
+    deployment = served.deployment("check-contracts", "check-contracts")["id"]
+    schedule = {
+        "schedule": {"interval": 5},
+        "active": True,
+        "parameters": {"contract": "general_text", "data": ["general.txt"]},
+    }
+    [created] = (
+        served.api.post(f"/deployments/{deployment}/schedules", json=[schedule]).raise_for_status().json()
+    )
+
+    def fired() -> list[dict[str, Any]]:
+        wanted = {
+            "flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": list(ENDED)}}}
+        }
+        return served.api.post("/flow_runs/filter", json=wanted).raise_for_status().json()
+
+    wait_until(fired, RUN_SECONDS)
+    served.api.delete(f"/deployments/{deployment}/schedules/{created['id']}").raise_for_status()
+    run = fired()[0]
+    assert run["auto_scheduled"]
+    assert run["state_type"] == "COMPLETED", run["state"]
+    assert "general-text-contracts" in {a["key"] for a in served.filtered("artifacts", run["id"])}
+
+
+def test_the_nightly_run_is_skipped_while_one_goes_on(served: Served) -> None:
+    nightly = served.deployment("continual-training-nightly", "continual-training")
+    assert [s["schedule"]["cron"] for s in nightly["schedules"]] == ["0 2 * * *"]
+    long = {"spec": "tiny.yaml", "overrides": ["training.steps=20000"]}
+    first = served.start_run("continual-training-nightly", "continual-training", **long)
+    wait_until(lambda: checkpoints(served.files), RUN_SECONDS)
+    second = served.wait(served.start_run("continual-training-nightly", "continual-training", **long))
+    assert second["state_type"] == "CANCELLED"
+    assert served.run(first)["state_type"] == "RUNNING"
+
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    served.api.post(f"/flow_runs/{first}/set_state", json=cancelling).raise_for_status()
+    run = served.wait(first)
+    assert run["state_type"] == "CANCELLED"
+    assert checkpoints(served.files), "a cancelled training keeps its last checkpoint"
+    wait_until(lambda: not trainings(served), 60)
+
+
+def test_stopping_to_serve_stops_everything(served: Served) -> None:
+    """Last of its module: also a training that goes on is stopped, at a checkpoint."""
+    long = {"spec": "tiny.yaml", "overrides": ["training.steps=20001", "name=last"]}
+    served.start_run("continual-training", "continual-training", **long)
+    before = len(checkpoints(served.files))
+    wait_until(lambda: len(checkpoints(served.files)) > before, RUN_SECONDS)
+    started = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(started) >= 2, "a server and a run"
+    os.kill(served.process.pid, signal.SIGTERM)
+    served.process.wait(120)
+    assert served.process.returncode == 0, (served.files / "serve.log").read_text()[-2000:]
+    wait_until(lambda: not [p for p in started if p.is_running() and p.status() != "zombie"], 60)
+    assert not (served.files / ".rootstock" / "prefect" / "server.json").exists()
+
+
+def checkpoints(files: Path) -> list[Path]:
+    return list((files / ".rootstock" / "data").glob(".train-*.work/checkpoints/step-*"))
+
+
+def trainings(served: Served) -> list[psutil.Process]:
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    return [p for p in children if p.status() != "zombie" and "server" not in " ".join(p.cmdline())]
