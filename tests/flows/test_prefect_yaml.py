@@ -19,9 +19,13 @@ POOL = "rootstock"
 
 def prefect(*arguments: str) -> str:
     """Run Prefect's own command line against the test's server, in this project's folder."""
-    env = environment(PREFECT_API_URL=str(PREFECT_API_URL.value()), PREFECT_HOME=os.environ["PREFECT_HOME"], PWD=str(ROOT))
+    env = environment(
+        PREFECT_API_URL=str(PREFECT_API_URL.value()), PREFECT_HOME=os.environ["PREFECT_HOME"], PWD=str(ROOT)
+    )
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -51,12 +55,16 @@ def test_both_ways_offer_the_same_deployments(deployed: dict[str, Any]) -> None:
 def test_both_ways_start_at_the_same_times_and_skip_what_overlaps(deployed: dict[str, Any]) -> None:
     for ours in deployments(Path(".rootstock")):
         theirs = deployed[ours.name]
-        assert [plan.schedule.cron for plan in theirs.schedules] == [plan.schedule.cron for plan in ours.schedules or []]
+        assert [plan.schedule.cron for plan in theirs.schedules] == [
+            plan.schedule.cron for plan in ours.schedules or []
+        ]
         assert {plan.schedule.timezone or "UTC" for plan in theirs.schedules} <= {"UTC"}
         limit = theirs.global_concurrency_limit
         assert (limit.limit if limit else None) == ours.concurrency_limit
         if ours.concurrency_limit:
-            assert theirs.concurrency_options.collision_strategy == ours.concurrency_options.collision_strategy
+            assert (
+                theirs.concurrency_options.collision_strategy == ours.concurrency_options.collision_strategy
+            )
 
 
 def test_a_worker_runs_what_was_deployed(deployed: dict[str, Any]) -> None:
