@@ -68,7 +68,7 @@ def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "versions": {name: importlib.metadata.version(name).split("+")[0] for name in libraries},
         "load_average_at_start": round(os.getloadavg()[0], 2),
     }
 

@@ -102,9 +102,10 @@ def _spare_wide_space(data: Bytes, marks: npt.NDArray[np.bool_]) -> None:
 def _is_wide_space(data: Bytes, at: Positions) -> npt.NDArray[np.bool_]:
     b0, b1, b2 = data[at], data[at + 1], data[at + 2]
     general = (b1 == 0x80) & ((b2 <= 0x8A) | (b2 == 0xA8) | (b2 == 0xA9) | (b2 == 0xAF))
-    return (
+    wide: npt.NDArray[np.bool_] = (
         ((b0 == 0xC2) & ((b1 == 0x85) | (b1 == 0xA0)))
         | ((b0 == 0xE1) & (b1 == 0x9A) & (b2 == 0x80))
         | ((b0 == 0xE2) & (general | ((b1 == 0x81) & (b2 == 0x9F))))
         | ((b0 == 0xE3) & (b1 == 0x80) & (b2 == 0x80))
     )
+    return wide

@@ -20,6 +20,7 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
     """
     if target.exists():
         raise UserError(f"{target} exists already", str(target), "name a new folder")
+    find_model(str(model))
     adapter = (model / "adapter_config.json").is_file()
     if merge and not adapter:
         raise UserError(

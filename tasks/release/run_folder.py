@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.sources import copy_quarantine
+from tasks.data.sources import copy_quarantine, hash_files
 from tasks.release import promotion, registry
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
@@ -49,17 +50,17 @@ class RunFolder:
     state: Path
     spec: RunSpec
     id: str
+    data: Mapping[str, str]
+    """file -> sha256, when the run was opened"""
 
     @classmethod
     def open(cls, state: Path, spec: RunSpec) -> "RunFolder":
         """Name the folder by specification, data, contracts, base and code, so that the same run finds itself again.
 
         Raises:
-            UserError: `base_from: champion` but nothing has been promoted yet.
+            UserError: a file cannot be read, or `base_from: champion` but nothing has been promoted yet.
         """
-        files = {
-            file: sha256_file(Path(file)) for _, source in sources_of(spec) for file in source_files(source)
-        }
+        files = hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
         contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
         base: Any = None
         if isinstance(spec.base, str):
@@ -74,7 +75,7 @@ class RunFolder:
                 )
             base = champion.weights_sha256
         key = sha256_value([spec.model_dump(mode="json"), files, contracts, base, code_version(ALL_CODE)])
-        return cls(state, spec, f"{spec.name}-{key[:10]}")
+        return cls(state, spec, f"{spec.name}-{key[:10]}", files)
 
     @property
     def folder(self) -> Path:
@@ -109,7 +110,15 @@ class RunFolder:
         return None if pinned is None else self.state / pinned["folder"]
 
     def write_data(self, prepared: Prepared) -> None:
-        """Write what is known of the data before anything is trained: ledger, quarantine, contract reports."""
+        """Write what is known of the data before anything is trained: ledger, quarantine, contract reports.
+
+        Raises:
+            UserError: a file has changed since the run was opened: its id would stand for other data.
+        """
+        for file, sha256 in self._data_hashes(prepared).items():
+            if self.data[file] != sha256:
+                fix = "run the same command again when nothing writes to the file"
+                raise UserError("the file changed while the run was reading it", file, fix)
         write_atomic(self.folder / "ledger.json", prepared.ledger.model_dump_json(indent=1))
         write_atomic(
             self.folder / "contracts.json",

@@ -1,0 +1,1 @@
+"""prefect.yaml deploys what `rootstock serve` serves."""
