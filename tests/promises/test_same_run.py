@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command_line import Done, rootstock
+from tests.command_line import Done, environment, rootstock
 from tests.promises.conftest import Project, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -254,3 +256,24 @@ def test_a_state_that_is_a_file_is_told(finished: Project) -> None:
     assert what == "the machine refused: Not a directory"
     assert "spec.yaml" in where
     assert "--state" in fix
+
+
+def test_two_processes_with_the_same_run_do_it_once(project: Project) -> None:
+    command = [sys.executable, "-m", "flows.cli", "run", "spec.yaml", "--no-prefect"]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=project.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=900) for process in both]
+    assert [process.returncode for process in both] == [0, 0], [err for _, err in told]
+    assert sum(out.startswith("nothing to do") for out, _ in told) == 1
+    assert sum("another process is at this very run: waiting for it" in err for _, err in told) == 1
+    [row] = call(project, "history", "tiny", "--json").json()
+    assert (row["version"], row["aliases"]) == (1, "champion")
