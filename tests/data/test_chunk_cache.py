@@ -183,6 +183,8 @@ def test_a_difference_that_only_the_sample_shows_is_noticed():
 
 def test_a_token_that_reaches_across_a_space_is_noticed_in_the_vocabulary():
     tokenizer = with_merge(r"quaint things|\p{L}+|\s|.", "t", "Ġ")
+    cached, plain = cached_encoder(tokenizer, np.uint16), plain_encoder(tokenizer, np.uint16)
+    assert cached(made_up_texts()) == plain(made_up_texts())
     assert not uses_dictionary(tokenizer, [["nothing odd"]])
 
 

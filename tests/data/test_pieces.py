@@ -9,7 +9,7 @@ from tasks.data.pieces import MARGIN, Cuts, cut_pieces, lay_out, reach_across
 def pieces(texts: list[str], cuts: Cuts) -> list[str]:
     data, ends = lay_out([text.encode() for text in texts])
     starts = cut_pieces(data, ends, cuts).tolist()
-    stops = [*starts[1:], int(ends[-1])]
+    stops = [*starts, int(ends[-1])][1:]
     return [data[start:stop].tobytes().decode() for start, stop in zip(starts, stops, strict=True)]
 
 
