@@ -170,8 +170,11 @@ def test_a_changed_model_cannot_be_promoted(finished: Project, tmp_path: Path) -
 
 
 def test_trace_follows_a_row_to_its_steps(finished: Project) -> None:
-    told = [call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json()[0] for line in (1, 2)]
-    assert {row["run"] for row in told} == {outcome(finished)["run"]}
+    told = []
+    for line in (1, 2):
+        rows = {row["run"]: row for row in call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json()}
+        told.append(rows[outcome(finished)["run"]])
+        assert "tiny version 1 (champion)" in told[-1]["models"]
     assert all(row["fate"] in ("accepted", "held out", "duplicate") for row in told)
     assert any(row["steps"] for row in told if row["fate"] == "accepted")
     assert (
@@ -234,7 +237,7 @@ def test_export_copies_and_refuses_to_overwrite(finished: Project) -> None:
     assert (what, fix) == ("there is nothing to merge: the model is full weights", "leave out --merge")
     assert (
         one_error(call(finished, "export", "no/such", "--to", "elsewhere"))[0]
-        == "there is no model folder no/such"
+        == "there is no model to export in no/such"
     )
 
 
