@@ -79,6 +79,12 @@ def peak_memory_bytes() -> int:
     return 1024 * max(held)
 
 
+def cpu_seconds() -> float:
+    """Processor time used so far by this process and its finished children: it hardly depends on what else runs."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
     """Ratio of the medians, and the smallest and largest ratio of one repetition's pair."""
     pairs = [above / below for above, below in zip(numerator, denominator, strict=True)]

@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks.training.scratch import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("base")
-    save_tokenizer(train_tokenizer(iter(prose()[::3]), TINY), folder, TINY.context_length)
+    save_tokenizer(train_tokenizer(lambda: iter(prose()[::3]), TINY), folder, TINY.context_length)
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "config.json").write_text("{}")
     return folder
