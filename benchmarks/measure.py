@@ -68,7 +68,7 @@ def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "versions": {name: importlib.metadata.version(name).split("+")[0] for name in libraries},
         "load_average_at_start": round(os.getloadavg()[0], 2),
     }
 
@@ -77,6 +77,12 @@ def peak_memory_bytes() -> int:
     """Most memory held so far by this process or by the largest of its finished children."""
     held = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return 1024 * max(held)
+
+
+def cpu_seconds() -> float:
+    """Processor time used so far by this process and its finished children: it hardly depends on what else runs."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:

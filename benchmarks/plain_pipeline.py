@@ -23,7 +23,7 @@ def run(file: Path, tokenizer_folder: Path, settings: dict[str, Any], processes:
     from transformers import AutoTokenizer
     from trl import pack_dataset
 
-    from benchmarks.measure import peak_memory_bytes
+    from benchmarks.measure import cpu_seconds, peak_memory_bytes
     from data_contracts.contract import load_contract
     from data_contracts.expectations import expectations
 
@@ -39,6 +39,7 @@ def run(file: Path, tokenizer_folder: Path, settings: dict[str, Any], processes:
             return text
 
     clock = [("imports", time.perf_counter() - started)]
+    cpu = cpu_seconds()
     begin = last = time.perf_counter()
 
     def lap(stage: str) -> None:
@@ -95,9 +96,10 @@ def run(file: Path, tokenizer_folder: Path, settings: dict[str, Any], processes:
         split["train"].select_columns(["input_ids"]), settings["sequence_length"], strategy="bfd"
     )
     lap("mix and pack")
-    peak = peak_memory_bytes()
+    peak, cpu = peak_memory_bytes(), cpu_seconds() - cpu
     return {
         "seconds": last - begin,
+        "cpu_seconds": cpu,
         "peak_memory_bytes": peak,
         "stages": dict(clock),
         "passed": passed,

@@ -229,7 +229,10 @@ def expand(path: str) -> str:
         KeyError: a variable is not set.
     """
     replaced = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: os.environ[match[1] or match[2]], path)
-    return str(Path(replaced).expanduser())
+    try:
+        return str(Path(replaced).expanduser())
+    except RuntimeError:  # ~name of nobody: a file may be called so
+        return replaced
 
 
 def source_files(source: Source) -> list[str]:

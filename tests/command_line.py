@@ -68,7 +68,7 @@ def environment(**changes: str) -> dict[str, str]:
     }
 
 
-def rootstock(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240) -> Done:
+def rootstock(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 900) -> Done:
     """Run `rootstock ARGUMENTS` in `cwd`."""
     loaded = cwd / f".loaded-{os.getpid()}"
     done = subprocess.run(

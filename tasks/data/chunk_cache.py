@@ -1,48 +1,74 @@
-"""Encode text by remembering the ids of its words.
+"""Encode text by remembering the ids of its pieces.
 
 A byte-pair tokenizer that cuts text at spaces encodes a word the same wherever it stands, and most words of a corpus
-have been seen before: a dictionary answers ten times faster than the merges. Whether that holds for a tokenizer is not
-assumed: ids of a sample of the very rows, and of made-up rows with every mixture of white space, are compared with the
-tokenizer's own, and one difference switches the dictionary off for the whole part.
+have been seen before: looking them up is many times faster than the merges. Whether that holds for a tokenizer is not
+assumed: its tokens must not reach across a cut, and ids of a sample of the very rows, and of made-up rows with every
+mixture of white space and punctuation, are compared with the tokenizer's own. One difference and fewer kinds of cuts
+are tried; if none hold, the tokenizer itself does the whole part.
 """
 
 import random
 import re
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 
+from tasks.data.han import find_glue
+from tasks.data.memory import Memory
+from tasks.data.pieces import MARGIN, Cuts, cut_pieces, lay_out, reach_across
+from tasks.data.vocabulary import added_texts, token_bytes
+
 Encoder = Callable[[list[str]], list[bytes]]
 
-# Where no pattern in use (GPT-2, Llama 3, Qwen 2, o200k, ours) joins left and right, or looks across:
-# before a space and a word; before other white space after a word, unless punctuation may take line ends along;
-# between one line end and a word, unless that is a slash (o200k takes it along).
-# \x1c to \x1f are white space to Python alone.
-_CUTS = re.compile(r"(?= \S)|(?<=\S)(?=[^\S\r\n\x1c-\x1f])|(?<=\S\n)(?=[^\s/])")
-LONGEST_CHUNK = 40  # characters; longer ones (Chinese sentences, URLs) rarely come again
-MOST_CHUNKS = 1_000_000
 SAMPLE_BATCHES = 2
+SAMPLE_ROWS = 200  # of a batch
 MADE_UP_TEXTS = 2000
 
 
 def make_encoder(
     tokenizer: Any, batches: Iterator[list[str]], dtype: type[np.unsignedinteger[Any]]
 ) -> Encoder:
-    """Choose the dictionary if it proves equal on a sample of `batches`, else the tokenizer itself.
+    """The fastest encoder that proves equal on a sample of `batches`."""
+    return choose_encoder(list_encoders(tokenizer, dtype), batches)
 
-    The encoder maps texts to the bytes of their ids (little-endian `dtype`), without special tokens.
+
+def list_encoders(tokenizer: Any, dtype: type[np.unsignedinteger[Any]]) -> list[Encoder]:
+    """Encoders that may be used for a tokenizer, the one with the most cuts first, the tokenizer itself last.
+
+    An encoder maps texts to the bytes of their ids (little-endian `dtype`), without special tokens.
     """
     plain = plain_encoder(tokenizer, dtype)
     if not _cuts_at_spaces(tokenizer):
+        return [plain]
+    tokens = token_bytes(tokenizer)
+    glue = find_glue(tokens) if tokens else None
+    made_up = made_up_texts()
+    expected = plain(made_up)
+    encoders = [
+        cached_encoder(tokenizer, dtype, cuts)
+        for cuts in (Cuts(True, True, glue), Cuts(True, False, glue), Cuts())
+        if not reach_across(tokens, cuts)
+    ]
+    return [*(encode for encode in encoders if encode(made_up) == expected), plain]
+
+
+def choose_encoder(encoders: list[Encoder], batches: Iterator[list[str]]) -> Encoder:
+    """The first encoder that agrees with the last, the tokenizer itself, on a sample of `batches`."""
+    *candidates, plain = encoders
+    if not candidates:
         return plain
-    cached = cached_encoder(tokenizer, dtype)
-    for texts in islice(batches, SAMPLE_BATCHES):
-        sample = texts[:: max(1, len(texts) // 200)]
-        if cached(sample) != plain(sample):
-            return plain
-    return plain if cached(made_up := made_up_texts()) != plain(made_up) else cached
+    samples = [texts[:: max(1, len(texts) // SAMPLE_ROWS)] for texts in islice(batches, SAMPLE_BATCHES)]
+    expected = [plain(sample) for sample in samples]
+    return next(
+        (
+            encode
+            for encode in candidates
+            if all(encode(sample) == ids for sample, ids in zip(samples, expected, strict=True))
+        ),
+        plain,
+    )
 
 
 def _cuts_at_spaces(tokenizer: Any) -> bool:
@@ -60,21 +86,8 @@ def made_up_texts() -> list[str]:
     """Texts that put every kind of white space next to every kind of character, always the same ones."""
     generator = random.Random(0)
     bits = ["a", "The", "'s", "7", "1234", "é", "中文", "。", "!", "/", "_", "🙂", "e\u0301", "\u200b"]
-    bits += [
-        " ",
-        "  ",
-        "    ",
-        "\n",
-        "\n\n",
-        "\n    ",
-        "\r\n",
-        "\t",
-        "\x0b",
-        "\x1c",
-        "\u00a0",
-        "\u2028",
-        "\u3000",
-    ]
+    bits += [" ", "  ", "    ", "\n", "\n\n", "\n    ", "\r\n", "\t", "\x0b", "\x1c", "\u00a0", "\u2028", "\u3000"]  # fmt: skip
+    bits += [".", ",", "...", '"', "（", "，", "”", "的", "我们", "\r"]
     return ["".join(generator.choices(bits, k=generator.randint(2, 9))) for _ in range(MADE_UP_TEXTS)]
 
 
@@ -88,21 +101,30 @@ def plain_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]]) -> Encod
     return encode
 
 
-def cached_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]]) -> Encoder:
-    """Encode word by word through a dictionary of ids."""
+def cached_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]], cuts: Cuts = Cuts()) -> Encoder:  # noqa: B008
+    """Encode piece by piece from memory: the texts of a batch are cut, looked up and put together as arrays."""
+    import pyarrow as pa
+
+    memory = Memory(tokenizer, dtype)
     plain = plain_encoder(tokenizer, dtype)
-    cache: dict[str, bytes] = {}
+    added = added_texts(tokenizer)
 
     def encode(texts: list[str]) -> list[bytes]:
-        if len(cache) > MOST_CHUNKS:
-            cache.clear()
-        chunked = [_CUTS.split(text) for text in texts]
-        words = sorted(set().union(*chunked).difference(cache))
-        cache.update(zip(words, plain(words), strict=True))
-        rows = [b"".join(map(cache.__getitem__, chunks)) for chunks in chunked]
-        for word in words:
-            if len(word) > LONGEST_CHUNK:
-                del cache[word]
+        whole = {at: text for at, text in enumerate(texts) if any(word in text for word in added)}
+        encoded = [b"" if at in whole else text.encode() for at, text in enumerate(texts)]
+        data, ends = lay_out(encoded)
+        if len(data) == 2 * MARGIN:
+            return plain(texts)
+        starts = cut_pieces(data, ends, cuts)
+        offsets = np.append(starts, ends[-1])
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        pieces = pa.Array.from_buffers(pa.large_binary(), len(starts), buffers).dictionary_encode()
+        ids, id_ends = memory.gather(pieces.dictionary.to_pylist(), pieces.indices.to_numpy())
+        bounds = id_ends[np.searchsorted(offsets, np.concatenate([[MARGIN], ends]))] * ids.itemsize
+        raw = ids.tobytes()
+        rows = [raw[start:stop] for start, stop in pairwise(bounds.tolist())]
+        for at, own in zip(whole, plain(list(whole.values())), strict=True):
+            rows[at] = own  # added tokens are found before anything else: they may lie across cuts
         return rows
 
     return encode

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.contract import contract_sha256, load_contract
-from schemas.artifacts import FileLedger, GateReport, Role
+from schemas.artifacts import FileLedger, GateReport, Role, RuleResult
 from schemas.errors import ContractFailed, UserError
 from schemas.load import source_files
 from schemas.sources import Source
@@ -67,6 +67,15 @@ def hash_files(files: list[str]) -> dict[str, str]:
     return hashes
 
 
+def _state_of(file: str) -> tuple[int, int, int] | None:
+    """What a file system says of a file's content: equal before and after means unchanged."""
+    try:
+        stat = Path(file).stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def validate_source(
     root: Path, source: Source, role: Role, index: int, map_shards: ShardMap = map_in_processes
 ) -> PreparedSource:
@@ -76,6 +85,7 @@ def validate_source(
         UserError: a file cannot be read in its format, or no row of the source is usable.
     """
     files = source_files(source)
+    before = {file: _state_of(file) for file in files}
     plan = StepPlan(
         root=root,
         name="validate",
@@ -83,7 +93,16 @@ def validate_source(
         settings=[source.model_dump(mode="json", exclude={"contract", "weight"}), role, index],
         code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson", "xxhash", "charset-normalizer")),
     )
-    step = run_step(plan, functools.partial(_validate, source, role, index, map_shards))
+
+    def work(folder: Path) -> dict[str, Any]:
+        facts = _validate(source, role, index, map_shards, folder)
+        changed = [file for file in files if _state_of(file) != before[file]]
+        if changed:
+            fix = "run the same command again when nothing writes to the file"
+            raise UserError("the file changed while it was being read", ", ".join(changed[:3]), fix)
+        return facts
+
+    step = run_step(plan, work)
     prepared = PreparedSource(role, index, source, step)
     if not sum(prepared.part_rows):
         read = sum(ledger.read for ledger in prepared.ledgers)
@@ -165,9 +184,7 @@ def require_passed(reports: list[GateReport]) -> None:
     broken = [(report, rule) for report in reports for rule in report.rules if not rule.success and rule.severity == "critical"]  # fmt: skip
     if all(report.passed for report in reports):
         return
-    lines = [
-        f"{report.dataset}: {rule.rule} ({rule.unexpected} of {rule.checked} rows)" for report, rule in broken
-    ]
+    lines = [f"{report.dataset}: {rule.rule} ({rule.description}), {_found(rule)}" for report, rule in broken]
     places = [place for _, rule in broken for place in rule.places][:3]
     failure = ContractFailed(
         f"{len(broken)} critical contract {'rules' if len(broken) > 1 else 'rule'} broken: {'; '.join(lines)}",
@@ -176,6 +193,12 @@ def require_passed(reports: list[GateReport]) -> None:
     )
     failure.reports = tuple(reports)
     raise failure
+
+
+def _found(rule: RuleResult) -> str:
+    if rule.observed is not None:
+        return f"found {rule.observed:,g}"
+    return f"broken by {rule.unexpected:,} of {rule.checked:,} rows"
 
 
 def copy_quarantine(prepared: PreparedSource, target: Path) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,10 @@ from tasks.storage.hashing import code_version, sha256_files
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
-CODE = ("tasks/data/tokenize.py", "tasks/data/chunk_cache.py")
-ROWS_PER_BATCH = 2000
+if TYPE_CHECKING:
+    from tasks.data.chunk_cache import Encoder
+
+CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,13 @@ def tokenize_source(
 
 def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str) -> int:
     """Tokenise one parquet part into `tokens-N.npy` and `offsets-N.npy`; return the number of tokens."""
-    from tasks.data.chunk_cache import make_encoder
+    from tasks.data.chunk_cache import choose_encoder
 
     part, number = job
     folder = Path(tokenizer_folder)
     special = special_ids(folder)
     dtype = np.uint16 if special.vocab_size <= 2**16 else np.uint32
-    encode = make_encoder(load_tokenizer(folder), part_texts(Path(part)), dtype)
+    encode = choose_encoder(_encoders(folder, tokenizer_sha256(folder), dtype), part_texts(Path(part)))
     head = b"" if special.bos is None else np.array([special.bos], dtype).tobytes()
     tail = np.array([special.eos], dtype).tobytes()
     lengths: list[int] = []
@@ -157,12 +159,21 @@ def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str) -> int:
     return sum(lengths)
 
 
+@functools.lru_cache(maxsize=1)
+def _encoders(folder: Path, sha256: str, dtype: type[np.unsignedinteger[Any]]) -> "list[Encoder]":  # noqa: ARG001
+    """What a process has learnt of a tokenizer (`sha256` tells it from its earlier self) serves its next part."""
+    from tasks.data.chunk_cache import list_encoders
+
+    return list_encoders(load_tokenizer(folder), dtype)
+
+
 def part_texts(part: Path) -> Iterator[list[str]]:
-    """Texts of a parquet part, a batch at a time."""
+    """Texts of a parquet part, a row group at a time (a few megabytes)."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(part).iter_batches(ROWS_PER_BATCH, columns=["text"]):
-        yield batch.column(0).to_pylist()
+    with pq.ParquetFile(part) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=["text"]).column(0).to_pylist()
 
 
 def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:

@@ -41,10 +41,13 @@ def publish_folder(temporary: Path, final: Path) -> None:
         else:
             sync_folder(path)
     sync_folder(temporary)
+    retired = final.with_name(f".{final.name}.old")
+    shutil.rmtree(retired, ignore_errors=True)  # left by a killed process
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(retired)  # removing takes long; seen by others, the folder is the old one or the new one
     temporary.rename(final)
     sync_folder(final.parent)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,7 +22,11 @@ def publish(temporary: Path, folder: Path, step: int) -> Path:
     final = folder / f"step-{step}"
     publish_folder(temporary, final)
     for old in list_checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+        old.rename(
+            folder / f".{old.name}"
+        )  # out of sight first: killed while removing, what is visible is whole
+    for hidden in folder.glob(".step-*"):
+        shutil.rmtree(hidden)
     return final
 
 

@@ -30,7 +30,14 @@ def find_model(base: str) -> Path:
     Raises:
         UserError: the model cannot be had, has no safetensors, or wants to run its own code.
     """
-    folder = _download(base) if is_hub_id(base) else Path(expand(base))
+    try:
+        folder = _download(base) if is_hub_id(base) else Path(expand(base))
+    except KeyError as error:
+        what = f"{base} names the environment variable {error.args[0]}, which is not set"
+        raise UserError(what, "the model", f"run: export {error.args[0]}=...") from None
+    if not folder.is_dir():
+        fix = "name a folder that holds a transformers model, or a Hub id such as Qwen/Qwen3-0.6B"
+        raise UserError(f"there is no model folder {base}", str(folder.absolute()), fix)
     if not list(folder.glob("*.safetensors")):
         raise UserError(
             f"the model {base} has no safetensors weights",
@@ -38,15 +45,25 @@ def find_model(base: str) -> Path:
             "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
         )
     for name in ("config.json", "adapter_config.json"):
-        if (folder / name).is_file() and "auto_map" in json.loads(
-            (folder / name).read_text(encoding="utf-8")
-        ):
+        if "auto_map" in _read_config(folder / name):
             raise UserError(
                 f"the model {base} wants to run its own code (auto_map in {name})",
                 str(folder / name),
                 "use a model that transformers knows; remote code is never run",
             )
     return folder
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError("the model's configuration is not a JSON object", str(file), "fetch the model again")
+    return config
 
 
 def _download(hub_id: str) -> Path:
@@ -59,7 +76,7 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"cannot get the model {hub_id} from the Hub ({type(error).__name__})",
-            "base",
+            hub_id,
             "check the name, the network and HF_TOKEN, or name a local folder",
         ) from None
 
@@ -70,20 +87,28 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
     `dtype` defaults to float32. Raises UserError if the weights do not fit the architecture.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     dtype = dtype or torch.float32
     if (folder / "adapter_config.json").is_file():
         return _load_merged(folder, dtype)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation="sdpa",
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        fix = "name the complete folder of a causal language model; if it was copied, fetch it again"
+        raise UserError(f"cannot load the model: {reason}", str(folder), fix) from None
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -98,6 +123,6 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
 def _load_merged(folder: Path, dtype: Any) -> Any:
     from peft import PeftModel
 
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = _read_config(folder / "adapter_config.json")["base_model_name_or_path"]
     model = load_model(find_model(base), dtype)
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()

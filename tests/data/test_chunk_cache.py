@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tasks.data import chunk_cache
-from tasks.data.chunk_cache import cached_encoder, made_up_texts, make_encoder, plain_encoder
+from tasks.data import chunk_cache, memory
+from tasks.data.chunk_cache import cached_encoder, list_encoders, made_up_texts, make_encoder, plain_encoder
 from tasks.data.tokenize import load_tokenizer
 from tests.tiny_base import prose, whitespace
 
@@ -77,15 +77,31 @@ def soup(seed: int, count: int) -> list[str]:
     return ["".join(generator.choices(generator.choice([spaces, others, spaces + others]), k=1)[0] for _ in range(generator.randint(1, 16))) for _ in range(count)]  # fmt: skip
 
 
+def chinese_soup(seed: int, count: int) -> list[str]:
+    """Random runs of Chinese characters and punctuation, with other characters in between."""
+    generator = random.Random(seed)
+    characters = "".join(prose("zh_*"))
+    others = ["abc", " ", "\n", "\n\n", "，", "。”", "……", "“", "\u3000", "７", "々", "豈", "🙂", "é", "ア"]
+    return ["".join(generator.choice(characters) if generator.random() < 0.8 else generator.choice(others) for _ in range(generator.randint(1, 40))) for _ in range(count)]  # fmt: skip
+
+
 def require_equal(tokenizer: Tokenizer, texts: list[str]) -> None:
-    cached, plain = cached_encoder(tokenizer, np.uint32), plain_encoder(tokenizer, np.uint32)
-    for _ in range(2):  # cold and warm
-        assert cached(texts) == plain(texts)
+    *encoders, plain = list_encoders(tokenizer, np.uint32)
+    assert encoders, "no dictionary can be used for this tokenizer"
+    expected = plain(texts)
+    for encode in encoders:
+        for _ in range(2):  # cold and warm
+            assert encode(texts) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_of_random_white_space_are_the_tokenizers_own(tokenizers, family):
     require_equal(tokenizers[family], soup(1, 4000))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_of_random_chinese_are_the_tokenizers_own(tokenizers, family):
+    require_equal(tokenizers[family], chinese_soup(2, 4000))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,6 +128,22 @@ def test_the_families_use_the_dictionary(tokenizers):
         assert uses_dictionary(tokenizer, [["plain words"]])
 
 
+def test_all_families_but_gpt2_cut_at_every_line_end(tokenizers):
+    counts = {name: len(list_encoders(tokenizer, np.uint16)) - 1 for name, tokenizer in tokenizers.items()}
+    assert counts == {"ours": 3, "gpt2": 2, "llama3": 3, "qwen2": 3, "o200k": 3}
+
+
+def test_a_token_added_for_tools_is_found_in_the_middle_of_a_word(tokenizers):
+    tokenizer = Tokenizer.from_str(tokenizers["qwen2"].to_str())
+    tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False)])
+    texts = ["some<tool_call>text", "and <tool_call>", "none", "<tool_call>"]
+    number = tokenizer.token_to_id("<tool_call>")
+    assert all(
+        number in np.frombuffer(ids, np.uint32) for ids in plain_encoder(tokenizer, np.uint32)(texts[:2])
+    )
+    require_equal(tokenizer, texts)
+
+
 def uses_dictionary(tokenizer: Tokenizer, batches: list[list[str]]) -> bool:
     encode = make_encoder(tokenizer, iter(batches), np.uint16)
     return encode.__qualname__.startswith("cached_encoder")
@@ -133,14 +165,27 @@ def test_merges_across_spaces_are_noticed():
     assert not uses_dictionary(tokenizer, [["and all the "] * 3])
 
 
-def test_a_difference_that_only_the_sample_shows_is_noticed():
-    tokenizer = byte_level(r"quaint things|\p{L}+|\s|.")
+def with_merge(pattern: str, left: str, right: str) -> Tokenizer:
+    """A byte-level tokenizer that knows the bytes and one merge."""
+    tokenizer = byte_level(pattern)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {**{letter: number for number, letter in enumerate(alphabet)}, "tĠ": 256}
-    tokenizer.model = models.BPE(vocabulary, [("t", "Ġ")])
+    vocabulary = {letter: number for number, letter in enumerate(alphabet)}
+    tokenizer.model = models.BPE({**vocabulary, left + right: 256}, [(left, right)])
+    return tokenizer
+
+
+def test_a_difference_that_only_the_sample_shows_is_noticed():
+    tokenizer = with_merge(r"quaint t|\p{L}+|\s|.", "t", "h")  # only after this word "t" and "h" stay apart
     require_equal(tokenizer, made_up_texts())
     assert uses_dictionary(tokenizer, [["nothing odd"]])
     assert not uses_dictionary(tokenizer, [["fine"], ["quaint things"]])
+
+
+def test_a_token_that_reaches_across_a_space_is_noticed_in_the_vocabulary():
+    tokenizer = with_merge(r"quaint things|\p{L}+|\s|.", "t", "Ġ")
+    cached, plain = cached_encoder(tokenizer, np.uint16), plain_encoder(tokenizer, np.uint16)
+    assert cached(made_up_texts()) == plain(made_up_texts())
+    assert not uses_dictionary(tokenizer, [["nothing odd"]])
 
 
 @pytest.mark.parametrize(
@@ -154,7 +199,7 @@ def test_added_tokens_that_reach_across_white_space_are_noticed(token):
 
 
 def test_a_full_dictionary_is_emptied_and_stays_right(tokenizers, monkeypatch):
-    monkeypatch.setattr(chunk_cache, "MOST_CHUNKS", 50)
+    monkeypatch.setattr(memory, "MOST_PIECES", 50)
     tokenizer = tokenizers["ours"]
     cached, plain = cached_encoder(tokenizer, np.uint16), plain_encoder(tokenizer, np.uint16)
     for start in range(0, 60, 10):

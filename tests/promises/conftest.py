@@ -92,18 +92,19 @@ def project(tmp_path: Path, tiny_base: Path) -> Project:
     return make_project(tmp_path, tiny_base)
 
 
-@pytest.fixture(scope="session")
-def make_project_once(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
-    """One project for tests that only read it."""
-    return make_project(tmp_path_factory.mktemp("project"), tiny_base)
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Project:
+    """The same in two shards, so with worker processes; one for all tests of a file, which only read it."""
+    return make_project(tmp_path_factory.mktemp("sharded"), tiny_base, domain_files=2)
 
 
-def make_project(folder: Path, base: Path) -> Project:
+def make_project(folder: Path, base: Path, domain_files: int = 1) -> Project:
+    """Each file is a shard: two of them are read, gated and tokenised by worker processes."""
     from pydoc_data.topics import topics
 
     rows = [{"text": " ".join(text.split())[:240], "topic": name} for name, text in sorted(topics.items())]
-    for number, half in enumerate((rows[:45], rows[45:90])):  # two files: two shards, so worker processes
-        lines = "".join(json.dumps(row) + "\n" for row in half)
+    for number in range(domain_files):
+        lines = "".join(json.dumps(row) + "\n" for row in rows[number:90:domain_files])
         (folder / f"domain-{number}.jsonl").write_text(lines)
     for part in ("replay", "heldout"):
         texts = [

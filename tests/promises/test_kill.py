@@ -149,9 +149,9 @@ def weights(state: State) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(make_project_once: Project) -> State:
-    state = make_project_once.folder / "undisturbed"
-    done = rootstock("run", "spec.yaml", "--no-prefect", "--state", str(state), cwd=make_project_once.folder)
+def undisturbed(sharded: Project) -> State:
+    state = sharded.folder / "undisturbed"
+    done = rootstock("run", "spec.yaml", "--no-prefect", "--state", str(state), cwd=sharded.folder)
     assert done.code == 0, done.err
     return state
 
@@ -176,14 +176,14 @@ def require_same_end(project: Project, state: State, undisturbed: State) -> None
 
 
 def test_a_run_killed_in_every_phase_ends_as_the_undisturbed_one(
-    make_project_once: Project, undisturbed: State
+    sharded: Project, undisturbed: State
 ) -> None:
-    state = make_project_once.folder / "killed in every phase"
+    state = sharded.folder / "killed in every phase"
     generator = random.Random(11)
     landed = []
     for number, (phase, sign, most) in enumerate(INSTANTS):
         delay = generator.uniform(0, most)
-        if kill_at(make_project_once, state, sign, delay, bool(number % 3), f"{os.getpid()}-{number}"):
+        if kill_at(sharded, state, sign, delay, bool(number % 3), f"{os.getpid()}-{number}"):
             landed.append(phase)
         for folder in state.glob("data/.train-*.work/checkpoints"):
             assert all(verify(checkpoint) for checkpoint in list_checkpoints(folder)), phase
@@ -197,49 +197,47 @@ def test_a_run_killed_in_every_phase_ends_as_the_undisturbed_one(
         "writing a checkpoint",
         "promoting",
     } <= set(landed)
-    require_same_end(make_project_once, state, undisturbed)
+    require_same_end(sharded, state, undisturbed)
 
 
 def test_a_run_killed_at_random_instants_ends_as_the_undisturbed_one(
-    make_project_once: Project, undisturbed: State
+    sharded: Project, undisturbed: State
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     generator = random.Random(seed)
     print("seed", seed)
     for number in range(2):
-        state = make_project_once.folder / f"killed at random {number}"
+        state = sharded.folder / f"killed at random {number}"
         for again in range(3):
             seconds = generator.uniform(1, 20)
-            if not kill_at(
-                make_project_once, state, at_once, seconds, True, f"{os.getpid()}-r{number}-{again}"
-            ):
+            if not kill_at(sharded, state, at_once, seconds, True, f"{os.getpid()}-r{number}-{again}"):
                 break
-        require_same_end(make_project_once, state, undisturbed)
+        require_same_end(sharded, state, undisturbed)
 
 
-def test_interrupted_by_the_user_it_says_how_to_go_on(make_project_once: Project) -> None:
-    state = make_project_once.folder / "interrupted"
-    process = start(make_project_once, state, "interrupted")
+def test_interrupted_by_the_user_it_says_how_to_go_on(sharded: Project) -> None:
+    state = sharded.folder / "interrupted"
+    process = start(sharded, state, "interrupted")
     while process.poll() is None and not begun("gate")(state, 0):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
-    told = (make_project_once.folder / "err.txt").read_text()
+    told = (sharded.folder / "err.txt").read_text()
     assert told.splitlines()[-1] == "stopped; the same command goes on where it was"
     assert "Traceback" not in told
 
 
 def test_asked_to_end_while_training_it_writes_a_checkpoint_and_exits_143(
-    make_project_once: Project, undisturbed: State
+    sharded: Project, undisturbed: State
 ) -> None:
-    state = make_project_once.folder / "terminated"
-    process = start(make_project_once, state, "terminated")
+    state = sharded.folder / "terminated"
+    process = start(sharded, state, "terminated")
     while process.poll() is None and not trained(7)(state, 0):
         time.sleep(0.003)
     process.terminate()
-    assert process.wait(120) == 143, (make_project_once.folder / "err.txt").read_text()
-    assert "asked to stop; a checkpoint was written" in (make_project_once.folder / "err.txt").read_text()
-    require_same_end(make_project_once, state, undisturbed)
+    assert process.wait(120) == 143, (sharded.folder / "err.txt").read_text()
+    assert "asked to stop; a checkpoint was written" in (sharded.folder / "err.txt").read_text()
+    require_same_end(sharded, state, undisturbed)
 
 
 @pytest.fixture(autouse=True)
