@@ -66,11 +66,11 @@ def test_a_killed_worker_is_told_with_what_to_do():
     assert "run the same command again" in error.value.fix
 
 
-SLEEPER = """
+SLEEPER = r"""
 import os, time
 from tasks.storage.workers import map_in_processes
 def sleep(item):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())  # whole lines, also of two processes at once
     time.sleep(60)
 if __name__ == "__main__":
     map_in_processes(sleep, [1, 2])

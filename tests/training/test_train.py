@@ -2,13 +2,14 @@
 
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from schemas.errors import ExitCode, TrainingFailed
 from tasks.data.plan import load_plan
@@ -215,6 +216,16 @@ def test_a_loss_that_is_not_a_number_stops_and_no_checkpoint_holds_one(root, bas
         (file,) = checkpoint.glob("*.safetensors")
         assert all(torch.isfinite(tensor).all() for tensor in load_file(file).values())
     assert not training_plan(tmp_path, wild, prepare_inputs(root, wild)).finished()
+
+
+def test_broken_weights_stop_at_their_first_loss(root, base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "broken")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = math.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingFailed, match="the loss became NaN or infinite") as error:
+        train_here(root, spec_of(root, folder), tmp_path)
+    assert error.value.where == "training step 1"
 
 
 def test_a_failed_training_gives_sigterm_back(root, base, tmp_path):
