@@ -3,6 +3,7 @@
 Artifacts of one kind form one series per specification name, so that the page shows how they change from run to run.
 """
 
+import os
 import re
 import time
 from pathlib import Path
@@ -35,6 +36,10 @@ MAX_ROWS = 200
 """Rows of a table that a page still shows well."""
 SECONDS_BETWEEN_UPDATES = 2.0
 WHO: tuple[Who, ...] = ("base", "champion", "candidate")
+NOT_SERVED = (
+    " Browsers do not follow links from a web page to a file: open it yourself, or use `rootstock serve`, which shows"
+    " reports in the browser."
+)
 BROKEN = {"critical": "FAIL", "warning": "warn", "info": "note"}
 ORDER = (*BROKEN.values(), "pass")
 
@@ -144,19 +149,19 @@ def _suite_row(suite: SuiteScores) -> dict[str, Any]:
 
 
 def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
-    """The verdict with every rule, and a link to the report."""
+    """The verdict with every rule, and a link to the report (through `rootstock serve`, where it runs)."""
     report = (folder / "report.html").absolute()
     create_markdown_artifact(
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
         description=decision.sentence,
     )
+    reports = os.environ.get("ROOTSTOCK_REPORTS")
     create_link_artifact(
-        link=report.as_uri(),
-        link_text=f"report of {run}",
+        link=f"{reports}/{run}/report.html" if reports else report.as_uri(),
+        link_text=f"Report of {run}",
         key=artifact_key(name, "report"),
-        description=f"The report is the file `{report}` on the machine that ran this. Browsers do not follow a link from"
-        " a web page to a file: copy the address, or open the file.",
+        description=f"The file is `{report}`." + ("" if reports else NOT_SERVED),
     )
 
 
