@@ -234,3 +234,13 @@ def test_no_garbled_file_ends_in_anything_but_an_error_of_ours() -> None:
             told = error.errors
             outcomes.add("refused" if all(one.what and one.where and one.fix for one in told) else "silent")
     assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("old", "line"), [("data/domain.txt", "4"), ("domain_text", "4"), ("base: model", "2")]
+)
+def test_a_name_too_long_for_any_file_system_is_told(old: str, line: str) -> None:
+    long = "base: " + "y" * 5000 if old == "base: model" else "z" * 5000 + ".yaml"
+    [(what, where, _)] = refused(edited(old, long))
+    assert what.endswith("File name too long")
+    assert where == line
