@@ -67,7 +67,7 @@ def _ledger_row(file: FileLedger) -> dict[str, Any]:
         "file": file.file if file.file != "all" else "all files",
         "role": file.role.replace("_", " ") if file.file != "all" else "",
         "read": file.read, "accepted": file.accepted, "quarantined": file.quarantined, "duplicate": file.duplicate,
-        "leaked": file.leaked, "held out": file.held_out, "reasons of quarantine": reasons,
+        "leaked": file.leaked, "held out": file.held_out, "why quarantined": reasons,
     }  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
     create_markdown_artifact(
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
-        description=decision.sentence,
+        description=f"Verdict on {run}: **{decision.verdict}**",
     )
     reports = os.environ.get("ROOTSTOCK_REPORTS")
     create_link_artifact(
@@ -167,14 +167,15 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
 
 def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
     """The verdict as a page: sentence, a table of the rules, what to do next, where the report lies."""
+    reasons = [f"- {rule.reason}" for rule in decision.rules if len(decision.rules) > 1]
     lines = [
-        f"# {decision.verdict}", "", decision.sentence, "",
+        decision.sentence, "",
         "| rule | suite | against | estimate | interval | threshold | outcome |",
         "|---|---|---|---:|---:|---:|---|",
         *(_rule_line(rule) for rule in decision.rules), "",
-        *(f"- {rule.reason}" for rule in decision.rules), "",
+        *reasons, "",
         f"**Next:** {decision.next_action}", "",
-        f"Run `{run}` · report: `{report}`",
+        f"Run `{run}`, report `{report}`",
     ]  # fmt: skip
     return "\n".join(lines)
 
