@@ -18,7 +18,7 @@ from tasks.page import show_contracts
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of, stopped
 
 DATA_HINT = (
-    'Files or globs, a list such as ["data/*.jsonl"], relative to the folder where Rootstock is served.'
+    "Files or globs, one each, such as data/*.jsonl, relative to the folder where Rootstock is served."
 )
 
 

@@ -23,7 +23,7 @@ from tasks.storage.workers import map_in_processes
 from tasks.training.methods.registry import METHODS
 
 MethodChoice = Literal[AS_SPECIFIED, *METHODS]  # type: ignore[valid-type]
-EMPTY = "Empty: as in the specification."
+NONE = "None: as in the specification."
 METHOD_HINT = "Another method than the specification's starts from its default settings; change them under Other settings."
 APPROVAL_HINT = "automatic: a model that passes is put in use. manual: it waits for the deployment promote."
 DASK_HINT = (
@@ -37,12 +37,10 @@ def continual_training(
     spec: SpecFile = "runs/quickstart.yaml",
     replay_ratio: Annotated[
         float | None,
-        field("Replay ratio", f"Share of training tokens drawn from general text. {EMPTY}", ge=0, lt=1),
+        field("Replay ratio", f"Share of training tokens drawn from general text. {NONE}", ge=0, lt=1),
     ] = None,
     method: Annotated[MethodChoice, field("Tuning method", METHOD_HINT)] = AS_SPECIFIED,
-    learning_rate: Annotated[
-        float | None, field("Learning rate", f"At its peak. {EMPTY}", gt=0, le=1)
-    ] = None,
+    learning_rate: Annotated[float | None, field("Learning rate", f"At its peak. {NONE}", gt=0, le=1)] = None,
     approval: Annotated[ApprovalChoice, field("Approval", APPROVAL_HINT)] = "as in the specification",
     overrides: Overrides = (),
     state: StateFolder = ".rootstock",

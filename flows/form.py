@@ -18,6 +18,6 @@ SpecFile = Annotated[
 ]
 Overrides = Annotated[
     Sequence[str],
-    field("Other settings", 'Values of the specification to replace, a list such as ["training.seed=3"].'),
+    field("Other settings", "Values of the specification to replace, one each, such as training.seed=3."),
 ]
 StateFolder = Annotated[str, field("State folder", "Keeps data, runs and the registry of promoted models.")]

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.reports import serve_reports
 from flows.server import is_healthy, prefect_server, running_server, server_home
 from schemas.errors import UserError
 
@@ -28,8 +29,10 @@ def serve_here(state: Path, port: int) -> None:
     if not os.environ.get("PREFECT_API_URL"):
         _require_alone(state, port)
         print("starting Prefect's server (some 20 s the first time)", flush=True)
-    with prefect_server(state, port, schedules=True) as address:
+    with prefect_server(state, port, schedules=True) as address, serve_reports(state, port + 1) as reports:
         from prefect import serve
+
+        os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
 
         print(
             f"Rootstock is served at {address.removesuffix('/api')}/deployments (Ctrl-C stops it)", flush=True

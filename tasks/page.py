@@ -3,6 +3,7 @@
 Artifacts of one kind form one series per specification name, so that the page shows how they change from run to run.
 """
 
+import os
 import re
 import time
 from pathlib import Path
@@ -35,6 +36,10 @@ MAX_ROWS = 200
 """Rows of a table that a page still shows well."""
 SECONDS_BETWEEN_UPDATES = 2.0
 WHO: tuple[Who, ...] = ("base", "champion", "candidate")
+NOT_SERVED = (
+    " Browsers do not follow links from a web page to a file: open it yourself, or use `rootstock serve`, which shows"
+    " reports in the browser."
+)
 BROKEN = {"critical": "FAIL", "warning": "warn", "info": "note"}
 ORDER = (*BROKEN.values(), "pass")
 
@@ -62,7 +67,7 @@ def _ledger_row(file: FileLedger) -> dict[str, Any]:
         "file": file.file if file.file != "all" else "all files",
         "role": file.role.replace("_", " ") if file.file != "all" else "",
         "read": file.read, "accepted": file.accepted, "quarantined": file.quarantined, "duplicate": file.duplicate,
-        "leaked": file.leaked, "held out": file.held_out, "reasons of quarantine": reasons,
+        "leaked": file.leaked, "held out": file.held_out, "why quarantined": reasons,
     }  # fmt: skip
 
 
@@ -144,32 +149,33 @@ def _suite_row(suite: SuiteScores) -> dict[str, Any]:
 
 
 def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
-    """The verdict with every rule, and a link to the report."""
+    """The verdict with every rule, and a link to the report (through `rootstock serve`, where it runs)."""
     report = (folder / "report.html").absolute()
     create_markdown_artifact(
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
-        description=decision.sentence,
+        description=f"Verdict on {run}: **{decision.verdict}**",
     )
+    reports = os.environ.get("ROOTSTOCK_REPORTS")
     create_link_artifact(
-        link=report.as_uri(),
-        link_text=f"report of {run}",
+        link=f"{reports}/{run}/report.html" if reports else report.as_uri(),
+        link_text=f"Report of {run}",
         key=artifact_key(name, "report"),
-        description=f"The report is the file `{report}` on the machine that ran this. Browsers do not follow a link from"
-        " a web page to a file: copy the address, or open the file.",
+        description=f"The file is `{report}`." + ("" if reports else NOT_SERVED),
     )
 
 
 def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
     """The verdict as a page: sentence, a table of the rules, what to do next, where the report lies."""
+    reasons = [f"- {rule.reason}" for rule in decision.rules if len(decision.rules) > 1]
     lines = [
-        f"# {decision.verdict}", "", decision.sentence, "",
+        decision.sentence, "",
         "| rule | suite | against | estimate | interval | threshold | outcome |",
         "|---|---|---|---:|---:|---:|---|",
         *(_rule_line(rule) for rule in decision.rules), "",
-        *(f"- {rule.reason}" for rule in decision.rules), "",
+        *reasons, "",
         f"**Next:** {decision.next_action}", "",
-        f"Run `{run}` · report: `{report}`",
+        f"Run `{run}`, report `{report}`",
     ]  # fmt: skip
     return "\n".join(lines)
 

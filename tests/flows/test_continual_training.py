@@ -69,7 +69,11 @@ def test_the_verdict_names_every_rule_and_the_next_action(finished: Followed) ->
         (finished.state / "runs" / finished.run.name / "decision.json").read_bytes()
     )
     page = artifacts_of(finished.run.id)["tiny-verdict"].data
-    assert all(rule.reason in page for rule in decision.rules)
+    assert decision.sentence in page
+    assert all(
+        f"| {rule.rule} | {rule.suite} | {rule.against} | {rule.estimate:+.4f} |" in page
+        for rule in decision.rules
+    )
     assert decision.next_action in page
 
 

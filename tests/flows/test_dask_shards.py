@@ -8,14 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect import flow
 
+from flows.as_tasks import call_as_task
+from flows.dask_shards import map_on_dask, require_workers
+from flows.page_watch import PageWatch
 from flows.server import free_port
+from flows.watch import Silent
 from schemas.errors import UserError
-from tests.command_line import environment
-from tests.tiny import artifacts_of, follow_tiny, write_tiny
+from schemas.load import load_spec
+from schemas.run import RunSpec
+from tasks.data.prepare import prepare, tokenize
+from tests.command_line import ROOT, environment
+from tests.corpora import here as one_by_one
+from tests.tiny import follow_tiny, write_tiny
 
 pytest.importorskip("prefect_dask", reason="the extra 'dask' is not installed")
 pytestmark = pytest.mark.usefixtures("prefect_api")
+BASE = ROOT / "assets" / "base"
+"""For its tokenizer."""
 
 
 @pytest.fixture
@@ -65,26 +76,31 @@ def parts_of(state: Path) -> dict[str, bytes]:
     return {str(file.relative_to(state)): file.read_bytes() for file in files if file.is_file()}
 
 
+@flow
+def data_stages(spec: RunSpec, state: Path, address: str) -> None:
+    """The stages that map shards, as `continual-training` runs them."""
+    watch = PageWatch(spec.name, Silent())
+    with map_on_dask(address, state) as shards:
+        prepared = call_as_task(prepare, state, spec, map_shards=shards, note=watch.note)
+        call_as_task(tokenize, state, spec, prepared, BASE, map_shards=shards, note=watch.note)
+
+
 @pytest.mark.slow
 def test_a_cluster_makes_byte_for_byte_what_this_machine_makes(scheduler: str, here: Path) -> None:
-    write_tiny(here, copies=4)
+    spec = load_spec(write_tiny(here, copies=4) / "tiny.yaml")
     wait_for_workers(scheduler, 2)
-    files = {"spec": "tiny.yaml", "overrides": ["training.steps=2"]}
-    assert follow_tiny(here, **files, state="local").run.state_type.value == "COMPLETED"
-    mapped = follow_tiny(here, **files, state="mapped", dask=scheduler).run
-    assert mapped.state_type.value == "COMPLETED", mapped.state
+    data_stages(spec, here / "mapped", scheduler)
+    prepared = prepare(here / "local", spec, map_shards=one_by_one)
+    tokenize(here / "local", spec, prepared, BASE, map_shards=one_by_one)
     local, cluster = parts_of(here / "local"), parts_of(here / "mapped")
     assert len(local) > 10
     assert cluster == local
-    assert "tiny-ledger" in artifacts_of(mapped.id)
 
 
 @pytest.mark.slow
 def test_workers_that_cannot_do_our_work_are_found_before_any_is_given(
     scheduler: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.dask_shards import require_workers
-
     wait_for_workers(scheduler, 2)
     require_workers(scheduler, here / "state")
     elsewhere = here / "elsewhere"
@@ -120,7 +136,5 @@ def test_a_scheduler_that_does_not_answer_is_a_mistake_with_a_way_out(
 
 
 def test_an_address_that_is_none_is_a_mistake_too(here: Path) -> None:
-    from flows.dask_shards import require_workers
-
     with pytest.raises(UserError, match="no Dask scheduler answers"):
         require_workers("nonsense://x", here / "state")
