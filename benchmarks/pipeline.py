@@ -103,9 +103,9 @@ def make_tokenizer(folder: Path) -> Path:
     from tasks.training.scratch import save_tokenizer, train_tokenizer
 
     scratch = Scratch.model_validate({"tokenizer": {"vocab_size": 5120, "alphabet_size": 2300}})
-    texts = (line for file in sorted(PROSE.glob("*.txt")) for line in file.read_text().splitlines())
+    texts = [line for file in sorted(PROSE.glob("*.txt")) for line in file.read_text().splitlines()]
     folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(train_tokenizer(texts, scratch), folder, 1024)
+    save_tokenizer(train_tokenizer(lambda: iter(texts), scratch), folder, 1024)
     return folder
 
 

@@ -1,5 +1,6 @@
 """Map shards over the workers of an existing Dask cluster, through Prefect's task runner: the same functions."""
 
+import contextvars
 import importlib.util
 import os
 import socket
@@ -12,7 +13,6 @@ from uuid import uuid4
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.utilities.annotations import opaque
 
 from schemas.errors import UserError
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed
@@ -46,13 +46,13 @@ def map_on_dask(address: str, state: Path) -> Iterator[ShardMap]:
     require_workers(address, state)
     from prefect_dask.task_runners import DaskTaskRunner
 
+    # Shards belong to the flow: Prefect would send the running task's own arguments along to every worker.
+    of_the_flow = contextvars.copy_context()
     with DaskTaskRunner(address=address) as runner:
 
         def map_shards(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-            futures = [
-                runner.submit(do_shard, {"function": opaque(function), "item": opaque(item)})
-                for item in items
-            ]
+            shards = [{"function": function, "item": item} for item in items]
+            futures = [of_the_flow.run(runner.submit, do_shard, shard) for shard in shards]
             return [future.result() for future in futures]
 
         yield map_shards

@@ -58,6 +58,14 @@ def follow(
     run = RunFolder.open(state, spec)
     if (decision := run.finished()) is not None:
         return Outcome(run.id, run.folder, decision, fresh=False)
+    with run.held(watch.note):
+        if (decision := run.finished()) is not None:
+            return Outcome(run.id, run.folder, decision, fresh=False)
+        return Outcome(run.id, run.folder, _travel(run, watch, call, map_shards), fresh=True)
+
+
+def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> Decision:
+    spec, state = run.spec, run.state
     run.start()
     with watch.stage("data: read, validate, check contracts, deduplicate, split"):
         prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
@@ -100,8 +108,8 @@ def follow(
         result = RunResult(
             spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name
         )
-        decision = call(conclude, run, result)
-    return Outcome(run.id, run.folder, decision, fresh=True)
+        decision: Decision = call(conclude, run, result)
+    return decision
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:

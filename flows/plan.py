@@ -29,7 +29,6 @@ def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
 def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
     run = RunFolder.open(state, spec)
-    run.start()
     with watch.stage("data"):
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 NIGHTLY_CRON = "0 2 * * *"
+RUNS_AT_ONCE = 2
+"""One training, and beside it a check or a promotion; the rest waits. A machine that swaps trains nothing."""
 POLL_SECONDS = 2
 """How soon a run that somebody asked for begins."""
 
@@ -32,7 +34,7 @@ def serve_here(state: Path, port: int) -> None:
         print(
             f"Rootstock is served at {address.removesuffix('/api')}/deployments (Ctrl-C stops it)", flush=True
         )
-        serve(*deployments(state), print_starting_message=False)
+        serve(*deployments(state), limit=RUNS_AT_ONCE, print_starting_message=False)
 
 
 def _require_alone(state: Path, port: int) -> None:

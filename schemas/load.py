@@ -154,7 +154,10 @@ def _check_source(
         given = source.get(key)
         if isinstance(given, str) and given:
             name = ".".join(map(str, (*path, key)))
-            mistake = check(given, name)
+            try:
+                mistake = check(given, name)
+            except OSError as error:  # no such name can be on this file system
+                mistake = f"{name}: {error.strerror}", "name an existing file"
             errors += [UserError(mistake[0], document.place((*path, key)), mistake[1])] if mistake else []
     return errors
 
@@ -203,6 +206,9 @@ def _check_encoding(given: str, name: str) -> tuple[str, str] | None:
 def _check_base(base: str, place: str) -> list[UserError]:
     try:
         folder = Path(expand(base))
+        folder.exists()
+    except OSError as error:
+        return [UserError(f"base: {error.strerror}", place, "name an existing folder or a Hub id")]
     except KeyError as error:
         what, fix = _unset("base", error.args[0])
         return [UserError(what, place, fix)]
@@ -229,7 +235,10 @@ def expand(path: str) -> str:
         KeyError: a variable is not set.
     """
     replaced = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: os.environ[match[1] or match[2]], path)
-    return str(Path(replaced).expanduser())
+    try:
+        return str(Path(replaced).expanduser())
+    except RuntimeError:  # ~name of nobody: a file may be called so
+        return replaced
 
 
 def source_files(source: Source) -> list[str]:

@@ -170,6 +170,8 @@ class _Reader:
 
     def plain(self, node: Any, path: Path) -> Any:
         """The plain value of a node; None where it has none (the mistake is noted)."""
+        from ruamel.yaml.nodes import MappingNode
+
         if node is None:
             return None
         place = f"{self.name}:{node.start_mark.line + 1}"
@@ -179,14 +181,15 @@ class _Reader:
             raise _failed(f"more than {MAX_VALUES:,} values", place, "write fewer aliases (*name)")
         if not isinstance(node.value, list):
             return self.scalar(node)
-        if str(node.tag) not in (_CORE + "map", _CORE + "seq"):
+        is_mapping = isinstance(node, MappingNode)
+        if str(node.tag) != _CORE + ("map" if is_mapping else "seq"):
             return self.error(_tag(node), node, "write plain values only")
         if id(node) in self.open:
             return self.error("this value contains itself", node, "remove the alias (*name) inside it")
         if len(self.open) >= MAX_DEPTH:
             return self.error("nested too deeply", node, f"at most {MAX_DEPTH} levels")
         self.open.append(id(node))
-        if str(node.tag) == _CORE + "map":
+        if is_mapping:
             value: Any = self.mapping(node, path)
         else:
             value = [self.plain(item, (*path, index)) for index, item in enumerate(node.value)]
@@ -200,7 +203,7 @@ class _Reader:
             return self.error(_tag(node), node, "write plain values only, or quote the text")
         try:
             value = self.construct(node)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, LookupError):
             kind = str(node.tag).removeprefix(_CORE)
             return self.error(f"this is not a value of type {kind}", node, "quote it if it is text")
         if isinstance(value, str) and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):

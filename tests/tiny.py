@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 DOMAIN = [
     "graft",
@@ -83,15 +84,31 @@ class Followed:
 
 def follow_tiny(files: Path, **form: Any) -> Followed:
     """Run the flow in this process with the form's fields, and read back what Prefect's server knows of it."""
-    from prefect.client.orchestration import get_client
-
     from flows.continual_training import continual_training
-    from flows.embedded import deliver
 
     state = files / "state"
-    final = continual_training(
-        **{"spec": str(files / "tiny.yaml"), "state": str(state), **form, "return_state": True}
-    )
+    fields = {"spec": str(files / "tiny.yaml"), "state": str(state), **form}
+    return Followed(state, ended(continual_training(**fields, return_state=True)))
+
+
+def ended(final: Any) -> Any:
+    """The flow run that ended in this state, as its server has it."""
+    from prefect.client.orchestration import get_client
+
+    from flows.embedded import deliver
+
     deliver()
     with get_client(sync_client=True) as client:
-        return Followed(state, client.read_flow_run(final.state_details.flow_run_id))
+        return client.read_flow_run(final.state_details.flow_run_id)
+
+
+def artifacts_of(run: UUID) -> dict[str, Any]:
+    """Key -> artifact of a flow run."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        )
+    return {artifact.key: artifact for artifact in found if artifact.key}

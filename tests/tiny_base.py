@@ -34,7 +34,7 @@ def whitespace() -> Iterator[str]:
 
 def make_base(folder: Path, scratch: Scratch = TINY, seed: int = 3) -> Path:
     """Write a complete model folder."""
-    tokenizer = train_tokenizer(iter([*prose(), *whitespace()]), scratch)
+    tokenizer = train_tokenizer(lambda: iter([*prose(), *whitespace()]), scratch)
     folder.mkdir(parents=True)
     save_tokenizer(tokenizer, folder, scratch.context_length)
     _save_random_model(scratch, tokenizer, seed, folder)

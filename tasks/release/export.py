@@ -20,7 +20,9 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
     """
     if target.exists():
         raise UserError(f"{target} exists already", str(target), "name a new folder")
-    find_model(str(model))
+    if not list(model.glob("*.safetensors")):
+        fix = "name a run, a promoted model, or the folder of one (rootstock history NAME lists them)"
+        raise UserError(f"there is no model to export in {model}", str(model.absolute()), fix)
     adapter = (model / "adapter_config.json").is_file()
     if merge and not adapter:
         raise UserError(

@@ -1,9 +1,9 @@
 """A run's folder: what it was asked, what it did, and everything its verdict rests on."""
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from schemas.artifacts import Bindings, Decision, Parameters, Scores
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.run import RunSpec
-from tasks.data.prepare import Prepared, Tokenized
+from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
-from tasks.release import promotion, registry
+from tasks.release import incumbent, promotion, registry
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.report import ReportData, write_report
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import code_version, sha256_file, sha256_value
-from tasks.storage.steps import Step
+from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
 from tasks.training.models import model_sha256
 from tasks.training.progress_file import read_metrics
@@ -62,7 +62,12 @@ class RunFolder:
         """
         files = hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
         contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
-        base: Any = None
+
+        def name(base: str | None) -> str:
+            key = [spec.model_dump(mode="json"), files, contracts, base, code_version(ALL_CODE)]
+            return f"{spec.name}-{sha256_value(key)[:10]}"
+
+        base: str | None = None
         if isinstance(spec.base, str):
             base = spec.base if is_hub_id(spec.base) else model_sha256(Path(expand(spec.base)))
         elif spec.base_from is not None:
@@ -73,17 +78,29 @@ class RunFolder:
                     str(state / "registry.db"),
                     "start the first run with `base: FOLDER or Hub id`",
                 )
-            base = champion.weights_sha256
-        key = sha256_value([spec.model_dump(mode="json"), files, contracts, base, code_version(ALL_CODE)])
-        return cls(state, spec, f"{spec.name}-{key[:10]}", files)
+            before = incumbent.began_with(state / "runs" / champion.run_id)
+            killed_in_promotion = before is not None and name(before) == champion.run_id
+            base = before if killed_in_promotion else champion.weights_sha256
+        return cls(state, spec, name(base), files)
+
+    @contextmanager
+    def held(self, note: Note) -> Iterator[None]:
+        """Keep other processes from this run; one that wants it waits until this one is done or dead."""
+        with hold(self.state, self.id, lambda: note("another process is at this very run: waiting for it")):
+            yield
 
     @property
     def folder(self) -> Path:
         return self.state / "runs" / self.id
 
     def finished(self) -> Decision | None:
-        """The decision, if the run has come to its end."""
-        if not (self.folder / "complete.json").is_file():
+        """The decision, if the run has come to its end and its decision and model are still there."""
+        try:
+            closed = json.loads((self.folder / "complete.json").read_bytes())["decision"]
+            intact = sha256_file(self.folder / "decision.json") == closed and (self.folder / "model").is_dir()
+        except (OSError, ValueError, KeyError):
+            return None
+        if not intact:
             return None
         return Decision.model_validate_json((self.folder / "decision.json").read_bytes())
 
@@ -93,21 +110,12 @@ class RunFolder:
         write_atomic(
             self.folder / "spec.yaml", dump_yaml(self.spec.model_dump(mode="json", exclude_none=True))
         )
-        if not (self.folder / "incumbent.json").is_file():
-            champion = registry.champion(self.state, self.spec.name)
-            pinned = None
-            if champion is not None:
-                pinned = {
-                    "run": champion.run_id,
-                    "folder": os.path.relpath(champion.model_folder, self.state),
-                }
-            write_atomic(self.folder / "incumbent.json", json.dumps({"champion": pinned}))
+        incumbent.pin(self.state, self.spec.name, self.folder)
 
     @property
     def champion_folder(self) -> Path | None:
-        """Model of the champion when this run was started, whatever has been promoted since."""
-        pinned = json.loads((self.folder / "incumbent.json").read_text())["champion"]
-        return None if pinned is None else self.state / pinned["folder"]
+        """Model of the champion that the candidate is measured against."""
+        return incumbent.model_folder(self.state, self.spec.name, self.folder)
 
     def write_data(self, prepared: Prepared) -> None:
         """Write what is known of the data before anything is trained: ledger, quarantine, contract reports.
@@ -194,7 +202,12 @@ class RunFolder:
         write_card(self.folder / "model" / "README.md", data)
 
     def release(self, decision: Decision) -> None:
-        """Register the model; a passing one becomes champion, or challenger where approval is manual."""
+        """Register the model; a passing one becomes champion, or challenger where approval is manual.
+
+        Raises:
+            UserError: the champion it was measured against is not in use any more.
+        """
+        incumbent.require_in_use(self.state, self.spec.name, self.folder)
         if decision.verdict != "promote":
             registry.register(
                 self.state,

@@ -77,7 +77,7 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
     """
     if done := plan.finished():
         return done
-    with _lock(plan):
+    with hold(plan.root, plan.folder.name):
         if done := plan.finished():
             return done
         with atomic_folder(plan.folder) as folder:
@@ -99,14 +99,20 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
 
 
 @contextmanager
-def _lock(plan: StepPlan) -> Iterator[None]:
-    """Hold the step's lock; the system releases it when the process dies."""
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    locks = plan.root / "locks"
-    locks.mkdir(exist_ok=True)
-    descriptor = os.open(locks / plan.folder.name, os.O_CREAT | os.O_RDWR)
+def hold(root: Path, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of that name in a state folder; the system releases it when the process dies.
+
+    `waiting` is called once if another process holds it.
+    """
+    locks = root / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(locks / name, os.O_CREAT | os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

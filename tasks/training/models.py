@@ -76,7 +76,7 @@ def _download(hub_id: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"cannot get the model {hub_id} from the Hub ({type(error).__name__})",
-            "base",
+            hub_id,
             "check the name, the network and HF_TOKEN, or name a local folder",
         ) from None
 

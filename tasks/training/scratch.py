@@ -1,7 +1,8 @@
 """Make a new base model: a byte-fallback BPE tokenizer and random Llama weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def make_base(
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        tokenizer = train_tokenizer(_training_texts(sources, divided), scratch)
+        tokenizer = train_tokenizer(lambda: _training_texts(sources, divided), scratch)
         save_tokenizer(tokenizer, folder, scratch.context_length)
         return {"parameters": _save_random_model(scratch, tokenizer, seed, folder)}
 
@@ -62,21 +63,29 @@ def _training_texts(sources: Sequence[PreparedSource], divided: Step) -> Iterato
             yield from (text for text, fate in zip(texts, fates, strict=True) if fate == Fate.ACCEPTED)
 
 
-def train_tokenizer(texts: Iterator[str], scratch: Scratch) -> Any:
-    """Train byte-pair merges; characters outside the alphabet are spelt as bytes."""
+def train_tokenizer(texts: Callable[[], Iterator[str]], scratch: Scratch) -> Any:
+    """Train byte-pair merges; characters outside the alphabet are spelt as bytes. The texts are gone through twice.
+
+    The trainer's own choice of an alphabet differs from run to run where characters are equally frequent.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     settings = scratch.tokenizer
     tokenizer = Tokenizer(models.BPE(byte_fallback=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    counts: Counter[str] = Counter()
+    for text in texts():
+        counts.update(text)
+    alphabet = sorted(counts, key=lambda character: (-counts[character], character))[: settings.alphabet_size]
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocab_size,
-        limit_alphabet=settings.alphabet_size,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         special_tokens=[BOS, EOS, *bytes_],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(texts(), trainer)
     state = json.loads(tokenizer.to_str())
     # the trainer only places the byte tokens as "special" ones, which decoding would then leave out
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in (BOS, EOS)]

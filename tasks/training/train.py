@@ -201,6 +201,8 @@ def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
     if hasattr(model, "peft_config"):
         for config in model.peft_config.values():
             config.base_model_name_or_path = inputs.reference
+            if isinstance(config.target_modules, set):  # its order would change from process to process
+                config.target_modules = sorted(config.target_modules)
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
     for name in (

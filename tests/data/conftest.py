@@ -14,7 +14,9 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks.training.scratch import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(train_tokenizer(iter([*prose(), *whitespace()]), TINY), folder, TINY.context_length)
+    save_tokenizer(
+        train_tokenizer(lambda: iter([*prose(), *whitespace()]), TINY), folder, TINY.context_length
+    )
     return folder
 
 

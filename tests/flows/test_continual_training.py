@@ -2,30 +2,19 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
     FlowRunFilter,
     FlowRunFilterId,
 )
 
 from schemas.artifacts import Decision
-from tests.tiny import Followed, follow_tiny, write_tiny
+from tests.tiny import Followed, artifacts_of, follow_tiny, write_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-
-
-def artifacts_of(run: UUID) -> dict[str, Any]:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
-        )
-    return {artifact.key: artifact for artifact in found if artifact.key}
 
 
 def tasks_of(run: UUID) -> dict[str, str]:

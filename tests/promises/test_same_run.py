@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command_line import Done, rootstock
+from tests.command_line import Done, environment, rootstock
 from tests.promises.conftest import Project, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -168,8 +170,11 @@ def test_a_changed_model_cannot_be_promoted(finished: Project, tmp_path: Path) -
 
 
 def test_trace_follows_a_row_to_its_steps(finished: Project) -> None:
-    told = [call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json()[0] for line in (1, 2)]
-    assert {row["run"] for row in told} == {outcome(finished)["run"]}
+    told = []
+    for line in (1, 2):
+        rows = {row["run"]: row for row in call(finished, "trace", f"domain-0.jsonl:{line}", "--json").json()}
+        told.append(rows[outcome(finished)["run"]])
+        assert "tiny version 1 (champion)" in told[-1]["models"]
     assert all(row["fate"] in ("accepted", "held out", "duplicate") for row in told)
     assert any(row["steps"] for row in told if row["fate"] == "accepted")
     assert (
@@ -232,7 +237,7 @@ def test_export_copies_and_refuses_to_overwrite(finished: Project) -> None:
     assert (what, fix) == ("there is nothing to merge: the model is full weights", "leave out --merge")
     assert (
         one_error(call(finished, "export", "no/such", "--to", "elsewhere"))[0]
-        == "there is no model folder no/such"
+        == "there is no model to export in no/such"
     )
 
 
@@ -254,3 +259,24 @@ def test_a_state_that_is_a_file_is_told(finished: Project) -> None:
     assert what == "the machine refused: Not a directory"
     assert "spec.yaml" in where
     assert "--state" in fix
+
+
+def test_two_processes_with_the_same_run_do_it_once(project: Project) -> None:
+    command = [sys.executable, "-m", "flows.cli", "run", "spec.yaml", "--no-prefect"]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=project.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=900) for process in both]
+    assert [process.returncode for process in both] == [0, 0], [err for _, err in told]
+    assert sum(out.startswith("nothing to do") for out, _ in told) == 1
+    assert sum("another process is at this very run: waiting for it" in err for _, err in told) == 1
+    [row] = call(project, "history", "tiny", "--json").json()
+    assert (row["version"], row["aliases"]) == (1, "champion")

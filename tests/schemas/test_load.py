@@ -134,6 +134,9 @@ BEGINNERS = {
     "an open quote": ("name: medical", 'name: "medical', "not valid YAML: a quote opened here is not closed", "1", "close the quote on this line"),
     "an open bracket": ("{replay_ratio: 0.25}", "{replay_ratio: 0.25", "not valid YAML: expected ',' or '}', but got ':'; the bracket opened on line 7 is not closed", "8", "check indentation, colons and quotes on this line and the one before"),
     "a colon in a value": ("name: medical", "name: medical: text", "not valid YAML: mapping values are not allowed here", "1", "check indentation, colons and quotes on this line and the one before"),
+    "a tag without a value": ("name: medical", "name: !!float", "this is not a value of type float", "1", "quote it if it is text"),
+    "a tag of another shape": ("{replay_ratio: 0.25}", "!!seq {replay_ratio: 0.25}", "the tag !!seq is not allowed", "7", "write plain values only"),
+    "a home of nobody": ("base: model", "base: ~nobody-here/model", "base: there is no folder ~nobody-here/model", "2", "name a folder"),
     "two documents": ("evaluation:", "---\nevaluation:", "not valid YAML: a second document begins here", "12", "remove this `---`: one file is one document"),
     "a control character": ("medical", "med\x01ical", "not a text file: it holds the character U+0001", "1", "save it as plain UTF-8 text"),
     "half a surrogate": ("medical", '"\\ud800"', "half of a surrogate pair is no text", "1", "write the character itself"),
@@ -231,3 +234,13 @@ def test_no_garbled_file_ends_in_anything_but_an_error_of_ours() -> None:
             told = error.errors
             outcomes.add("refused" if all(one.what and one.where and one.fix for one in told) else "silent")
     assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    ("old", "line"), [("data/domain.txt", "4"), ("domain_text", "4"), ("base: model", "2")]
+)
+def test_a_name_too_long_for_any_file_system_is_told(old: str, line: str) -> None:
+    long = "base: " + "y" * 5000 if old == "base: model" else "z" * 5000 + ".yaml"
+    [(what, where, _)] = refused(edited(old, long))
+    assert what.endswith("File name too long")
+    assert where == line

@@ -1,0 +1,66 @@
+"""Which champion a run is measured against: pinned in its folder (`incumbent.json`), so that a killed run goes on alike."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from tasks.release import registry
+from tasks.storage.atomic import write_atomic
+
+FILE = "incumbent.json"
+
+
+def pin(state: Path, name: str, run: Path) -> None:
+    """Pin the champion that the candidate must beat.
+
+    An attempt that goes on after others were promoted must beat the newest. Only a run that is champion itself
+    (killed between its promotion and its end) keeps what it was measured against.
+    """
+    champion = registry.champion(state, name)
+    if champion is not None and champion.run_id == run.name:
+        return
+    pinned = None
+    if champion is not None:
+        folder = os.path.relpath(champion.model_folder, state)
+        pinned = {"run": champion.run_id, "folder": folder, "weights": champion.weights_sha256}
+    write_atomic(run / FILE, json.dumps({"champion": pinned}))
+
+
+def model_folder(state: Path, name: str, run: Path) -> Path | None:
+    """Model of the pinned champion; before a run has started, of the present one. None if there is none."""
+    if not (run / FILE).is_file():
+        champion = registry.champion(state, name)
+        return None if champion is None else champion.model_folder
+    pinned = _read(run)
+    return None if pinned is None else state / pinned["folder"]
+
+
+def began_with(run: Path) -> str | None:
+    """sha256 of the weights of the champion that an unfinished run was measured against."""
+    if (run / "complete.json").is_file() or not (run / FILE).is_file():
+        return None
+    pinned = _read(run)
+    return None if pinned is None else str(pinned["weights"])
+
+
+def require_in_use(state: Path, name: str, run: Path) -> None:
+    """Refuse to release what was measured against a champion that is not in use any more.
+
+    Raises:
+        UserError: another run of this name was promoted or rolled back while this one was going.
+    """
+    now, pinned = registry.champion(state, name), _read(run)
+    if now is None or now.run_id == run.name or (pinned is not None and now.run_id == pinned["run"]):
+        return
+    raise UserError(
+        f"while this run was going, {now.run_id} became champion of '{name}'",
+        str(run),
+        "run the same command again: nothing is trained anew, the candidate is measured against it",
+    )
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    pinned: dict[str, Any] | None = json.loads((run / FILE).read_text())["champion"]
+    return pinned

@@ -1,0 +1,158 @@
+"""Suites hold exactly the rows that were kept for them, and each model is scored once per content."""
+
+import numpy as np
+import pytest
+
+from schemas.errors import UserError
+from tasks.data.divide import Fate, load_fates
+from tasks.data.plan import plan_training
+from tasks.data.prepare import Tokenized
+from tasks.data.tokenize import special_ids, tokenize_source
+from tasks.evaluation.score import score_documents
+from tasks.evaluation.suites import assemble_scores, build_suites, score_model, suite_names
+from tasks.training.models import load_model
+from tests.corpora import here, make_spec, prepare_rows, source, write_rows
+from tests.tiny_base import make_base, prose
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_base(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    english, chinese = prose("en_*"), prose("zh_*")
+    rows = [{"text": text[:400], "topic": f"t{n // 3}"} for n, text in enumerate(english[:90])]
+    write_rows(folder / "domain.jsonl", rows)
+    write_rows(folder / "a.jsonl", [*chinese[:9], chinese[0]])
+    write_rows(folder / "model.jsonl", chinese[9:15])
+    write_rows(folder / "e1.jsonl", english[90:95])
+    write_rows(folder / "e2.jsonl", english[93:99])
+    return folder
+
+
+def spec_of(files, evaluation=None, **training):
+    general = [source(files / "a.jsonl"), source(files / "model.jsonl")]
+    return make_spec(
+        domain=[source(files / "domain.jsonl", group="topic")],
+        evaluation={"domain_holdout": 0.3, "general": general, **(evaluation or {})},
+        training={"steps": 3, "sequence_length": 64, **training},
+    )
+
+
+def build(root, spec, base):
+    prepared = prepare_rows(root, spec)
+    special = special_ids(base)
+    steps = {s.label: tokenize_source(root, s, base, here) for s in prepared.sources}
+    training = [steps[s.label] for s in prepared.training]
+    plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
+    return prepared, build_suites(spec, prepared, Tokenized(special, steps, plan))
+
+
+def test_the_domain_suite_is_what_was_held_out_with_its_groups(files, base, tmp_path):
+    prepared, suites = build(tmp_path, spec_of(files), base)
+    (fates,) = load_fates(prepared.divided, prepared.sources[0])
+    held_out = np.flatnonzero(fates == Fate.HELD_OUT)
+    assert [suite.name for suite in suites] == ["domain", "a", "model"]
+    assert [item.id for item in suites[0].items] == [
+        f"{files / 'domain.jsonl'}:{row + 1}" for row in held_out
+    ]
+    assert [item.group for item in suites[0].items] == [f"group:t{row // 3}" for row in held_out]
+    special = special_ids(base)
+    for item in suites[0].items:
+        assert (item.input_ids[0], item.input_ids[-1]) == (special.bos, special.eos)
+
+
+def test_a_general_suite_keeps_each_text_once(files, base, tmp_path):
+    _, suites = build(tmp_path, spec_of(files), base)
+    assert [item.id.rpartition(":")[2] for item in suites[1].items] == [str(n) for n in range(1, 10)]
+    assert len({item.group for item in suites[1].items}) == 9
+
+
+def test_sources_of_the_domain_suite_are_one_suite_without_repeats(files, base, tmp_path):
+    evaluation = {"domain_holdout": None, "domain": [source(files / "e1.jsonl"), source(files / "e2.jsonl")]}
+    _, suites = build(tmp_path, spec_of(files, evaluation), base)
+    places = [item.id.rpartition("/")[2] for item in suites[0].items]
+    assert places == [f"e1.jsonl:{n}" for n in range(1, 6)] + [f"e2.jsonl:{n}" for n in range(3, 7)]
+
+
+def test_a_budget_keeps_whole_documents_up_to_it(files, base, tmp_path):
+    _, whole = build(tmp_path, spec_of(files), base)
+    _, suites = build(tmp_path, spec_of(files, {"max_tokens": 900}), base)
+    for suite, everything in zip(suites, whole, strict=True):
+        tokens = sum(len(item.input_ids) - 1 for item in suite.items)
+        assert 300 < tokens <= 900
+        by_id = {item.id: item.input_ids.tolist() for item in everything.items}
+        assert all(by_id[item.id] == item.input_ids.tolist() for item in suite.items)
+        assert suite.key != everything.key
+    _, one = build(tmp_path, spec_of(files, {"max_tokens": 1}), base)
+    assert [len(suite.items) for suite in one] == [1, 1, 1]
+
+
+def test_a_budget_prefers_whole_groups(files, base, tmp_path):
+    """Documents of one group come together: at most one group is cut."""
+    _, whole = build(tmp_path, spec_of(files), base)
+    _, cut = build(tmp_path, spec_of(files, {"max_tokens": 900}), base)
+    size = {g: sum(i.group == g for i in whole[0].items) for g in {i.group for i in whole[0].items}}
+    kept = {g: sum(i.group == g for i in cut[0].items) for g in {i.group for i in cut[0].items}}
+    assert sum(kept[group] < size[group] for group in kept) <= 1
+
+
+def test_a_suite_without_a_document_is_named(files, base, tmp_path):
+    spec = spec_of(files)
+    spec = spec.model_copy(
+        update={"evaluation": spec.evaluation.model_copy(update={"domain_holdout": 1e-12})}
+    )
+    with pytest.raises(UserError, match="the suite domain has no document") as error:
+        build(tmp_path, spec, base)
+    assert error.value.where == str(files / "domain.jsonl")
+    assert "domain_holdout" in error.value.fix
+
+
+def test_suites_are_named_by_what_people_called_the_files():
+    assert suite_names(["d/en_*.txt", "d/stories.jsonl.gz", "news/*.txt", "deep/**/*.txt"]) == [
+        "en", "stories", "news", "deep"
+    ]  # fmt: skip
+    assert suite_names(["*.txt", "**/*", "/*.txt"]) == ["general", "general-2", "general-3"]
+    assert suite_names(["x/domain.txt"]) == ["domain-2"]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [["a-2.txt", "x/a.txt", "y/a.txt"], ["x/a.txt", "y/a.txt", "a-2.txt"], ["domain.txt", "domain-2.txt"]],
+)
+def test_two_suites_never_share_a_name(paths):
+    assert len(set(suite_names(paths))) == len(paths)
+
+
+def test_every_model_is_scored_by_itself_even_beside_a_suite_named_model(files, base, tmp_path):
+    spec = spec_of(files)
+    _, suites = build(tmp_path, spec, base)
+    other = make_base(tmp_path / "other", seed=4)
+    before, after = (score_model(tmp_path, spec, suites, folder) for folder in (base, other))
+    assert before.key != after.key
+    scores = assemble_scores(suites, {"base": before, "candidate": after}, special_ids(base).vocab_size)
+    model = load_model(base)
+    for suite, scored in zip(suites, scores.suites, strict=True):
+        documents = [item.input_ids for item in suite.items]
+        expected = score_documents(model, documents, 64, 4096, "cpu")
+        assert [item.nats["base"] for item in scored.items] == pytest.approx(expected.tolist(), rel=1e-5)
+        assert [item.tokens for item in scored.items] == [len(ids) - 1 for ids in documents]
+        assert all(item.nats["base"] != item.nats["candidate"] for item in scored.items)
+        assert scored.kind == ("domain" if suite.name == "domain" else "general")
+
+
+def test_a_scored_model_is_not_scored_again_and_progress_counts_label_tokens(files, base, tmp_path):
+    spec = spec_of(files)
+    _, suites = build(tmp_path, spec, base)
+    seen: list[tuple[int, int]] = []
+    first = score_model(tmp_path, spec, suites, base, lambda done, total: seen.append((done, total)))
+    total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
+    assert seen[-1] == (total, total)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    count = len(seen)
+    assert score_model(tmp_path, spec, suites, base, lambda done, total: seen.append((done, total))) == first
+    assert len(seen) == count
+    assert score_model(tmp_path, spec_of(files, sequence_length=32), suites, base).key != first.key

@@ -1,0 +1,144 @@
+"""A specification whose settings contradict each other, or would do nothing, is refused; all problems at once."""
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.run import RunSpec, told_format
+from schemas.sources import Source
+
+SOURCE = {"path": "a.txt", "contract": "c"}
+WHOLE = {
+    "name": "n",
+    "base": "models/base",
+    "domain": [SOURCE],
+    "replay": [SOURCE],
+    "mixture": {"replay_ratio": 0.2},
+    "training": {"steps": 5},
+    "evaluation": {"domain_holdout": 0.1, "general": [SOURCE]},
+}
+SCRATCH = {"from_scratch": {}}
+
+
+def problems(**changes) -> str:
+    """What is wrong with the whole specification after these changes (None removes a key); empty if nothing."""
+    keys = {key: value for key, value in {**WHOLE, **changes}.items() if value is not None}
+    try:
+        RunSpec.model_validate(keys)
+    except ValidationError as error:
+        return str(error)
+    return ""
+
+
+def test_the_whole_specification_is_accepted():
+    assert problems() == ""
+
+
+def test_exactly_one_base_is_named():
+    assert problems(base=None, base_from="champion") == ""
+    assert "exactly one of base and base_from" in problems(base=None)
+    assert "exactly one of base and base_from" in problems(base_from="champion")
+
+
+def test_a_model_from_scratch_is_trained_in_full_and_has_nothing_to_forget():
+    fine = {"base": SCRATCH, "evaluation": {"domain_holdout": 0.1}}
+    assert problems(**fine) == ""
+    assert "can only be trained with method 'full'" in problems(**fine, method={"kind": "lora"})
+    assert "nothing to forget" in problems(base=SCRATCH)
+
+
+def test_replay_needs_sources():
+    assert "no replay sources" in problems(replay=None)
+    assert problems(replay=None, mixture={"replay_ratio": 0}) == ""
+    assert problems(mixture={"replay_ratio": 0}) == "", "one override must be enough to leave replay out"
+    assert "no replay sources" in problems(replay=None, mixture=None), "the default ratio is above 0"
+
+
+def test_the_domain_is_scored_in_exactly_one_way():
+    assert problems(evaluation={"domain": [SOURCE], "general": [SOURCE]}) == ""
+    assert "exactly one of domain_holdout and domain" in problems(evaluation={"general": [SOURCE]})
+    both = {"domain": [SOURCE], "domain_holdout": 0.1, "general": [SOURCE]}
+    assert "exactly one of domain_holdout and domain" in problems(evaluation=both)
+
+
+def test_forgetting_must_be_measured():
+    assert "at least one general suite" in problems(evaluation={"domain_holdout": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("key", "setting", "named"),
+    [
+        ("domain", {"weight": 2.0}, "domain.0.weight"),
+        ("domain", {"group": "g"}, "domain.0.group"),
+        ("domain", {"columns": {"text": "body"}}, "domain.0.columns"),
+        ("replay", {"path": "a.csv", "document": "paragraph"}, "replay.0.document"),
+        ("replay", {"format": "jsonl", "document": "paragraph"}, "replay.0.document"),
+    ],
+)
+def test_a_setting_of_a_source_that_nothing_reads_is_refused(key, setting, named):
+    assert named in problems(**{key: [{**SOURCE, **setting}]})
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("replay", {"weight": 2.0}),
+        ("domain", {"path": "a.jsonl", "group": "g", "columns": {"text": "body"}}),
+        ("domain", {"path": "a.md", "document": "paragraph"}),
+        ("domain", {"path": "a.dat", "format": "csv", "group": "g"}),
+    ],
+)
+def test_a_setting_of_a_source_that_is_read_is_accepted(key, setting):
+    assert problems(**{key: [{**SOURCE, **setting}]}) == ""
+
+
+def test_all_problems_come_at_once():
+    said = problems(base=None, replay=None, evaluation={}, domain=[{**SOURCE, "weight": 3}])
+    for part in ("base_from", "no replay sources", "domain_holdout", "general suite", "domain.0.weight"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("training", "part"),
+    [
+        ({}, "length"),
+        ({"steps": 5, "epochs": 1}, "length"),
+        ({"steps": 0}, "steps"),
+        ({"epochs": float("inf")}, "epochs"),
+        ({"steps": 5, "sequence_length": 48, "batch_tokens": 100}, "whole number of sequences"),
+        (
+            {"steps": 5, "sequence_length": 8, "batch_tokens": 64, "micro_batch_tokens": 24},
+            "micro_batch_tokens",
+        ),
+        ({"steps": 5, "learning_rate": 2}, "learning_rate"),
+        ({"steps": 5, "learning_rate": float("nan")}, "learning_rate"),
+        ({"steps": 5, "seed": -1}, "seed"),
+        ({"steps": 5, "seed": 2**32}, "seed"),
+        ({"steps": 5, "no_such_key": 1}, "no_such_key"),
+    ],
+)
+def test_training_settings_that_cannot_work_are_refused(training, part):
+    assert part in problems(training=training)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "has space", "-dash", "a" * 64, "dots.", "../up"])
+def test_a_name_that_is_no_folder_name_is_refused(name):
+    assert "name" in problems(name=name)
+
+
+def test_a_specification_cannot_be_changed_after_it_was_read():
+    spec = RunSpec.model_validate(WHOLE)
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.training.seed = 5
+    assert RunSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a.txt", "txt"), ("a.md", "txt"), ("a", "txt"), ("A.JSONL", "jsonl"), ("a.csv.gz", "csv"),
+        ("a.tsv.zst", "tsv"), ("d.jsonl/a", "txt"), ("x/*.json", "json"),
+    ],
+)  # fmt: skip
+def test_the_format_is_told_by_the_extension(path, expected):
+    assert told_format(Source(path=path, contract="c")) == expected
+    assert told_format(Source(path=path, contract="c", format="csv")) == "csv"

@@ -1,0 +1,178 @@
+"""No setting is read by nothing: each one, changed, changes what is trained or scored.
+
+The tables below must name every key of their schema, so a new key without an effect to show fails here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from schemas.evaluation import Evaluation
+from schemas.methods import Lora
+from schemas.mixture import Mixture
+from schemas.run import RunSpec
+from schemas.training import Training
+from tasks.data.plan import load_plan
+from tasks.data.prepare import Tokenized
+from tasks.data.tokenize import special_ids, tokenize_source
+from tasks.evaluation.suites import build_suites
+from tasks.training.checkpoints import list_checkpoints
+from tasks.training.train import training_plan
+from tests.corpora import here, prepare_rows, source, write_rows
+from tests.tiny_base import prose
+from tests.training.prepared import prepare_inputs, spec_of, train_here
+
+LORA = {"kind": "lora", "r": 4, "alpha": 8}
+STEPS = {"steps": 4, "warmup_ratio": 0.5}
+
+
+def plan_bytes(spec: RunSpec, root: Path, state: Path) -> Any:
+    """What is laid out, and in how many steps it is trained."""
+    plan = prepare_inputs(root, spec).plan
+    pieces, sequences = load_plan(plan)
+    return pieces.tobytes(), sequences.tobytes(), plan.facts["report"]["steps"]
+
+
+def trained_weights(spec: RunSpec, root: Path, state: Path) -> Any:
+    """Every number of the trained weights."""
+    (file,) = (train_here(root, spec, state).folder / "model").glob("*.safetensors")
+    return {name: (tensor.shape, tensor.numpy().tobytes()) for name, tensor in load_file(file).items()}
+
+
+def checkpoints_seen(spec: RunSpec, root: Path, state: Path) -> Any:
+    """Which checkpoints there were after each step."""
+    folder = training_plan(state, spec, prepare_inputs(root, spec)).scratch / "checkpoints"
+    seen: list[list[str]] = []
+    train_here(
+        root, spec, state, lambda metrics, total: seen.append([p.name for p in list_checkpoints(folder)])
+    )
+    return seen
+
+
+def batch_shapes(spec: RunSpec, root: Path, state: Path) -> Any:
+    """Sequences in each forward pass."""
+    from tasks.training.device import find_device
+    from tasks.training.models import load_model
+    from tasks.training.train import _make_trainer
+
+    inputs = prepare_inputs(root, spec)
+    trainer, _ = _make_trainer(load_model(inputs.base), state, spec, inputs, find_device(), None)
+    return [len(batch["input_ids"]) for batch in trainer.get_train_dataloader()]
+
+
+Observe = Callable[[RunSpec, Path, Path], Any]
+
+TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
+    "tokens": ({"tokens": 500}, {"tokens": 501}, plan_bytes),
+    "epochs": ({"epochs": 0.5}, {"epochs": 0.6}, plan_bytes),
+    "steps": ({"steps": 4}, {"steps": 5}, plan_bytes),
+    "sequence_length": (STEPS, {"sequence_length": 64}, plan_bytes),
+    "batch_tokens": ({"tokens": 1000}, {"batch_tokens": 64}, plan_bytes),
+    "micro_batch_tokens": (STEPS, {"micro_batch_tokens": 32}, batch_shapes),
+    "learning_rate": (STEPS, {"learning_rate": 0.011}, trained_weights),
+    "schedule": (STEPS, {"schedule": "constant"}, trained_weights),
+    "warmup_ratio": (STEPS, {"warmup_ratio": 0.25}, trained_weights),
+    "weight_decay": (STEPS, {"weight_decay": 0.1}, trained_weights),
+    "adam_beta2": (STEPS, {"adam_beta2": 0.99}, trained_weights),
+    "max_grad_norm": (STEPS, {"max_grad_norm": 1e-6}, trained_weights),
+    "checkpoint_every": (STEPS | {"checkpoint_every": 3}, {"checkpoint_every": 1}, checkpoints_seen),
+    "seed": (STEPS, {"seed": 18}, plan_bytes),
+}
+METHOD: dict[str, dict[str, Any]] = {
+    "kind": {"kind": "full"},
+    "r": {"r": 3},
+    "alpha": {"alpha": 9.0},
+    "dropout": {"dropout": 0.2},
+    "target_modules": {"target_modules": ["q_proj"]},
+}
+
+
+def test_the_tables_name_every_key():
+    assert TRAINING.keys() == Training.model_fields.keys()
+    assert METHOD.keys() == Lora.model_fields.keys()
+    assert EVALUATION.keys() == Evaluation.model_fields.keys()
+    assert Mixture.model_fields.keys() == {"replay_ratio"}
+
+
+def keys_of(spec: RunSpec, root: Path, state: Path) -> tuple[str, str]:
+    inputs = prepare_inputs(root, spec)
+    return inputs.plan.key, training_plan(state, spec, inputs).key
+
+
+@pytest.mark.parametrize("key", TRAINING)
+def test_a_training_setting_changes_what_is_done_and_the_name_of_the_step(root, base, tmp_path, key):
+    before, change, observe = TRAINING[key]
+    specs = [spec_of(root, base, training=training) for training in (before, before | change)]
+    assert keys_of(specs[0], root, tmp_path) != keys_of(specs[1], root, tmp_path)
+    first, second = (observe(spec, root, tmp_path / str(n)) for n, spec in enumerate(specs))
+    assert first != second
+    assert observe(specs[0], root, tmp_path / "again") == first, "the difference is chance, not the setting"
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_every_schedule_is_itself(root, base, tmp_path, schedule):
+    from tasks.training.progress_file import read_metrics
+
+    training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule}
+    step = train_here(root, spec_of(root, base, training=training), tmp_path)
+    rates = [line.learning_rate for line in read_metrics(step.folder / "metrics.jsonl")]
+    left = np.arange(8) / 8
+    decay = {"constant": np.ones(8), "linear": 1 - left, "cosine": (1 + np.cos(np.pi * left)) / 2}[schedule]
+    assert rates == pytest.approx([0, 0.005, *(0.01 * decay)], abs=1e-12)
+
+
+@pytest.mark.parametrize("key", METHOD)
+def test_a_lora_setting_changes_the_weights(root, base, tmp_path, key):
+    change = {"kind": "full"} if key == "kind" else LORA | METHOD[key]
+    specs = [spec_of(root, base, method=method, training=STEPS) for method in (LORA, change)]
+    assert keys_of(specs[0], root, tmp_path)[1] != keys_of(specs[1], root, tmp_path)[1]
+    assert trained_weights(specs[0], root, tmp_path) != trained_weights(specs[1], root, tmp_path)
+
+
+def test_the_replay_ratio_changes_the_plan(root, base, tmp_path):
+    write_rows(root / "replay.jsonl", [line[:300] for line in prose("zh_*")[20:60]])
+    replay = [source(root / "replay.jsonl")]
+    plans = [
+        plan_bytes(spec_of(root, base, mixture={"replay_ratio": ratio}, replay=replay), root, tmp_path)
+        for ratio in (0.2, 0.21)
+    ]
+    assert plans[0] != plans[1]
+
+
+def scored(root: Path, base: Path, evaluation: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Name and documents of every suite."""
+    spec = spec_of(root, base)
+    spec = spec.model_copy(update={"evaluation": Evaluation.model_validate(evaluation)})
+    prepared = prepare_rows(root, spec)
+    special = special_ids(base)
+    steps = {s.label: tokenize_source(root, s, base, here) for s in prepared.sources}
+    suites = build_suites(spec, prepared, Tokenized(special, steps, prepare_inputs(root, spec).plan))
+    return [(suite.name, [item.id for item in suite.items]) for suite in suites]
+
+
+EVALUATION: dict[str, dict[str, Any]] = {
+    "domain_holdout": {"domain_holdout": 0.3},
+    "domain": {"domain_holdout": None, "domain": ["other"]},
+    "general": {"general": ["general", "other"]},
+    "max_tokens": {"max_tokens": 300},
+}
+
+
+@pytest.mark.parametrize("key", EVALUATION)
+def test_an_evaluation_setting_changes_what_is_scored(root, base, key):
+    write_rows(root / "other.jsonl", [line[:200] for line in prose("en_*")[100:115]])
+    spec_of(root, base)  # writes the other files
+
+    def sources(names: Any) -> Any:
+        return [source(root / f"{name}.jsonl") for name in names] if isinstance(names, list) else names
+
+    whole = {"domain_holdout": 0.1, "general": ["general"]}
+    before, after = (
+        scored(root, base, {name: sources(value) for name, value in evaluation.items()})
+        for evaluation in (whole, whole | EVALUATION[key])
+    )
+    assert before != after
