@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test test-fast lint serve docs clean
+.PHONY: run test test-slow lint serve docs clean
 
 run: $(STAMP)
 	@$(BIN)/python assets/collect_python_reference.py
@@ -11,10 +11,9 @@ run: $(STAMP)
 
 test: $(STAMP) lint
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
-test-fast: $(STAMP) lint
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+test-slow: $(STAMP)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ from pathlib import Path
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
 
-STARTUP_SECONDS = 120
+STARTUP_SECONDS = 240
 NOTE = "server.json"
 
 

@@ -95,7 +95,7 @@ def test_broken_warnings_do_not_stop_a_run_and_critical_rules_do():
             [report(rule("critical", True)), report(rule("critical", False), rule("warning", False))]
         )
     assert error.value.exit_code == ExitCode.CONTRACT_FAILED == 1
-    assert "d.jsonl: rule_critical (3 of 10 rows)" in error.value.what
+    assert "d.jsonl: rule_critical (d), broken by 3 of 10 rows" in error.value.what
     assert "rule_warning" not in error.value.what
     assert error.value.where == "f:1, f:2, f:3"
     assert "rootstock check c --data 'd.jsonl'" in error.value.fix

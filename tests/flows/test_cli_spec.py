@@ -133,8 +133,9 @@ def test_a_file_in_another_encoding_is_told_with_its_line(project: Path) -> None
 def test_all_mistakes_of_a_file_come_at_once_in_its_order(project: Path) -> None:
     text = GOOD
     wanted = []
-    for mistake in set(MISTAKES) - {"YAML syntax", "setting of another method"}:
-        (old, new), what, _, _ = MISTAKES[mistake]
+    for mistake, ((old, new), what, _, _) in MISTAKES.items():
+        if mistake in ("YAML syntax", "setting of another method") or old not in text:
+            continue
         text = text.replace(old, new)
         wanted.append(what)
     (project / "spec.yaml").write_text(text)

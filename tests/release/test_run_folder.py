@@ -82,27 +82,6 @@ def test_anything_changed_is_another_run(state: Path, spec: RunSpec, base: Path,
     assert len(set(ids)) == len(ids)
 
 
-def test_the_champion_is_pinned_when_the_run_starts(state: Path, spec: RunSpec, make_run: MakeRun) -> None:
-    promote(state, make_run("first"))
-    run = RunFolder.open(state, spec)
-    run.start()
-    assert run.champion_folder.resolve() == (state / "runs/first/model").resolve()
-    promote(state, make_run("second"))
-    run.start()  # as after a kill
-    assert run.champion_folder.resolve() == (state / "runs/first/model").resolve()
-
-
-def test_without_a_champion_the_first_to_come_does_not_matter_either(
-    state: Path, spec: RunSpec, make_run: MakeRun
-) -> None:
-    run = RunFolder.open(state, spec)
-    run.start()
-    assert run.champion_folder is None
-    promote(state, make_run("first"))
-    run.start()
-    assert run.champion_folder is None
-
-
 def test_base_from_champion_follows_the_champions_weights(
     state: Path, spec: RunSpec, make_run: MakeRun
 ) -> None:
