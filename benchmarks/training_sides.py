@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,23 +69,41 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     return Work(spec, inputs, pieces, held_out, report.steps, report.sequences_per_step)
 
 
-def train_rootstock(state: Path, work: Work) -> tuple[Any, float]:
-    """Our training step with everything it always does; return the model and the seconds of its loop."""
-    from schemas.artifacts import StepMetrics
+@dataclass
+class Times:
+    """When training began and when each step had been logged."""
+
+    seconds: float = 0.0
+    """From the beginning to the last step."""
+    processor: list[float] = field(default_factory=list)
+    """Processor time of this process after each step: the first one warms up, so it counts from there."""
+
+    def note(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.processor.append(time.process_time())
+
+    @property
+    def cpu_seconds_per_step(self) -> float:
+        return (self.processor[-1] - self.processor[0]) / (len(self.processor) - 1)
+
+
+def train_rootstock(state: Path, work: Work) -> tuple[Any, Times]:
+    """Our training step with everything it always does."""
     from tasks.training.models import load_model
     from tasks.training.train import train
 
-    seen: list[StepMetrics] = []
-    step = train(state, work.spec, work.inputs, lambda metrics, _: seen.append(metrics))
-    assert seen[-1].step == work.steps
-    return load_model(step.folder / "model"), seen[-1].seconds
+    times = Times()
+    step = train(state, work.spec, work.inputs, lambda metrics, _: times.note(metrics.seconds))
+    return load_model(step.folder / "model"), times
 
 
-def train_rival(side: str, work: Work, output: Path) -> tuple[Any, float]:
-    """Another library's loop over the same pieces in as many steps; return the model and the seconds of the loop."""
+def train_rival(side: str, work: Work, output: Path) -> tuple[Any, Times]:
+    """Another library's loop over the same pieces in as many steps."""
     from transformers import TrainerCallback
 
     from tasks.training.models import load_model
+
+    times = Times()
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -93,15 +111,14 @@ def train_rival(side: str, work: Work, output: Path) -> tuple[Any, float]:
 
         def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
             if "loss" in logs:  # not the summary after training
-                self.seconds = time.monotonic() - self.started
+                times.note(time.monotonic() - self.started)
 
     model = load_model(work.inputs.base)
     make = _sft if side.startswith("sft") else _trainer
     trainer = make(side, work, model, output)
-    clock = Clock()
-    trainer.callback_handler.callbacks.insert(0, clock)
+    trainer.callback_handler.callbacks.insert(0, Clock())
     trainer.train()
-    return trainer.model, clock.seconds
+    return trainer.model, times
 
 
 def _arguments(work: Work, rows: int, accumulate: int, output: Path) -> dict[str, Any]:
