@@ -51,7 +51,7 @@ def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="rootstock-benchmark-")
 
 
-def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
+def describe_machine(libraries: Sequence[str], device: str = "cpu") -> dict[str, Any]:
     """Processor, memory, versions and load: nothing that names the machine or its folders."""
     cpu = next(
         (
@@ -61,6 +61,10 @@ def describe_machine(libraries: Sequence[str]) -> dict[str, Any]:
         ),
         platform.machine(),
     )
+    if device == "cuda":
+        import torch
+
+        cpu = f"{torch.cuda.get_device_name()}, {cpu}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": cpu,

@@ -96,19 +96,6 @@ def _describe_tokens(prepared: Any, tokenized: Any) -> dict[str, Any]:
     return {"rows": rows, "tokens": count, **hashes}
 
 
-def make_tokenizer(folder: Path) -> Path:
-    """Train a byte-fallback BPE tokenizer on the project's prose, where no tokenizer is named."""
-    from benchmarks.made_up_rows import PROSE
-    from schemas.base_model import Scratch
-    from tasks.training.scratch import save_tokenizer, train_tokenizer
-
-    scratch = Scratch.model_validate({"tokenizer": {"vocab_size": 5120, "alphabet_size": 2300}})
-    texts = [line for file in sorted(PROSE.glob("*.txt")) for line in file.read_text().splitlines()]
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(train_tokenizer(lambda: iter(texts), scratch), folder, 1024)
-    return folder
-
-
 def require_equal(reports: dict[str, dict[str, Any]]) -> None:
     """Stop unless both sides kept the same rows with the same ids and passed the same contract."""
     ours, plain = reports["rootstock"], reports["plain"]
@@ -136,7 +123,7 @@ def compare(arguments: argparse.Namespace) -> None:
     machine = measure.describe_machine(LIBRARIES)
     cache = measure.ROOT / ".rootstock" / "benchmarks"
     cache.mkdir(parents=True, exist_ok=True)
-    tokenizer = arguments.tokenizer or make_tokenizer(cache / "tokenizer")
+    tokenizer = arguments.tokenizer.absolute()
     files = {}
     for rows in {min(5000, arguments.rows), arguments.rows}:
         files[rows] = cache / f"rows-{rows}-{SETTINGS['seed']}.jsonl"
@@ -249,7 +236,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument(
-        "--tokenizer", type=Path, help="folder with tokenizer.json; by default one is trained"
+        "--tokenizer", type=Path, default=measure.ROOT / "assets" / "base", help="folder with tokenizer.json"
     )
     for name in ("--file", "--state", "--report"):
         parser.add_argument(name, type=Path, help=argparse.SUPPRESS)

@@ -23,7 +23,7 @@ from tasks.data.vocabulary import added_texts, token_bytes
 Encoder = Callable[[list[str]], list[bytes]]
 
 SAMPLE_BATCHES = 2
-SAMPLE_ROWS = 200  # of a batch
+SAMPLE_ROWS = 100  # of a batch
 MADE_UP_TEXTS = 2000
 
 
@@ -110,8 +110,11 @@ def cached_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]], cuts: C
     added = added_texts(tokenizer)
 
     def encode(texts: list[str]) -> list[bytes]:
-        whole = {at: text for at, text in enumerate(texts) if any(word in text for word in added)}
-        encoded = [b"" if at in whole else text.encode() for at, text in enumerate(texts)]
+        # added tokens are found before anything else: they may lie across cuts
+        whole = [at for at, text in enumerate(texts) if any(word in text for word in added)] if added else []
+        encoded = [text.encode() for text in texts]
+        for at in whole:
+            encoded[at] = b""
         data, ends = lay_out(encoded)
         if len(data) == 2 * MARGIN:
             return plain(texts)
@@ -119,12 +122,11 @@ def cached_encoder(tokenizer: Any, dtype: type[np.unsignedinteger[Any]], cuts: C
         offsets = np.append(starts, ends[-1])
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         pieces = pa.Array.from_buffers(pa.large_binary(), len(starts), buffers).dictionary_encode()
-        ids, id_ends = memory.gather(pieces.dictionary.to_pylist(), pieces.indices.to_numpy())
-        bounds = id_ends[np.searchsorted(offsets, np.concatenate([[MARGIN], ends]))] * ids.itemsize
-        raw = ids.tobytes()
-        rows = [raw[start:stop] for start, stop in pairwise(bounds.tolist())]
-        for at, own in zip(whole, plain(list(whole.values())), strict=True):
-            rows[at] = own  # added tokens are found before anything else: they may lie across cuts
+        ids, id_bounds = memory.gather(pieces.dictionary.to_pylist(), pieces.indices.to_numpy())
+        bounds = id_bounds[np.searchsorted(offsets, np.concatenate([[MARGIN], ends]))]
+        rows = [ids[start:stop] for start, stop in pairwise(bounds.tolist())]
+        for at, own in zip(whole, plain([texts[at] for at in whole]), strict=True):
+            rows[at] = own
         return rows
 
     return encode

@@ -37,9 +37,13 @@ def _class_table() -> npt.NDArray[np.uint8]:
 _CLASS = _class_table()
 
 
-def cut_han(data: npt.NDArray[np.uint8], marks: npt.NDArray[np.bool_], glue: Glue) -> None:
-    """Set `marks` between Han characters, and between one and punctuation, that no token holds in a row."""
-    at = np.flatnonzero((data >= 0xE2) & (data <= 0xEF))
+def cut_han(
+    data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], marks: npt.NDArray[np.bool_], glue: Glue
+) -> None:
+    """Set `marks` between Han characters, and between one and punctuation, that no token holds in a row.
+
+    `at` has the first bytes of the characters of three bytes from U+2000 on.
+    """
     codes = (
         ((data[at] & 0x0F).astype(np.int64) << 12)
         | ((data[at + 1] & 0x3F).astype(np.int64) << 6)

@@ -32,14 +32,17 @@ class Memory:
         self._ids: Ids = np.zeros(0, self._dtype)
         self._starts = np.zeros(1, np.int64)  # (slots + 1,): slot s has ids[starts[s] : starts[s + 1]]
 
-    def gather(self, unique: list[bytes], indices: npt.NDArray[np.int32]) -> tuple[Ids, Positions]:
-        """Ids of the pieces `unique[indices]` in a row, and where those of each end, 0 in front: (pieces + 1,)."""
+    def gather(self, unique: list[bytes], indices: npt.NDArray[np.int32]) -> tuple[bytes, Positions]:
+        """Ids of the pieces `unique[indices]` in a row, and the byte where each piece's begin, the end added."""
+        import pyarrow as pa
+
         slots = self._learn(unique)[indices]
-        starts = self._starts[slots]
-        lengths = self._starts[slots + 1] - starts
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
-        return self._ids[places], ends
+        size = self._ids.itemsize
+        buffers = [None, pa.py_buffer(self._starts * size), pa.py_buffer(self._ids)]
+        known = pa.Array.from_buffers(pa.large_binary(), len(self._starts) - 1, buffers)
+        taken = known.take(pa.array(slots))  # in C++: one copy a piece
+        _, bounds, ids = taken.buffers()
+        return (ids.to_pybytes() if ids else b""), np.frombuffer(bounds, np.int64)[: len(slots) + 1]
 
     def _learn(self, unique: list[bytes]) -> Positions:
         """Slot of each piece; those not seen before are encoded."""
@@ -56,7 +59,9 @@ class Memory:
         ids, lengths = (np.concatenate(arrays) for arrays in zip(*learnt, strict=True))
         first = len(self._starts) - 1
         slots[others + words] = np.arange(first, first + len(new))
-        known.update((piece, slot) for slot, piece in enumerate(new, first) if len(piece) <= LONGEST_PIECE)
+        known.update(zip(new, range(first, first + len(new)), strict=True))
+        for piece in [piece for piece in new if len(piece) > LONGEST_PIECE]:
+            del known[piece]
         self._ids = np.concatenate([self._ids, ids])
         self._starts = np.concatenate([self._starts, self._starts[-1] + np.cumsum(lengths)])
         return slots

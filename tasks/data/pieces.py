@@ -19,12 +19,23 @@ MARGIN = (
     3  # zero bytes before and after the texts, so that neighbours can be looked at without looking for ends
 )
 
-_WORD = np.array([0x21 <= byte < 0x7F for byte in range(256)])  # ASCII that is neither space nor control
-_ALNUM = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])
-_LINE_END = np.array([byte in b"\r\n" for byte in range(256)])
-_BLANK = np.array([byte in b" \t\x0b\x0c" for byte in range(256)])
-_STOP = (_WORD & ~_ALNUM) | _LINE_END
-_STOP[ord("'")] = False  # of a contraction
+# What a byte may be, one bit each.
+_VISIBLE, _ALNUM, _STOP, _BLANK, _SPACE, _NEWLINE, _SLASH, _LEAD = (1 << bit for bit in range(8))
+
+
+def _classify(byte: int) -> int:
+    kinds = _SLASH * (byte == 0x2F) | _LEAD * (byte == 0xC2 or 0xE1 <= byte <= 0xEF)
+    kinds |= _BLANK * (byte in b" \t\x0b\x0c") | _SPACE * (byte == 0x20) | _NEWLINE * (byte == 0x0A)
+    if byte >= 0x80 or 0x21 <= byte < 0x7F:
+        kinds |= _VISIBLE  # neither space nor control; white space outside ASCII is sorted out later
+    if byte < 0x80 and chr(byte).isalnum():
+        kinds |= _ALNUM
+    elif (0x21 <= byte < 0x7F and byte != 0x27) or byte in b"\r\n":
+        kinds |= _STOP  # not the apostrophe: it may be that of a contraction
+    return kinds
+
+
+_KINDS = bytes(_classify(byte) for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -48,18 +59,22 @@ def cut_pieces(data: Bytes, ends: Positions, cuts: Cuts) -> Positions:
         cuts: where to cut.
     """
     starts = np.concatenate([[MARGIN], ends[:-1]])
+    kinds = np.frombuffer(data.tobytes().translate(_KINDS), np.uint8)
+    visible = kinds & _VISIBLE != 0
     marks = np.zeros(len(data), bool)
-    visible = _WORD[data] | (data >= 0x80)  # white space outside ASCII is sorted out below
-    newline = data == 0x0A
-    marks[1:-1] = (data[1:-1] == 0x20) & visible[2:]
-    marks[1:] |= _BLANK[data[1:]] & visible[:-1]
-    before = np.ones(len(data) - 2, bool) if cuts.line_ends else visible[:-2]
-    marks[2:] |= newline[1:-1] & before & visible[2:] & (data[2:] != 0x2F)  # o200k takes a slash along
+    marks[:-1] = (kinds[:-1] & _SPACE != 0) & visible[1:]
+    marks[1:] |= (kinds[1:] & _BLANK != 0) & visible[:-1]
+    lines = (
+        (kinds[1:-1] & _NEWLINE != 0) & visible[2:] & (kinds[2:] & _SLASH == 0)
+    )  # o200k takes a slash along
+    marks[2:] |= lines if cuts.line_ends else lines & visible[:-2]
     if cuts.stops:
-        marks[1:] |= _STOP[data[1:]] & _ALNUM[data[:-1]]
-    _spare_wide_space(data, marks)
-    if cuts.glue is not None:
-        cut_han(data, marks, cuts.glue)
+        marks[1:] |= (kinds[1:] & _STOP != 0) & (kinds[:-1] & _ALNUM != 0)
+    lead = np.flatnonzero(kinds & _LEAD)
+    if len(lead):
+        _spare_wide_space(data, lead, marks)
+        if cuts.glue is not None:
+            cut_han(data, lead[data[lead] >= 0xE2], marks, cuts.glue)
     # what was decided at the edges of a text looked into its neighbours
     marks[ends - 1] &= data[ends - 1] != 0x20
     marks[starts + 1] &= data[starts] != 0x0A
@@ -90,9 +105,12 @@ def reach_across(tokens: list[bytes], cuts: Cuts) -> bool:
     return bool(((before > 1) & (after > 1)).any())
 
 
-def _spare_wide_space(data: Bytes, marks: npt.NDArray[np.bool_]) -> None:
-    """Take back cuts next to white space outside ASCII (U+0085, U+00A0, U+1680, U+2000 to U+3000)."""
-    lead = np.flatnonzero((data == 0xC2) | (data == 0xE1) | (data == 0xE2) | (data == 0xE3))
+def _spare_wide_space(data: Bytes, lead: Positions, marks: npt.NDArray[np.bool_]) -> None:
+    """Take back cuts next to white space outside ASCII (U+0085, U+00A0, U+1680, U+2000 to U+3000).
+
+    `lead` has the first bytes of characters that may be such.
+    """
+    lead = lead[data[lead] <= 0xE3]
     first = lead[_is_wide_space(data, lead)]
     behind = first + np.where(data[first] == 0xC2, 2, 3)
     for near in (first - 1, first, behind, behind + 1):
