@@ -36,5 +36,7 @@ def serve_reports(state: Path, port: int) -> Iterator[str]:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Reports)
     with server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
