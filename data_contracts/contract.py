@@ -8,6 +8,7 @@ from typing import Any
 from data_contracts.rules import Rule
 from schemas.base import Schema
 from schemas.errors import UserError, UserErrors
+from schemas.records import RecordKind
 
 SUFFIX = ".odcs.yaml"
 FOLDER = Path(__file__).parent
@@ -23,6 +24,8 @@ class Contract(Schema):
     sha256: str
     """Of the file's bytes."""
     rules: tuple[Rule, ...]
+    record: RecordKind = "text"
+    """What one row of such a dataset is: told by the properties (label, tags)."""
     max_quarantined_ratio: float = 0.0
     """Share of rows that may be unreadable."""
 
@@ -71,10 +74,16 @@ def load_contract(name_or_path: str | Path) -> Contract:
         file=file,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         rules=tuple(read_rules(document)[0]),
+        record=_record(document.value),
         max_quarantined_ratio=next(
             (item["value"] for item in custom if item["property"] == MAX_QUARANTINED), 0.0
         ),
     )
+
+
+def _record(document: dict[str, Any]) -> RecordKind:
+    names = {column["name"] for column in document["schema"][0]["properties"]}
+    return "labeled_text" if "label" in names else "tagged_tokens" if "tags" in names else "text"
 
 
 def contract_sha256(contract: Contract) -> str:

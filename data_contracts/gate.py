@@ -94,8 +94,15 @@ def _rule_columns(contract: Contract, frame: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     missing = pd.Series([None] * len(frame), dtype="str")
-    columns = {name: frame[name].reset_index(drop=True).astype("str") if name in frame else missing for name in _columns(contract)}  # fmt: skip
+    columns = {name: _as_text(frame[name].reset_index(drop=True)) if name in frame else missing for name in _columns(contract)}  # fmt: skip
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
+
+
+def _as_text(column: "pd.Series") -> "pd.Series":
+    """A column as text; lists (tags) as their entries with a blank between."""
+    if len(column) and not isinstance(column.iloc[0], str) and hasattr(column.iloc[0], "__iter__"):
+        column = column.map(" ".join)
+    return column.astype("str")
 
 
 def _validate(expectations: list[dict[str, Any]], rows: "pd.DataFrame") -> dict[str, Any]:

@@ -24,7 +24,12 @@ JSON_TYPES = {
 Wrong = Callable[..., UserError]
 VERSIONS = ("v3.1.0", "v3.2.0")
 MAX_QUARANTINED = "maxQuarantinedRatio"
-TYPES = {"text": ("string",), "group": ("string", "integer")}
+TYPES = {
+    "text": ("string",),
+    "group": ("string", "integer"),
+    "label": ("string",),  # of a labelled text
+    "tags": ("string",),  # of tagged words: one a word, a blank between; text is the words, likewise
+}
 """Column -> logical types a validated row can have there."""
 PROMISES = {
     "unique": DUPLICATES,
@@ -157,6 +162,9 @@ def _table(table: Any, at: Path, wrong: Wrong) -> Iterator[UserError]:
     if "text" not in names:
         fix = "add `- {name: text, logicalType: string, required: true}`"
         yield wrong(*at, "properties", what="no property is called text", fix=fix)
+    if "label" in names and "tags" in names:
+        fix = "keep label (one a text) or tags (one a word)"
+        yield wrong(*at, "properties", what="no row has both label and tags", fix=fix)
     for index, (name, column) in enumerate(zip(names, columns, strict=True)):
         here = (*at, "properties", index)
         if name not in TYPES:

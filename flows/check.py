@@ -4,8 +4,9 @@ import functools
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
@@ -14,6 +15,7 @@ from schemas.base import Schema
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
 from schemas.sources import Source
+from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, plan_shards
 from tasks.data.validate import validate_shard
 from tasks.storage.workers import map_in_processes
@@ -84,13 +86,19 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     loaded = load_contract(contract)
     shards: list[Shard] = []
     for index, path in enumerate(dict.fromkeys(data)):
-        shards += plan_shards(Source(path=path, contract=contract), "domain", index, len(shards))
+        source = Source(path=path, contract=contract)
+        shards += plan_shards(source, "domain", index, len(shards), record=loaded.record)
+    shards = with_schemes(shards, _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
         work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
         large = sum(Path(file).stat().st_size for file in {shard.file for shard in shards}) > PARALLEL_BYTES
         checked = map_in_processes(work, shards) if large else [work(shard) for shard in shards]
     report = merge(loaded, ", ".join(data), [gate for shard in checked for gate in shard.gates])
     return _with_readable(loaded, report, checked)
+
+
+def _map_here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    return [function(item) for item in items]
 
 
 def _check_shard(contract_file: str, folder: Path, shard: Shard) -> CheckedShard:

@@ -1,10 +1,12 @@
 """What the model learns to do."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
+
+Name = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
 
 class LanguageModeling(Schema):
@@ -13,4 +15,44 @@ class LanguageModeling(Schema):
     kind: Literal["language_modeling"] = "language_modeling"
 
 
-Objective = Annotated[LanguageModeling, Field()]
+class TextClassification(Schema):
+    """Give a whole text one of a set of labels, with a new head on the base model."""
+
+    kind: Literal["text_classification"] = "text_classification"
+    labels: tuple[Name, ...] | None = Field(default=None, min_length=2)
+    """The labels, in the order of the model's outputs; by default those of the training rows, sorted. Rows with any
+    other label go to quarantine."""
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    """What gain and forgetting are measured in: share of right answers, or the labels' F1 averaged evenly."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        _require_distinct(self.labels)
+        return self
+
+
+class TokenClassification(Schema):
+    """Tag the words of a text, with a new head on the base model; entities are scored by their exact spans."""
+
+    kind: Literal["token_classification"] = "token_classification"
+    labels: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """The entity types (such as PER), without B- and I-; by default those of the training rows, sorted. Rows with any
+    other type go to quarantine."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        _require_distinct(self.labels)
+        return self
+
+
+def _require_distinct(labels: tuple[str, ...] | None) -> None:
+    if labels is not None and len(set(labels)) < len(labels):
+        raise ValueError("a label is given twice; keep one of each")
+
+
+Objective = Annotated[
+    LanguageModeling | TextClassification | TokenClassification, Field(discriminator="kind")
+]
+ObjectiveKind = Literal["language_modeling", "text_classification", "token_classification"]
+HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification")
+"""Objectives that put a new head on the base model."""

@@ -8,12 +8,16 @@ from schemas.base import Schema
 
 
 class Promotion(Schema):
-    """Thresholds in nats per token (language modelling) and the confidence of each one-sided bound."""
+    """Thresholds in the suites' own unit, and the confidence of each one-sided bound.
+
+    The unit is nats per token for language_modeling; for text_classification and token_classification it is a
+    fraction of 1: 0.02 is two points of accuracy or F1.
+    """
 
     min_gain: float = Field(default=0.02, ge=0, allow_inf_nan=False)
-    """The domain loss must fall by more than this, with confidence."""
+    """The domain must get better by more than this, with confidence: its loss fall, its accuracy or F1 rise."""
     max_forgetting: float = Field(default=0.05, ge=0, allow_inf_nan=False)
-    """No general loss may rise by this much or more, with confidence."""
+    """No general suite may get worse by this much or more, with confidence."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Confidence of each bound."""
     approval: Literal["automatic", "manual"] = "automatic"

@@ -1,9 +1,11 @@
 """What one row of data must look like, and why a row can be refused."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas.objectives import ObjectiveKind
 
 
 class ReasonCode(StrEnum):
@@ -21,6 +23,10 @@ class ReasonCode(StrEnum):
     LINE_TOO_LONG = "line_too_long"
     WRONG_COLUMN_COUNT = "wrong_column_count"
     UNCLOSED_QUOTE = "unclosed_quote"
+    EMPTY_LABEL = "empty_label"
+    UNKNOWN_LABEL = "unknown_label"
+    LENGTH_MISMATCH = "length_mismatch"
+    BAD_TAG = "bad_tag"
 
 
 class Text(BaseModel):
@@ -30,3 +36,43 @@ class Text(BaseModel):
 
     text: Annotated[str, StringConstraints(pattern=r"\S")]
     group: str | int | None = None
+
+
+class LabeledText(BaseModel):
+    """A text and its label; a label that is a whole number is taken as its digits."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    text: Annotated[str, StringConstraints(pattern=r"\S")]
+    label: Annotated[str, StringConstraints(pattern=r"\S")] | int
+    group: str | int | None = None
+
+
+class TaggedTokens(BaseModel):
+    """A text as words, and one tag a word."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    tokens: Annotated[list[Annotated[str, StringConstraints(pattern=r"\S")]], Field(min_length=1)]
+    tags: list[str]
+    group: str | int | None = None
+
+
+RecordKind = Literal["text", "labeled_text", "tagged_tokens"]
+RECORD_OF: dict[ObjectiveKind, RecordKind] = {
+    "language_modeling": "text",
+    "text_classification": "labeled_text",
+    "token_classification": "tagged_tokens",
+}
+FIELDS: dict[RecordKind, tuple[str, ...]] = {
+    "text": ("text",),
+    "labeled_text": ("text", "label"),
+    "tagged_tokens": ("tokens", "tags"),
+}
+"""Kind of record -> the fields that columns are mapped to."""
+FORMATS: dict[RecordKind, tuple[str, ...]] = {
+    "text": ("txt", "jsonl", "json", "csv", "tsv"),
+    "labeled_text": ("jsonl", "json", "csv", "tsv"),
+    "tagged_tokens": ("conll", "jsonl", "json"),
+}
+"""Kind of record -> the formats that can hold it."""

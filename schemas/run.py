@@ -9,9 +9,11 @@ from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.methods import Full, Method
 from schemas.mixture import Mixture
-from schemas.objectives import LanguageModeling, Objective
+from schemas.objectives import HEADS, LanguageModeling, Objective
 from schemas.promotion import Promotion
-from schemas.sources import Columns, Source
+from schemas.records import RECORD_OF, RecordKind
+from schemas.source_rules import dead_settings
+from schemas.sources import Source
 from schemas.training import Training
 
 
@@ -41,6 +43,11 @@ class RunSpec(Schema):
     promotion: Promotion = Promotion()
     """What must hold for a promotion."""
 
+    @property
+    def record(self) -> RecordKind:
+        """What one row of every source is."""
+        return RECORD_OF[self.objective.kind]
+
     @model_validator(mode="after")
     def _combination(self) -> Self:
         """Refuse settings that contradict each other or would do nothing."""
@@ -55,11 +62,16 @@ class RunSpec(Schema):
             )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
-        scratch = isinstance(self.base, FromScratch)
-        if not self.evaluation.general and not scratch:
+        scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS
+        if not self.evaluation.general and not scratch and not head:
             problems.append("evaluation.general: at least one general suite is needed to measure forgetting")
         if scratch and self.evaluation.general:
             problems.append("evaluation.general: a model from scratch has nothing to forget; remove it")
+        for name in ("min_gain", "max_forgetting"):
+            if head and getattr(self.promotion, name) >= 1:
+                problems.append(
+                    f"promotion.{name}: is a fraction of 1 here (accuracy or F1), so it must be below 1; 2 % is 0.02"
+                )
         for key, sources in (
             ("domain", self.domain),
             ("replay", self.replay),
@@ -67,35 +79,8 @@ class RunSpec(Schema):
             ("evaluation.general", self.evaluation.general),
         ):
             for index, source in enumerate(sources):
-                problems += [
-                    f"{key}.{index}.{text}" for text in _dead_settings(source, weighted=key == "replay")
-                ]
+                found = dead_settings(source, self.record, weighted=key == "replay")
+                problems += [f"{key}.{index}.{text}" for text in found]
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-
-def _dead_settings(source: Source, weighted: bool) -> list[str]:
-    """Settings of a source that nothing would read."""
-    plain = told_format(source) == "txt"
-    dead = []
-    if not weighted and source.weight != 1.0:
-        dead.append("weight: only replay sources are weighted; remove it")
-    if plain and source.group is not None:
-        dead.append("group: a txt file has no columns; remove it or use jsonl, csv or tsv")
-    if plain and source.columns != Columns():
-        dead.append("columns: a txt file has no columns; remove it")
-    if not plain and source.document != "line":
-        dead.append("document: only txt files are cut into documents; remove it")
-    return dead
-
-
-def told_format(source: Source) -> str:
-    """The format given, or told by the extension (compression suffix aside; unknown ones are txt)."""
-    if source.format is not None:
-        return source.format
-    name = source.path.lower()
-    for suffix in (".gz", ".zst"):
-        name = name.removesuffix(suffix)
-    extension = name.rsplit(".", 1)[-1] if "." in name else ""
-    return extension if extension in ("jsonl", "json", "csv", "tsv") else "txt"

@@ -1,19 +1,29 @@
 """Where data comes from: files, their format and the contract they must keep."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.base import Schema
 
-Format = Literal["txt", "jsonl", "json", "csv", "tsv"]
+Format = Literal["txt", "jsonl", "json", "csv", "tsv", "conll"]
+Column = Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(min_length=1)]
 
 
 class Columns(Schema):
-    """Names of the columns (CSV, TSV) or keys (JSON) that hold each field of a record."""
+    """Names of the columns (CSV, TSV) or keys (JSON) that hold each field of a record.
 
-    text: str = "text"
+    A CSV or TSV file without a header takes numbers, counted from 1, for every field; so does conll.
+    """
+
+    text: Column = "text"
     """Column that holds the text."""
+    label: Column = "label"
+    """text_classification: column that holds the label."""
+    tokens: Column = "tokens"
+    """token_classification: key that holds the list of words; in conll the column of the word (by default found)."""
+    tags: Column = "tags"
+    """token_classification: key that holds the list of tags; in conll the column of the tag (by default found)."""
 
 
 class Source(Schema):
@@ -24,14 +34,15 @@ class Source(Schema):
     contract: str
     """Name of a contract in data_contracts/, or the path of an `.odcs.yaml` file."""
     format: Format | None = None
-    """Format of the files; by default told by their extension (`.gz` and `.zst` of each are read too)."""
+    """Format of the files; by default told by their extension (`.gz` and `.zst` of each are read too). `conll` (also
+    `.bio`, `.iob2`) is one word and its tag a line, a blank line after each sentence."""
     document: Literal["line", "paragraph"] = "line"
     """txt only: what one record is, a line or a block between blank lines."""
     encoding: str | None = None
     """Character encoding; by default UTF-8 where the bytes are UTF-8, otherwise detected per file."""
     columns: Columns = Columns()
-    """Which columns hold the fields (jsonl, json, csv, tsv)."""
-    group: str | None = None
+    """Which columns hold the fields (jsonl, json, csv, tsv, conll)."""
+    group: Column | None = None
     """Column whose equal values must stay on one side of a split, and are one cluster in the statistics."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of this source among the replay sources (relative to the others' weights)."""

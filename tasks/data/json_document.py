@@ -20,7 +20,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
-def read_json(file: str, blocks: Iterator[bytes], encoding: str, columns: dict[str, str]) -> Iterator[Row]:
+def read_json(file: str, blocks: Iterator[bytes], encoding: str, columns: dict[str, str | int]) -> Iterator[Row]:
     """Yield the records of an array, of an object's `data` array, or of each value of an object.
 
     An object that itself has a string in the text column, or nothing but scalars, is one record.
@@ -29,7 +29,8 @@ def read_json(file: str, blocks: Iterator[bytes], encoding: str, columns: dict[s
         UserError: the document is larger than 1 GiB, is not JSON, or is JSON Lines.
     """
     text, damaged = _load(file, blocks, encoding)
-    for line, value in _records(_Cursor(file, text), columns["text"]):
+    text_key = str(next(iter(columns.values())))  # the record's first field
+    for line, value in _records(_Cursor(file, text), text_key):
         fields = value if isinstance(value, Refusal) else pick(value, columns)
         if (
             damaged

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.records import RecordKind
 from tasks.data.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster
@@ -26,12 +27,28 @@ SCHEMA = pa.schema(
     ]
 )
 
+EXTRA: dict[RecordKind, list[pa.Field]] = {
+    "text": [],
+    "labeled_text": [pa.field("label", pa.string(), nullable=False)],
+    "tagged_tokens": [
+        pa.field("tokens", pa.list_(pa.string()), nullable=False),  # the text is these, a blank between
+        pa.field("tags", pa.list_(pa.string()), nullable=False),  # IOB2, one a token
+    ],
+}
+"""Columns that a kind of record has besides SCHEMA's."""
+
+
+def schema_of(record: RecordKind) -> pa.Schema:
+    """Columns of a part."""
+    return pa.schema([*SCHEMA, *EXTRA[record]])
+
 
 class PartsWriter:
     """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, all rows from one file."""
 
-    def __init__(self, folder: Path, stem: str, file: str):
+    def __init__(self, folder: Path, stem: str, file: str, record: RecordKind = "text"):
         self._folder, self._stem, self._file = folder, stem, file
+        self._record, self._schema = record, schema_of(record)
         self._names: list[str] = []
         self._writer: pq.ParquetWriter | None = None
         self._part_bytes = 0
@@ -40,6 +57,7 @@ class PartsWriter:
     def _clear(self) -> None:
         self._lines: list[int] = []
         self._groups: list[str | None] = []
+        self._extras: list[tuple[Any, ...]] = []
         self._new: list[str] = []
         self._new_characters = 0
         self._texts: list[bytes] = []
@@ -52,9 +70,11 @@ class PartsWriter:
         """Names of the files written so far."""
         return tuple(self._names)
 
-    def add(self, line: int, text: str, group: str | int | None) -> None:
-        """Add one row."""
+    def add(self, line: int, text: str, group: str | int | None, extra: tuple[Any, ...] = ()) -> None:
+        """Add one row; `extra` are the values of EXTRA's columns."""
         self._lines.append(line)
+        if extra:
+            self._extras.append(extra)
         self._groups.append(None if group is None else str(group))
         self._new.append(text)
         self._new_characters += len(text)
@@ -91,7 +111,7 @@ class PartsWriter:
             self._names.append(name)
             self._writer = pq.ParquetWriter(
                 self._folder / name,
-                SCHEMA,
+                self._schema,
                 compression="none",  # snappy and lz4 cost a third of the rows per second
                 use_dictionary=["file", "group"],
                 write_statistics=["line", "bytes"],  # those of a text would repeat it
@@ -122,4 +142,6 @@ class PartsWriter:
             pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(b"".join(self._digests))]),
             pa.array(sizes),
         ]
-        return pa.Table.from_arrays(columns, schema=SCHEMA)
+        fields = EXTRA[self._record]
+        columns += [pa.array([row[at] for row in self._extras], field.type) for at, field in enumerate(fields)]
+        return pa.Table.from_arrays(columns, schema=self._schema)

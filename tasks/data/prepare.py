@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.artifacts import GateReport, Ledger, MixtureReport, TokenLedger
 from schemas.load import sources_of
+from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.divide import divide, load_ledger
 from tasks.data.plan import open_sources, plan_training
@@ -81,7 +82,8 @@ def prepare(
         role = _ROLES[".".join(str(part) for part in path[:-1])]
         if role == "replay" and spec.mixture.replay_ratio == 0:
             continue
-        prepared = validate_source(root, source, role, int(path[-1]), map_shards)  # type: ignore[arg-type]
+        labels = spec.objective.labels if spec.objective.kind in HEADS else None
+        prepared = validate_source(root, source, role, int(path[-1]), map_shards, spec.record, labels)
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
         sources.append(prepared)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from schemas.records import ReasonCode
+from tasks.data.conll import read_conll
 from tasks.data.encoding import newline_is_a_byte
 from tasks.data.json_document import read_json
 from tasks.data.rows import TOO_LONG, Refusal, Row, decode, pick
@@ -18,7 +19,7 @@ from tasks.data.table import read_table
 def read_rows(shard: Shard) -> Iterator[Row]:
     """Yield every row of a shard in the order of the file. Blank lines are not rows.
 
-    Fields are those of the record (`text`), and `group` if the source names one.
+    Fields are those of the record (`text`, `label`, ...), and `group` if the source names one.
 
     Raises:
         UserError: the file cannot be read as a whole (missing, damaged, no such column, not JSON).
@@ -35,6 +36,8 @@ def read_rows(shard: Shard) -> Iterator[Row]:
             rows = _read_jsonl(lines, encoding, columns)
         case "json":
             rows = read_json(shard.file, blocks, encoding, columns)
+        case "conll":
+            rows = read_conll(shard.file, lines, encoding, columns)
         case "csv" | "tsv":
             rows = read_table(shard.file, lines, encoding, "," if shard.format == "csv" else "\t", columns)
         case "txt" if shard.document == "paragraph":
@@ -68,7 +71,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _read_jsonl(lines: Iterator[Line], encoding: str, columns: dict[str, str]) -> Iterator[Row]:
+def _read_jsonl(lines: Iterator[Line], encoding: str, columns: dict[str, str | int]) -> Iterator[Row]:
     loads = orjson.loads
     utf8 = encoding == "utf-8"
     for number, offset, raw, ended in lines:
@@ -88,7 +91,7 @@ def _read_jsonl(lines: Iterator[Line], encoding: str, columns: dict[str, str]) -
 
 
 def _parse_odd(
-    raw: bytes, text: bytes | str, ended: bool, encoding: str, columns: dict[str, str]
+    raw: bytes, text: bytes | str, ended: bool, encoding: str, columns: dict[str, str | int]
 ) -> dict[str, Any] | Refusal:
     """Say what is wrong with a line that the fast parser refused; it may yet be JSON."""
     try:

@@ -31,7 +31,7 @@ def decode(raw: bytes, encoding: str) -> str | Refusal:
         return Refusal(ReasonCode.UNDECODABLE, f"not {encoding}")
 
 
-def pick(value: Any, columns: dict[str, str]) -> dict[str, Any] | Refusal:
+def pick(value: Any, columns: dict[str, str | int]) -> dict[str, Any] | Refusal:
     """Take a record's fields from a parsed JSON value; `columns` maps field to key."""
     if type(value) is not dict:
         return Refusal(ReasonCode.NOT_AN_OBJECT, "not a JSON object")

@@ -7,9 +7,11 @@ from pathlib import Path
 from schemas.artifacts import Role
 from schemas.errors import UserError
 from schemas.load import source_files
-from schemas.run import told_format
+from schemas.records import FIELDS, RecordKind
+from schemas.source_rules import told_format
 from schemas.sources import Source
 from tasks.data.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
+from tasks.data.iob import Scheme
 from tasks.data.stream import compression, read_blocks
 
 
@@ -22,9 +24,9 @@ class Shard:
     document: str
     """txt only: `line` or `paragraph`."""
     encoding: str
-    columns: dict[str, str]
-    """Field of the record -> column or key that holds it."""
-    group: str | None
+    columns: dict[str, str | int]
+    """Field of the record -> column or key that holds it; a number (from 1) where there is no header."""
+    group: str | int | None
     role: Role
     source: int
     """Index of the source within its role."""
@@ -36,10 +38,22 @@ class Shard:
     """Byte after the last; None: to the end."""
     first_line: int
     """1-based number of the line at `start`."""
+    record: RecordKind = "text"
+    """What one row is."""
+    labels: tuple[str, ...] | None = None
+    """Labels (or entity types) that a row may have; None: any."""
+    scheme: Scheme = "IOB2"
+    """How the file marks entities (tagged tokens only); told by `schemes.with_schemes`."""
 
 
 def plan_shards(
-    source: Source, role: Role, index: int, first_ordinal: int = 0, shard_bytes: int = 64 * 2**20
+    source: Source,
+    role: Role,
+    index: int,
+    first_ordinal: int = 0,
+    shard_bytes: int = 64 * 2**20,
+    record: RecordKind = "text",
+    labels: tuple[str, ...] | None = None,
 ) -> list[Shard]:
     """Shards of all files of a source, in the order of file and place. An empty file is one empty shard.
 
@@ -67,7 +81,7 @@ def plan_shards(
                     format=form,
                     document=source.document,
                     encoding=encoding,
-                    columns=source.columns.model_dump(),
+                    columns={field: getattr(source.columns, field) for field in FIELDS[record]},
                     group=source.group,
                     role=role,
                     source=index,
@@ -75,6 +89,8 @@ def plan_shards(
                     start=start,
                     stop=stop,
                     first_line=first_line,
+                    record=record,
+                    labels=labels,
                 )
             )
     return shards

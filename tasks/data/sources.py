@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,21 @@ from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import FileLedger, GateReport, Role, RuleResult
 from schemas.errors import ContractFailed, UserError
 from schemas.load import source_files
+from schemas.records import RecordKind
 from schemas.sources import Source
-from tasks.data.shard import plan_shards
+from tasks.data.schemes import with_schemes
+from tasks.data.shard import Shard, plan_shards
 from tasks.data.validate import validate_shard
 from tasks.storage.hashing import code_version, sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 READING_CODE = (
-    *(f"tasks/data/{name}.py" for name in ("digest", "encoding", "json_document", "parts", "read", "rows")),
-    *(f"tasks/data/{name}.py" for name in ("shard", "stream", "table", "validate")),
+    *(f"tasks/data/{name}.py" for name in ("checks", "conll", "digest", "encoding", "iob", "json_document")),
+    *(f"tasks/data/{name}.py" for name in ("parts", "read", "rows", "schemes", "shard", "stream", "table")),
+    "tasks/data/validate.py",
     "schemas/records.py",
+    "schemas/source_rules.py",
 )
 GATING_CODE = ("data_contracts",)
 
@@ -77,9 +82,15 @@ def _state_of(file: str) -> tuple[int, int, int] | None:
 
 
 def validate_source(
-    root: Path, source: Source, role: Role, index: int, map_shards: ShardMap = map_in_processes
+    root: Path,
+    source: Source,
+    role: Role,
+    index: int,
+    map_shards: ShardMap = map_in_processes,
+    record: RecordKind = "text",
+    labels: tuple[str, ...] | None = None,
 ) -> PreparedSource:
-    """Read and validate every file of a source, shard by shard.
+    """Read and validate every file of a source, shard by shard; rows with none of `labels` (if given) are refused.
 
     Raises:
         UserError: a file cannot be read in its format, or no row of the source is usable.
@@ -90,12 +101,13 @@ def validate_source(
         root=root,
         name="validate",
         inputs=hash_files(files),
-        settings=[source.model_dump(mode="json", exclude={"contract", "weight"}), role, index],
+        settings=[source.model_dump(mode="json", exclude={"contract", "weight"}), role, index, record, labels],
         code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson", "xxhash", "charset-normalizer")),
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        facts = _validate(source, role, index, map_shards, folder)
+        shards = plan_shards(source, role, index, record=record, labels=labels)
+        facts = _validate(source, with_schemes(shards, map_shards), map_shards, folder)
         changed = [file for file in files if _state_of(file) != before[file]]
         if changed:
             fix = "run the same command again when nothing writes to the file"
@@ -116,11 +128,13 @@ def validate_source(
     return prepared
 
 
-def _validate(source: Source, role: Role, index: int, map_shards: ShardMap, folder: Path) -> dict[str, Any]:
-    shards = plan_shards(source, role, index)
+def _validate(
+    source: Source, shards: Sequence[Shard], map_shards: ShardMap, folder: Path
+) -> dict[str, Any]:
     results = map_shards(functools.partial(validate_shard, folder=folder), shards)
     ledgers: dict[str, FileLedger] = {
-        file: FileLedger(file=file, role=role, source=index) for file in source_files(source)
+        file: FileLedger(file=file, role=shards[0].role, source=shards[0].source)
+        for file in source_files(source)
     }
     for result in results:
         ledgers[result.shard.file] = _add(ledgers[result.shard.file], result.ledger)
@@ -129,6 +143,7 @@ def _validate(source: Source, role: Role, index: int, map_shards: ShardMap, fold
         "parts": parts,
         "part_rows": [_num_rows(folder / part) for part in parts],
         "ledgers": [ledger.model_dump(mode="json") for ledger in ledgers.values()],
+        "schemes": {s.file: s.scheme for s in shards if s.record == "tagged_tokens"},
     }
 
 

@@ -1,10 +1,14 @@
-"""Read CSV and TSV (RFC 4180): quoted fields may hold separators and newlines; a header names the columns."""
+"""Read CSV and TSV (RFC 4180): quoted fields may hold separators and newlines; a header names the columns.
+
+Columns that are numbers, counted from 1, say that there is no header: the first line is a record already.
+"""
 
 import csv
 import difflib
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 
 from schemas.errors import UserError
 from schemas.records import ReasonCode
@@ -21,12 +25,12 @@ Record = tuple[int, int, list[str] | Refusal]
 
 
 def read_table(
-    file: str, lines: Iterator[Line], encoding: str, separator: str, columns: dict[str, str]
+    file: str, lines: Iterator[Line], encoding: str, separator: str, columns: dict[str, str | int]
 ) -> Iterator[Row]:
-    """Yield the fields of every record below the header; `columns` maps field to column.
+    """Yield the fields of every record below the header, if there is one; `columns` maps field to column.
 
     Raises:
-        UserError: there is no such column in the header, or it is there twice.
+        UserError: there is no such column in the header (or first record), or it is there twice.
     """
     records = read_records(lines, encoding, separator)
     first = next(records, None)
@@ -38,11 +42,13 @@ def read_table(
             f"cannot read the header: {header.detail}", f"{file}:{line}", "the first row names the columns"
         )
     places = {field: _place(name, header, f"{file}:{line}") for field, name in columns.items()}
+    if all(isinstance(column, int) for column in columns.values()):
+        records = chain([first], records)
     for line, offset, cells in records:
         if isinstance(cells, Refusal):
             yield line, offset, cells
         elif len(cells) != len(header):
-            detail = f"{len(cells)} columns, the header has {len(header)}"
+            detail = f"{len(cells)} columns, the first line has {len(header)}"
             yield line, offset, Refusal(ReasonCode.WRONG_COLUMN_COUNT, detail)
         else:
             yield line, offset, {field: cells[place] for field, place in places.items()}
@@ -142,8 +148,13 @@ class _Feed:
             self.refusal = None  # it was about a later line
 
 
-def _place(name: str, header: list[str], where: str) -> int:
-    """Index of the column called `name`."""
+def _place(name: str | int, header: list[str], where: str) -> int:
+    """Index of the column of this name, or of this number."""
+    if isinstance(name, int):
+        if name > len(header):
+            what = f"there is no column {name}: the first line has {len(header)}"
+            raise UserError(what, where, "count the columns from 1")
+        return name - 1
     found = [index for index, cell in enumerate(header) if cell.strip() == name]
     if len(found) == 1:
         return found[0]
@@ -152,7 +163,10 @@ def _place(name: str, header: list[str], where: str) -> int:
             f"the column '{name}' is there {len(found)} times", where, "rename the others in the header"
         )
     if not all(_NAME.fullmatch(cell.strip()) for cell in header):
-        fix = f"the first line does not look like a header: put one with a column '{name}' in front"
+        fix = (
+            f"the first line does not look like a header: put one with a column '{name}' in front,"
+            " or give every column as a number (columns: {text: 2, ...})"
+        )
         raise UserError(f"there is no column '{name}'", where, fix)
     names = [cell.strip() for cell in header]
     near = difflib.get_close_matches(name.lower(), [known.lower() for known in names], 1)

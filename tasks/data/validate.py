@@ -2,28 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from schemas.artifacts import FileLedger
 from schemas.errors import UserError
-from schemas.records import ReasonCode, Text
+from tasks.data.checks import make_check
 from tasks.data.parts import PartsWriter
 from tasks.data.read import read_rows
 from tasks.data.rows import Refusal
 from tasks.data.shard import Shard
-
-_NUL = Refusal(ReasonCode.NUL_CHARACTER, "the text holds a NUL character")
-_REASONS = {
-    "missing": (ReasonCode.MISSING_FIELD, "missing"),
-    "string_pattern_mismatch": (ReasonCode.EMPTY_TEXT, "empty or white space"),
-    "string_unicode": (ReasonCode.LONE_SURROGATE, "holds a lone surrogate"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,25 +29,25 @@ class ShardResult:
 
 
 def validate_shard(shard: Shard, folder: Path) -> ShardResult:
-    """Write `shard-*.parquet` (columns: parts.SCHEMA) and `quarantine-*.jsonl` into `folder`.
+    """Write `shard-*.parquet` (columns: parts.schema_of) and `quarantine-*.jsonl` into `folder`.
 
     Raises:
         UserError: the file cannot be read to its end; the rows before that place are written all the same.
     """
-    validate = TypeAdapter(Text).validator.validate_python
+    check = make_check(shard)
     accepted, reasons = 0, Counter[str]()
     with (
-        PartsWriter(folder, f"shard-{shard.ordinal:05d}", shard.file) as parts,
+        PartsWriter(folder, f"shard-{shard.ordinal:05d}", shard.file, shard.record) as parts,
         _quarantine(folder / f"quarantine-{shard.ordinal:05d}.jsonl", shard.file) as refuse,
     ):
         try:
             for line, offset, fields in read_rows(shard):
-                row = fields if isinstance(fields, Refusal) else _check(fields, validate)
+                row = fields if isinstance(fields, Refusal) else check(fields)
                 if isinstance(row, Refusal):
                     reasons[row.code] += 1
                     refuse(line, offset, row)
                 else:
-                    parts.add(line, row.text, None if row.group == "" else row.group)
+                    parts.add(line, row.text, row.group, row.extra)
                     accepted += 1
         except UserError as error:
             rows = accepted + reasons.total()
@@ -73,31 +64,6 @@ def validate_shard(shard: Shard, folder: Path) -> ShardResult:
         reasons=dict(sorted(reasons.items())),
     )
     return ShardResult(shard, parts.names, ledger)
-
-
-def _check(fields: dict[str, Any], validate: Callable[[Any], Text]) -> Text | Refusal:
-    try:
-        row = validate(fields)
-    except ValidationError as error:
-        return _explain(error)
-    if isinstance(row.group, str) and not row.group.isascii() and not _is_unicode(row.group):
-        return Refusal(ReasonCode.LONE_SURROGATE, "group: holds a lone surrogate")
-    return _NUL if "\x00" in row.text else row
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _explain(error: ValidationError) -> Refusal:
-    """The first error's code, and which field it is about: never the value."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    code, problem = _REASONS.get(first["type"], (ReasonCode.WRONG_TYPE, "not of the right type"))
-    return Refusal(code, f"{first['loc'][0]}: {problem}")
 
 
 @contextmanager

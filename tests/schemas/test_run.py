@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.run import RunSpec, told_format
+from schemas.run import RunSpec
+from schemas.source_rules import told_format
 from schemas.sources import Source
 
 SOURCE = {"path": "a.txt", "contract": "c"}
