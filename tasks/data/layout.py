@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.run import RunSpec
-from tasks.data.mix import Corpus, Pieces, cut_windows, draw, share_tokens
+from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.pack import pack_best_fit
 from tasks.data.sources import PreparedSource
 
@@ -45,8 +45,10 @@ def lay_out(
     """
     training = spec.training
     ratio = spec.mixture.replay_ratio
+    whole = corpora[0].whole
     if training.steps is not None:
-        pieces, sequences, lengths = _fit_steps(spec, sources, corpora, training.steps)
+        fit = _fit_whole if whole else _fit_steps
+        pieces, sequences, lengths = fit(spec, sources, corpora, training.steps)
     else:
         if training.tokens is not None:
             lengths = Lengths.of(training.tokens, ratio)
@@ -102,6 +104,25 @@ def _fit_steps(
             guess = (fits + exceeds) // 2
     assert found is not None
     return found
+
+
+def _fit_whole(
+    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], steps: int
+) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
+    """Lay out more whole documents than the steps hold, and keep as many sequences as they do.
+
+    The sequences of a pass are shuffled, so those that are left out are a random share of the last one.
+    """
+    training = spec.training
+    wanted = steps * (training.batch_tokens // training.sequence_length)
+    guess = (wanted + len(sources) + 1) * training.sequence_length
+    lengths = Lengths.of(guess, spec.mixture.replay_ratio)
+    pieces, sequences = _sequences(spec, sources, corpora, lengths, {})
+    sequences = sequences[: wanted + 1]
+    pieces = pieces[: sequences[-1]]
+    roles = np.array([source.role == "domain" for source in sources])
+    domain = count_labels(pieces[roles[pieces["source"]]])
+    return pieces, sequences, Lengths(domain, count_labels(pieces) - domain)
 
 
 def _sequences(

@@ -27,28 +27,45 @@ class Corpus:
     parts: npt.NDArray[np.int32]  # (documents,)
     starts: npt.NDArray[np.int64]  # (documents,)
     lengths: npt.NDArray[np.int64]  # (documents,)
+    cut_off: int = 0
+    """Ids of documents beyond the longest that is read."""
+    whole: bool = False
+    """Documents are never split: what would cut one takes it whole or not at all."""
 
     @property
     def label_tokens(self) -> int:
         return int((self.lengths - 1).sum())
 
 
-def collect(source: int, parts: Sequence[TokenPart], kept: Sequence[npt.NDArray[np.bool_]]) -> Corpus:
-    """Collect the documents of a source that are trained on; a document without a label token has nothing to learn."""
+def collect(
+    source: int,
+    parts: Sequence[TokenPart],
+    kept: Sequence[npt.NDArray[np.bool_]],
+    longest: int | None = None,
+) -> Corpus:
+    """Collect the documents of a source that are trained on; a document without a label token has nothing to learn.
+
+    `longest`: documents are whole rows that must not be split; what is longer is cut off after so many ids.
+    """
     numbers, starts, lengths = [], [], []
     for number, (part, keep) in enumerate(zip(parts, kept, strict=True)):
         rows = np.flatnonzero(keep & (np.diff(part.offsets) > 1))
         numbers.append(np.full(len(rows), number, np.int32))
         starts.append(part.offsets[rows])
         lengths.append(part.offsets[rows + 1] - part.offsets[rows])
-    return Corpus(source, np.concatenate(numbers), np.concatenate(starts), np.concatenate(lengths))
+    ids = np.concatenate(lengths)
+    cut = ids if longest is None else np.minimum(ids, longest)
+    return Corpus(
+        source, np.concatenate(numbers), np.concatenate(starts), cut, int((ids - cut).sum()), longest is not None
+    )
 
 
 def draw(corpora: Sequence[Corpus], tokens: int, offset: int, seed: int, stream: int) -> Pieces:
     """Draw label tokens [offset, offset + tokens) of the endless stream of a group of corpora.
 
     The stream goes through all documents in a fresh seeded order per epoch. Documents at the two ends are cut, so the
-    number of label tokens is exact, and a stream drawn in parts is the stream drawn at once.
+    number of label tokens is exact, and a stream drawn in parts is the stream drawn at once. Whole documents are not
+    cut: one belongs to the part of the stream that its first label token lies in.
     """
     chosen: list[Pieces] = []
     parts = np.concatenate([corpus.parts for corpus in corpora])
@@ -68,9 +85,12 @@ def draw(corpora: Sequence[Corpus], tokens: int, offset: int, seed: int, stream:
         pieces["source"], pieces["part"] = source[rows], parts[rows]
         pieces["start"], pieces["length"] = starts[rows], labels[rows] + 1
         head = begin - (int(ends[first - 1]) if first else 0)
-        pieces["start"][0] += head
-        pieces["length"][0] -= head
-        pieces["length"][-1] -= int(ends[last]) - (begin + take)
+        if corpora[0].whole:
+            pieces = pieces[1:] if head else pieces
+        else:
+            pieces["start"][0] += head
+            pieces["length"][0] -= head
+            pieces["length"][-1] -= int(ends[last]) - (begin + take)
         chosen.append(pieces)
         offset, tokens = offset + take, tokens - take
     return np.concatenate(chosen) if chosen else np.zeros(0, PIECE)

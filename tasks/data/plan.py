@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
+from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
@@ -53,12 +54,15 @@ def plan_training(
                 training.batch_tokens,
                 training.seed,
             ],
+            spec.objective.kind in HEADS,
         ],
         code=code_version(CODE),
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        corpora = collect_corpora(sources, tokenized, divided, special)
+        # a head labels whole rows: what is longer than a sequence is cut off, never split
+        longest = training.sequence_length if spec.objective.kind in HEADS else None
+        corpora = collect_corpora(sources, tokenized, divided, special, longest)
         pieces, sequences, lengths = lay_out(spec, sources, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
@@ -69,14 +73,18 @@ def plan_training(
 
 
 def collect_corpora(
-    sources: Sequence[PreparedSource], tokenized: Sequence[Step], divided: Step, special: SpecialIds
+    sources: Sequence[PreparedSource],
+    tokenized: Sequence[Step],
+    divided: Step,
+    special: SpecialIds,
+    longest: int | None = None,
 ) -> list[Corpus]:
     """The trainable documents of every training source."""
     corpora = []
     for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
         parts = open_tokens(step, len(source.parts), special.vocab_size)
         kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
-        corpora.append(collect(number, parts, kept))
+        corpora.append(collect(number, parts, kept, longest))
         if not corpora[-1].label_tokens:
             raise UserError(
                 f"no training row is left in {source.role} source {source.index}",
@@ -133,7 +141,7 @@ def _describe(
         replay=available["replay"],
         domain_trained=by_role["domain"],
         replay_trained=by_role["replay"],
-        truncated=_truncated(by_role["domain"], available["domain"]),
+        truncated=_truncated(by_role["domain"], available["domain"]) + sum(c.cut_off for c in corpora),
         padding=positions - filled,
     )
     return report, ledger

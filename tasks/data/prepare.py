@@ -4,11 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.artifacts import GateReport, Ledger, MixtureReport, TokenLedger
 from schemas.load import sources_of
 from schemas.objectives import HEADS
 from schemas.run import RunSpec
+from tasks.data.base_head import head_labels
 from tasks.data.divide import divide, load_ledger
+from tasks.data.labels import Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
@@ -50,6 +55,8 @@ class Tokenized:
     steps: dict[str, Step]
     """label of the source -> its tokenize step"""
     plan: Step
+    labels: Labels | None = None
+    """Of the head, if the objective has one."""
 
     @property
     def mixture(self) -> MixtureReport:
@@ -58,6 +65,10 @@ class Tokenized:
     @property
     def tokens(self) -> TokenLedger:
         return TokenLedger.model_validate(self.plan.facts["tokens"])
+
+    def training_labels(self, prepared: Prepared) -> list[list[npt.NDArray[np.int32]]]:
+        """Label numbers of the training sources, as the plan numbers them; none if the objective has no head."""
+        return [self.labels.open(source) for source in prepared.training] if self.labels else []
 
     def training_tokens(self, prepared: Prepared) -> list[list[TokenPart]]:
         """Token parts of the training sources, as the plan numbers them."""
@@ -104,16 +115,23 @@ def tokenize(
     map_shards: ShardMap = map_in_processes,
     note: Note = lambda _: None,
 ) -> Tokenized:
-    """Tokenise every source with the base's tokenizer and lay out the training run.
+    """Tokenise every source with the base's tokenizer and lay out the training run; number the labels of a head.
 
     Raises:
-        UserError: the tokenizer cannot be used, or a source has no training row left.
+        UserError: the tokenizer cannot be used, a source has no training row left, or see `find_labels`.
     """
-    special = special_ids(base)
+    head = spec.objective.kind in HEADS
+    special = special_ids(base, framed=head)
     steps = {}
     for source in prepared.sources:
-        steps[source.label] = tokenize_source(root, source, base, map_shards)
+        steps[source.label] = tokenize_source(root, source, base, map_shards, spec.record)
         note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
     training = prepared.training
     plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
-    return Tokenized(special, steps, plan)
+    labels = None
+    if head:
+        known = head_labels(base, spec.objective.kind)
+        labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
+        shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
+        note(f"{len(labels.names)} {'labels' if spec.record == 'labeled_text' else 'tags'}: {shown}")
+    return Tokenized(special, steps, plan, labels)

@@ -1,7 +1,8 @@
 """Turn validated rows into token ids, in worker processes, once per (rows, tokenizer).
 
-One path for training, scoring and serving: ids = [BOS if the tokenizer adds one] + text + [EOS]. Special tokens that
-occur inside a text are ordinary text.
+One path for training, scoring and serving: ids = [BOS if the tokenizer adds one] + text + [EOS]. For a head on an
+encoder the tokenizer's own frame is used, such as [CLS] + text + [SEP]. Special tokens that occur inside a text are
+ordinary text.
 """
 
 import functools
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
+from schemas.records import RecordKind
 from tasks.data.sources import PreparedSource
 from tasks.storage.hashing import code_version, sha256_files
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -23,7 +25,7 @@ from tasks.storage.workers import ShardMap, map_in_processes
 if TYPE_CHECKING:
     from tasks.data.chunk_cache import Encoder
 
-CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
+CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "words", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class TokenPart:
 
     tokens: npt.NDArray[Any]  # (total,) uint16 or uint32, memory-mapped
     offsets: npt.NDArray[np.int64]  # (rows + 1,)
+    words: npt.NDArray[np.int32] | None = None
+    """(total,) for tagged words: the word whose first id this is, NO_WORD at every other id."""
 
     def document(self, row: int) -> npt.NDArray[Any]:
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
@@ -85,8 +89,11 @@ def _read_tokenizer(folder: Path) -> Any:
         ) from None
 
 
-def special_ids(folder: Path) -> SpecialIds:
+def special_ids(folder: Path, framed: bool = False) -> SpecialIds:
     """Read BOS, EOS and PAD; BOS only where the tokenizer itself adds one.
+
+    `framed` (for heads): where the tokenizer itself ends a text with a token, as encoders' do ([SEP]), its own first
+    and last tokens are taken for BOS and EOS.
 
     Raises:
         UserError: there is no tokenizer, or it has no EOS token (the model could never learn to stop).
@@ -104,6 +111,10 @@ def special_ids(folder: Path) -> SpecialIds:
         return tokenizer.token_to_id(content) if content else None
 
     eos = find("eos_token")
+    highest = max(tokenizer.get_vocab().values())  # not their number: some vocabularies have gaps
+    pad = find("pad_token")
+    if framed and (frame := _own_frame(tokenizer, folder)) is not None:
+        return SpecialIds(frame[0], frame[1], frame[1] if pad is None else pad, highest + 1)
     if eos is None:
         raise UserError(
             "the tokenizer has no EOS token", str(folder), "set eos_token in tokenizer_config.json"
@@ -111,38 +122,62 @@ def special_ids(folder: Path) -> SpecialIds:
     bos = find("bos_token")
     framed, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     adds_bos = bool(config.get("add_bos_token")) or (framed[:1] == [bos] and plain[:1] != [bos])
-    pad = find("pad_token")
-    highest = max(tokenizer.get_vocab().values())  # not their number: some vocabularies have gaps
     return SpecialIds(bos if adds_bos else None, eos, eos if pad is None else pad, highest + 1)
 
 
+def _own_frame(tokenizer: Any, folder: Path) -> tuple[int | None, int] | None:
+    """First and last id that the tokenizer puts around a text by itself; None if it puts none behind it."""
+    encoded = tokenizer.encode("a")
+    inside = [place for place, special in enumerate(encoded.special_tokens_mask) if not special]
+    head, tail = encoded.ids[: inside[0]], encoded.ids[inside[-1] + 1 :]
+    if not tail:
+        return None
+    if len(head) > 1 or len(tail) > 1:
+        what = f"the tokenizer puts {len(head)} tokens before a text and {len(tail)} behind it"
+        raise UserError(what, str(folder / "tokenizer.json"), "use a model whose tokenizer puts one at most")
+    return (head[0] if head else None), tail[0]
+
+
 def tokenize_source(
-    root: Path, source: PreparedSource, tokenizer_folder: Path, map_shards: ShardMap = map_in_processes
+    root: Path,
+    source: PreparedSource,
+    tokenizer_folder: Path,
+    map_shards: ShardMap = map_in_processes,
+    record: RecordKind = "text",
 ) -> Step:
-    """Tokenise every validated row of a source (whatever its fate: a new split or mixture tokenises nothing)."""
+    """Tokenise every validated row of a source (whatever its fate: a new split or mixture tokenises nothing).
+
+    Tagged words are encoded one by one, so that each id belongs to one word.
+    """
     plan = StepPlan(
         root=root,
         name="tokenize",
         inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
-        settings=None,
+        settings=record,
         code=code_version(CODE, ("tokenizers",)),
     )
 
     def work(folder: Path) -> dict[str, Any]:
         jobs = [(str(part), number) for number, part in enumerate(source.parts)]
-        work_one = functools.partial(tokenize_part, tokenizer_folder=str(tokenizer_folder), out=str(folder))
+        from tasks.data.words import tokenize_words
+
+        of_record = tokenize_words if record == "tagged_tokens" else tokenize_part
+        settings = {"tokenizer_folder": str(tokenizer_folder), "out": str(folder)}
+        if record == "labeled_text":
+            settings["framed"] = True  # type: ignore[assignment]
+        work_one = functools.partial(of_record, **settings)
         return {"tokens": sum(map_shards(work_one, jobs))}
 
     return run_step(plan, work)
 
 
-def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str) -> int:
-    """Tokenise one parquet part into `tokens-N.npy` and `offsets-N.npy`; return the number of tokens."""
+def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed: bool = False) -> int:
+    """Tokenise one parquet part into `tokens-N.bin` and `offsets-N.npy`; return the number of tokens."""
     from tasks.data.chunk_cache import choose_encoder
 
     part, number = job
     folder = Path(tokenizer_folder)
-    special = special_ids(folder)
+    special = special_ids(folder, framed)
     dtype = np.uint16 if special.vocab_size <= 2**16 else np.uint32
     encode = choose_encoder(_encoders(folder, tokenizer_sha256(folder), dtype), part_texts(Path(part)))
     head = b"" if special.bos is None else np.array([special.bos], dtype).tobytes()
@@ -184,7 +219,9 @@ def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:
         offsets = np.load(step.folder / f"offsets-{number:05d}.npy")
         file = step.folder / f"tokens-{number:05d}.bin"
         tokens = np.memmap(file, dtype, "r") if offsets[-1] else np.zeros(0, dtype)
-        opened.append(TokenPart(tokens, offsets))
+        beside = step.folder / f"words-{number:05d}.npy"
+        words = np.load(beside, mmap_mode="r") if beside.is_file() else None
+        opened.append(TokenPart(tokens, offsets, words))
     return opened
 
 
