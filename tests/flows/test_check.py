@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,13 +56,11 @@ finally:
     )
 
 
-def test_good_data_exits_0_in_ten_seconds_and_never_imports_torch(good: Path) -> None:
-    started = time.monotonic()
+def test_good_data_exits_0_and_never_imports_torch(good: Path) -> None:
     done = run_cli("check", str(FOLDER / "domain_text.odcs.yaml"), "--data", str(good))
     assert done.returncode == 0, done.stderr
     assert "loaded: []" in done.stderr
     assert done.stdout.splitlines()[-1] == "contract domain_text 1.0.0: passed on 30 rows"
-    assert time.monotonic() - started < 10 or os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
 def test_bad_data_exits_1_and_names_rule_severity_and_place_but_no_text(bad: Path, tmp_path: Path) -> None:

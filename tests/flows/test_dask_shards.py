@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,9 +124,7 @@ def test_a_scheduler_that_does_not_answer_is_a_mistake_with_a_way_out(
     monkeypatch.setattr(dask_shards, "CONNECT_SECONDS", 1)
     address = f"tcp://127.0.0.1:{free_port()}"
     write_tiny(here)
-    started = time.monotonic()
     run = follow_tiny(here, spec="tiny.yaml", dask=address).run
-    assert time.monotonic() - started < 60
     assert run.state_type.value == "FAILED"
     what, where, fix = run.state.message.split("\n")
     assert what.startswith("no Dask scheduler answers")
