@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.data.labels import IGNORED
 from tasks.data.mix import Pieces
 from tasks.data.tokenize import TokenPart
-
-IGNORED = -100  # label of a position that is not trained
 
 
 class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]):

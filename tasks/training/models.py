@@ -7,6 +7,8 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
+from schemas.objectives import ObjectiveKind
+from tasks.data.base_head import read_head
 from tasks.storage.hashing import sha256_files
 
 _MODEL_FILES = (
@@ -83,19 +85,26 @@ def _download(hub_id: str) -> Path:
         ) from None
 
 
-def load_model(folder: Path, dtype: Any = None) -> Any:
-    """Load a causal language model, plain or tuned, to be called and generated with.
+def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = None) -> Any:
+    """Load a model, plain or tuned, to be called (and generated with, if it is a causal language model).
 
     What a method can merge is merged into its base; what it cannot stays beside it, frozen.
-    `dtype` defaults to float32.
+    `dtype` defaults to float32. `kind` is the objective that the model must serve; by default whatever it serves.
 
     Raises:
-        UserError: the weights do not fit the architecture, or the base of a tuned model cannot be had.
+        UserError: the weights do not fit the architecture, the base of a tuned model cannot be had, or the model
+            serves another objective.
     """
+    from tasks.training.heads import load_head_model
     from tasks.training.tuned import is_tuned, load_tuned
 
+    head = read_head(folder)
+    serves = head[0] if head is not None else "language_modeling"
+    if kind is not None and serves != kind:
+        fix = "name a model that was trained for it, or change the objective"
+        raise UserError(f"this is a model for {serves}, not for {kind}", str(folder), fix)
     if not is_tuned(folder):
-        return load_plain(folder, dtype)
+        return load_plain(folder, dtype) if head is None else load_head_model(folder, dtype)
     tuned = load_tuned(folder, dtype)
     model = tuned.merge() if tuned.merges else tuned.model
     model.requires_grad_(False)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from schemas.artifacts import MixtureReport, Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
@@ -15,6 +18,7 @@ from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.heads import Head, head_loss, load_with_head, require_length
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import save_tuned
@@ -22,6 +26,16 @@ from tasks.training.tuned import save_tuned
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
 DEFAULT_MICRO_BATCH_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """The head to train, and the labels beside the tokens."""
+
+    head: Head
+    labels: Sequence[Sequence[npt.NDArray[np.int32]]]
+    key: str
+    """Of the step that wrote the labels."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class TrainingInputs:
     plan: Step
     sources: Sequence[Sequence[TokenPart]]
     special: SpecialIds
+    head: HeadInputs | None = None
+    """None for language modelling."""
 
 
 def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
@@ -41,7 +57,11 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
     return StepPlan(
         root=root,
         name="train",
-        inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
+        inputs={
+            "plan": inputs.plan.key,
+            "base": model_sha256(inputs.base),
+            **({"labels": inputs.head.key} if inputs.head else {}),
+        },
         settings=[
             spec.method.model_dump(mode="json"),
             inputs.reference if spec.method.kind != "full" else None,
@@ -114,8 +134,15 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
 
     entry, settings = METHODS[spec.method.kind], spec.method
     dtype = None if settings.changes_base else device.frozen_dtype
-    model = load_base(inputs.base, dtype, entry.base_settings(settings) if entry.base_settings else None)
-    if settings.packs:
+    base_settings = entry.base_settings(settings) if entry.base_settings else None
+    new: tuple[str, ...] = ()
+    if inputs.head is not None:
+        loaded = load_with_head(inputs.base, inputs.head.head, dtype, spec.training.seed, base_settings)
+        model, new = loaded.model, loaded.new
+        require_length(model, spec.training.sequence_length)
+    else:
+        model = load_base(inputs.base, dtype, base_settings)
+    if settings.packs and inputs.head is None:
         require_isolation(model, spec.training.sequence_length)
     dataset, collate = open_dataset(spec, inputs)
     rows = micro_batch_tokens(spec) // spec.training.sequence_length
@@ -126,17 +153,23 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
 
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
-    tuned = entry.attach(model, settings, TrainingContext(inputs.base, steps, spec.training.seed, batches))
+    context = TrainingContext(inputs.base, steps, spec.training.seed, batches, new)
+    tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
 
 
 def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
-    """The plan's sequences, packed or (where the method needs it) apart, and what collates them."""
+    """The plan's sequences, packed or (where method or head need it) apart, and what collates them."""
     from tasks.training.dataset import PackedSequences, SeparateDocuments, collate, collate_apart
 
-    kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
     pieces, sequences = load_plan(inputs.plan)
+    if inputs.head is not None:
+        from tasks.training.labelled import LabelledDocuments, collate_labelled
+
+        labelled = LabelledDocuments(pieces, sequences, inputs.sources, inputs.head.labels, inputs.special)
+        return labelled, collate_labelled
+    kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
     return kind(
         pieces, sequences, inputs.sources, spec.training.sequence_length, inputs.special.pad
     ), together
@@ -214,6 +247,7 @@ def _make_trainer(
         args=arguments,
         train_dataset=dataset,
         data_collator=collate,
+        compute_loss_func=head_loss if inputs.head is not None else None,
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
@@ -247,6 +281,10 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     model.config.use_cache = True
     save_tuned(tuned, folder, spec.method, inputs.reference, model_sha256(inputs.base))
+    if inputs.head is not None:  # an adapter has no configuration of its own, and the labels belong to it
+        config = model.config
+        config.architectures = [type(_plain(model)).__name__]
+        config.save_pretrained(folder)
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",
@@ -258,3 +296,8 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
             shutil.copy(inputs.base / name, folder / name)
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+
+
+def _plain(model: Any) -> Any:
+    """The transformers model inside a PeftModel."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -60,6 +60,7 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
     Raises:
         UserError: the base cannot be had, is not the one that was tuned, or does not fit.
     """
+    from tasks.training.heads import head_of, load_with_head
     from tasks.training.methods.peft_backed import load_peft
     from tasks.training.methods.registry import METHODS
     from tasks.training.models import find_model, load_base, model_sha256, read_config
@@ -75,5 +76,7 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
             str(folder / METHOD_FILE),
             "bring the old base back, or tune the new one",
         )
-    model = load_base(base, dtype, entry.base_settings(saved.method) if entry.base_settings else None)
+    settings = entry.base_settings(saved.method) if entry.base_settings else None
+    head = head_of(folder)
+    model = load_base(base, dtype, settings) if head is None else load_with_head(base, head, dtype, 0, settings).model
     return entry.load(model, folder, saved.method)

@@ -1,0 +1,235 @@
+"""Models with a head: one of its outputs for each label of a text, or for each tag of a word.
+
+The head is new on a base without one, initialised from the seed. On a base that has one, the outputs of labels it
+knows are kept.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import UserError
+from schemas.objectives import ObjectiveKind
+from tasks.data.base_head import read_head
+
+INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a model with a head gives."""
+
+    kind: ObjectiveKind
+    names: tuple[str, ...]
+    """Of its outputs, in their order."""
+    pad: int
+    """Id of padding: causal models pool the last token that is another."""
+
+
+@dataclass(frozen=True)
+class WithHead:
+    """A loaded model and what in it is new."""
+
+    model: Any
+    new: tuple[str, ...]
+    """Names of the modules that must train whatever the method."""
+
+
+def load_with_head(
+    folder: Path, head: Head, dtype: Any, seed: int, settings: Mapping[str, Any] | None = None
+) -> WithHead:
+    """Load a base, with or without a head, and give it this head.
+
+    Raises:
+        UserError: the weights do not fit, or the base is an adapter that no head can be put on.
+    """
+    import torch
+
+    from tasks.training.models import load_base
+    from tasks.training.tuned import is_tuned
+
+    known = read_head(folder)
+    has_head = known is not None and known[0] == head.kind
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if is_tuned(folder):
+            if not has_head:
+                fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
+                raise UserError("a new head cannot be put on an adapter", str(folder), fix)
+            model, missing = load_base(folder, dtype, settings), []
+        else:
+            names = known[1] if known is not None and has_head else head.names
+            model, missing = load_plain_head(folder, Head(head.kind, names, head.pad), dtype, settings)
+        _fit(model, head)
+    prefix = model.base_model_prefix
+    new = [name for name, part in model.named_children() if name != prefix and any(True for _ in part.parameters())]
+    if any(".pooler." in name for name in missing):
+        new.append("pooler")
+    return WithHead(model, tuple(new))
+
+
+def load_plain_head(
+    folder: Path, head: Head, dtype: Any = None, settings: Mapping[str, Any] | None = None
+) -> tuple[Any, list[str]]:
+    """Load full weights with a head of these outputs; return the model and the names of weights that are new.
+
+    Raises:
+        UserError: the weights do not fit the architecture, or it has no such head.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    classification = head.kind == "text_classification"
+    auto: Any = AutoModelForSequenceClassification if classification else AutoModelForTokenClassification
+    try:
+        loaded: Any = auto.from_pretrained(
+            folder,
+            dtype=dtype or torch.float32,
+            attn_implementation="sdpa",
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **_outputs(head),
+            **(settings or {}),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        fix = f"name the complete folder of a model that transformers has a {head.kind} head for"
+        raise UserError(f"cannot load the model with a head: {reason}", str(folder), fix) from None
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    lost = [n for n in missing if n.startswith(f"{model.base_model_prefix}.") and ".pooler." not in n]
+    if lost:
+        raise UserError(
+            f"{len(lost)} weights are missing from the model, the first is {lost[0]}",
+            str(folder),
+            "name the complete folder of a model; if it was copied, fetch it again",
+        )
+    return model, missing
+
+
+def load_head_model(folder: Path, dtype: Any = None) -> Any:
+    """Load full weights that have a head already.
+
+    Raises:
+        UserError: a weight of the head is missing.
+    """
+    head = head_of(folder)
+    assert head is not None
+    model, missing = load_plain_head(folder, head, dtype)
+    if missing:
+        what = f"{len(missing)} weights are missing from the model, the first is {missing[0]}"
+        raise UserError(what, str(folder), "fetch or train the model again")
+    return model
+
+
+def head_of(folder: Path) -> Head | None:
+    """The head of a model folder, full weights or adapter; None for a language model."""
+    known = read_head(folder)
+    return None if known is None else Head(known[0], known[1], _pad_of(folder))
+
+
+def _pad_of(folder: Path) -> int:
+    from tasks.training.models import read_config
+
+    pad = read_config(folder / "config.json").get("pad_token_id")
+    if not isinstance(pad, int):
+        what = "the model's configuration names no padding token (pad_token_id)"
+        raise UserError(what, str(folder / "config.json"), "write the id of its padding token there")
+    return pad
+
+
+def _outputs(head: Head) -> dict[str, Any]:
+    """The keys of a configuration that describe the outputs."""
+    return {
+        "num_labels": len(head.names),
+        "id2label": dict(enumerate(head.names)),
+        "label2id": {name: number for number, name in enumerate(head.names)},
+        "pad_token_id": head.pad,
+        **({"problem_type": "single_label_classification"} if head.kind == "text_classification" else {}),
+    }
+
+
+def _fit(model: Any, head: Head) -> None:
+    """Give the model exactly these outputs: known ones keep their weights, others are new."""
+    import torch
+
+    config = model.config
+    known = {name: int(number) for number, name in config.id2label.items()}
+    if tuple(config.id2label[number] for number in sorted(config.id2label)) != head.names:
+        name, old = _output_layer(model)
+        new = torch.nn.Linear(old.in_features, len(head.names), bias=old.bias is not None)
+        std = getattr(config, "initializer_range", INITIAL_STD)
+        torch.nn.init.normal_(new.weight, std=std)
+        if new.bias is not None:
+            torch.nn.init.zeros_(new.bias)
+        with torch.no_grad():
+            for number, label in enumerate(head.names):
+                if label in known:
+                    new.weight[number] = old.weight[known[label]]
+                    if new.bias is not None:
+                        new.bias[number] = old.bias[known[label]]
+        model.set_submodule(name, new.to(old.weight.dtype))
+        if hasattr(model, "num_labels"):
+            model.num_labels = len(head.names)
+    for key, value in _outputs(head).items():
+        setattr(config, key, value)
+
+
+def _output_layer(model: Any) -> tuple[str, Any]:
+    """Name and module of the head's last linear layer."""
+    import torch
+
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module.out_features == model.config.num_labels
+        and not name.startswith(f"{model.base_model_prefix}.")
+    ]
+    if not found:
+        raise UserError(
+            f"the head of {type(model).__name__} cannot be given other labels",
+            "base",
+            "start from the model without its head",
+        )
+    return found[-1]
+
+
+def require_length(model: Any, sequence_length: int) -> None:
+    """Read one text of the full length before training does: encoders know only so many positions.
+
+    Raises:
+        UserError: the model cannot read it.
+    """
+    import torch
+
+    ids = torch.ones((1, sequence_length), dtype=torch.int64, device=model.device)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except (IndexError, RuntimeError) as error:
+        longest = getattr(model.config, "max_position_embeddings", None)
+        raise UserError(
+            f"the model cannot read {sequence_length} tokens"
+            + (f": it knows {longest} positions" if longest else f" ({type(error).__name__})"),
+            "training.sequence_length",
+            f"write {min(longest or 512, 512)} or less; longer rows are cut off, and counted as truncated",
+        ) from None
+
+
+def head_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    """Cross entropy in nats, summed over the labels of a micro-batch and divided by those of the whole step.
+
+    transformers' own loss is a mean over the micro-batch, which gives short ones more weight.
+    """
+    from torch.nn.functional import cross_entropy
+
+    logits = outputs.logits.float().flatten(0, -2)
+    summed = cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
+    count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
+    return summed / count
