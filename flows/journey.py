@@ -9,19 +9,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.watch import Watch
-from schemas.artifacts import Bindings, Decision, Scores, Who
+from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
 from schemas.run import RunSpec
-from tasks.data.prepare import prepare, tokenize
+from schemas.scores import Scores, SuiteScores, Who
+from tasks.data.base_head import knows_labels
+from tasks.data.labels import Heads
+from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.floor import refuse_floor
-from tasks.evaluation.suites import Suite, assemble_scores, build_suites, score_model
+from tasks.evaluation.head_scores import assemble_head_scores
+from tasks.evaluation.items import Suite
+from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
-from tasks.training.train import TrainingInputs, train
+from tasks.training.heads import Head
+from tasks.training.train import HeadInputs, TrainingInputs, train
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]
@@ -77,8 +83,8 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
         watch.note(_mixture_line(tokenized.mixture))
         suites = build_suites(spec, prepared, tokenized)
     with watch.stage("score the model as it is"):
-        before = _score_before(spec, state, run, base, suites, call, watch)
-        known = assemble_scores(suites, before, tokenized.special.vocab_size)
+        before = _score_before(spec, state, run, base, tokenized, suites, call, watch)
+        known = assemble(spec, suites, before, tokenized)
         watch.note(_scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
             refuse_floor(known)
@@ -89,16 +95,19 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
             tokenized.plan,
             tokenized.training_tokens(prepared),
             tokenized.special,
+            head_inputs(spec, prepared, tokenized),
         )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
-        scores = assemble_scores(suites, {**before, "candidate": after}, tokenized.special.vocab_size)
+        scores = assemble(spec, suites, {**before, "candidate": after}, tokenized)
         watch.note(_scores_line(scores, "candidate"))
-        if isinstance(spec.base, FromScratch):
+        if isinstance(spec.base, FromScratch) and tokenized.labels is None:
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
                 model = next(
-                    suite.bits_per_byte("candidate") for suite in scores.suites if suite.name == name
+                    suite.bits_per_byte("candidate")
+                    for suite in scores.suites
+                    if suite.name == name and isinstance(suite, SuiteScores)
                 )
                 watch.note(
                     f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
@@ -124,12 +133,36 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     return decision
 
 
+def head_inputs(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> HeadInputs | None:
+    """The head that is trained, and the labels beside the tokens; None for language modelling."""
+    labels = tokenized.labels
+    if labels is None:
+        return None
+    head = Head(spec.objective.kind, labels.names, tokenized.special.pad)
+    return HeadInputs(head, tokenized.training_labels(prepared), labels.step.key)
+
+
+def assemble(spec: RunSpec, suites: list[Suite], steps: dict[Who, Any], tokenized: Tokenized) -> Scores:
+    """Put the scores of all models side by side, item by item."""
+    if isinstance(spec.objective, Heads) and tokenized.labels is not None:
+        return assemble_head_scores(suites, steps, spec.objective, tokenized.labels)
+    return assemble_scores(suites, steps, tokenized.special.vocab_size)
+
+
 def _score_before(
-    spec: RunSpec, state: Path, run: RunFolder, base: BaseModel, suites: list[Suite], call: Call, watch: Watch
+    spec: RunSpec,
+    state: Path,
+    run: RunFolder,
+    base: BaseModel,
+    tokenized: Tokenized,
+    suites: list[Suite],
+    call: Call,
+    watch: Watch,
 ) -> dict[Who, Any]:
-    before: dict[Who, Any] = {
-        "base": call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
-    }
+    before: dict[Who, Any] = {}
+    labels = tokenized.labels
+    if labels is None or knows_labels(base.folder, spec.objective.kind, labels.names):
+        before["base"] = call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
     if run.champion_folder is not None and spec.base_from is None:
         before["champion"] = call(
             score_model, state, spec, suites, run.champion_folder, on_progress=watch.scored
@@ -153,5 +186,6 @@ def _mixture_line(mixture: Any) -> str:
 
 
 def _scores_line(scores: Scores, who: Who) -> str:
-    losses = ", ".join(f"{suite.name} {suite.nats_per_token(who):.3f}" for suite in scores.suites)
-    return f"loss of the {who} in nats per token: {losses}"
+    values = ", ".join(f"{suite.name} {suite.value(who, scores.unit):.3f}" for suite in scores.suites)
+    measure = scores.measure
+    return f"{measure.name} of the {scores.called(who)}{' in' + measure.unit if measure.unit else ''}: {values}"

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.journey import head_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
@@ -57,6 +58,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
             tokenized.plan,
             tokenized.training_tokens(prepared),
             tokenized.special,
+            head_inputs(spec, prepared, tokenized),
         )
         facts |= measure_step(spec, inputs, mixture.steps)
     return facts

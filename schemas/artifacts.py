@@ -6,6 +6,10 @@ from pydantic import Field, model_validator
 
 from schemas.base import Schema
 from schemas.errors import LedgerImbalance
+from schemas.scores import ItemScore as ItemScore
+from schemas.scores import Scores as Scores
+from schemas.scores import SuiteScores as SuiteScores
+from schemas.scores import Who as Who
 
 
 class FileHash(Schema):
@@ -165,47 +169,6 @@ class MixtureReport(Schema):
     sequences_per_step: int
 
 
-Who = Literal["base", "champion", "candidate"]
-
-
-class ItemScore(Schema):
-    """One document of a suite under each model: summed loss in nats."""
-
-    id: str
-    """`file:line` of the document."""
-    group: str
-    """Cluster of the document: items of one group are not independent."""
-    tokens: int
-    """Label tokens, the same for every model."""
-    bytes: int
-    """UTF-8 bytes of the document."""
-    nats: dict[Who, float]
-
-
-class SuiteScores(Schema):
-    """One suite, every item, every model."""
-
-    name: str
-    kind: Literal["domain", "general"]
-    floor: float
-    """Nats per token of a unigram model of the suite itself (leave one document out)."""
-    items: tuple[ItemScore, ...]
-
-    def nats_per_token(self, who: Who) -> float:
-        return sum(item.nats[who] for item in self.items) / sum(item.tokens for item in self.items)
-
-    def bits_per_byte(self, who: Who) -> float:
-        nats = sum(item.nats[who] for item in self.items)
-        return nats / 0.6931471805599453 / sum(item.bytes for item in self.items)
-
-
-class Scores(Schema):
-    """`scores.json`: all suites under base, champion (if any) and candidate."""
-
-    unit: Literal["nats per token"] = "nats per token"
-    suites: tuple[SuiteScores, ...]
-
-
 Verdict = Literal["promote", "reject", "inconclusive"]
 
 
@@ -216,7 +179,7 @@ class RuleOutcome(Schema):
     suite: str
     against: Literal["base", "champion"]
     estimate: float
-    """Gain: loss before minus after. Forgetting: loss after minus before. Nats per token."""
+    """Gain: how much better. Forgetting: how much worse. In the scores' unit, whichever way that is better."""
     low: float
     high: float
     """One-sided bounds at the promotion's confidence."""
@@ -275,7 +238,7 @@ class StepMetrics(Schema):
 
     step: int
     loss: float
-    """Mean nats per label token since the last line."""
+    """Mean nats per label token (per label, for a head) since the last line."""
     learning_rate: float
     grad_norm: float
     tokens_per_second: float

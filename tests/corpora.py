@@ -54,11 +54,20 @@ def write_rows(file: Path, rows: Iterable[str | dict[str, Any]]) -> Path:
 def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prepared:
     """Validate and divide, as the data stage does, but without the contracts (tested by themselves, and slow)."""
     sources = [
-        validate_source(root, source, _ROLES[".".join(map(str, path[:-1]))], int(path[-1]), map_shards)
+        validate_source(
+            root,
+            source,
+            _ROLES[".".join(map(str, path[:-1]))],
+            int(path[-1]),
+            map_shards,
+            spec.record,
+            None if spec.record == "text" else spec.objective.labels,
+        )
         for path, source in sources_of(spec)
         if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)
     ]
-    return Prepared(tuple(sources), (), divide(root, spec, sources))
+    objective = None if spec.record == "text" else spec.objective
+    return Prepared(tuple(sources), (), divide(root, spec, sources), objective)
 
 
 def made_source(role: str, index: int, weight: float = 1.0) -> PreparedSource:

@@ -1,6 +1,7 @@
 """What a model folder says of its head: which objective it serves, and the names of its outputs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,8 @@ def head_labels(folder: Path, kind: ObjectiveKind) -> tuple[str, ...]:
     """Output names of a model that has a head for this objective; none for any other."""
     head = read_head(folder)
     return head[1] if head is not None and head[0] == kind else ()
+
+
+def knows_labels(folder: Path, kind: ObjectiveKind, names: Sequence[str]) -> bool:
+    """Whether a model has a head for this objective that can give at least one of these labels (O aside)."""
+    return bool(set(head_labels(folder, kind)) & set(names) - {"O"})

@@ -13,7 +13,7 @@ from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.divide import divide, load_ledger
-from tasks.data.labels import Labels, find_labels
+from tasks.data.labels import Heads, Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
@@ -36,6 +36,8 @@ class Prepared:
     sources: tuple[PreparedSource, ...]
     gates: tuple[GateReport, ...]
     divided: Step
+    objective: Heads | None = None
+    """If it has a head: the rows have labels."""
 
     @property
     def training(self) -> list[PreparedSource]:
@@ -104,7 +106,8 @@ def prepare(
             f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
         )
     require_passed(gates)
-    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
+    objective = spec.objective if isinstance(spec.objective, Heads) else None
+    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources), objective)
 
 
 def tokenize(

@@ -51,6 +51,11 @@ class TokenPart:
     def document(self, row: int) -> npt.NDArray[Any]:
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
+    def words_of(self, row: int) -> npt.NDArray[np.int32]:
+        """Of tagged words: the word whose first id each id of the row is."""
+        assert self.words is not None
+        return self.words[self.offsets[row] : self.offsets[row + 1]]
+
 
 def tokenizer_sha256(folder: Path) -> str:
     """sha256 over the files that decide ids."""

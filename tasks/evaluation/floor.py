@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import Scores, SuiteScores
 from schemas.errors import UserError, UserErrors
+from schemas.scores import AnySuite, Scores, SuiteScores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -44,21 +44,32 @@ def unigram_floor(token_lists: Sequence[Ids], vocab_size: int) -> float:
 def refuse_floor(scores: Scores) -> None:
     """Refuse general suites on which the base is no better than the floor: there is no skill to forget.
 
-    A domain suite may be at its floor: the base has yet to learn it.
+    A domain suite may be at its floor: the base has yet to learn it. A yardstick in the base's place has no skill, and
+    none is asked of it.
 
     Raises:
         UserErrors: one for each such suite.
     """
-    errors = [
-        _floor_error(suite)
-        for suite in scores.suites
-        if suite.kind == "general" and suite.nats_per_token("base") >= suite.floor
-    ]
+    if scores.yardstick is not None:
+        return
+    higher = scores.measure.higher_is_better
+    errors = []
+    for suite in scores.suites:
+        base = suite.value("base", scores.unit)
+        if suite.kind == "general" and (base <= suite.floor if higher else base >= suite.floor):
+            errors.append(_floor_error(scores, suite))
     if errors:
         raise UserErrors(errors)
 
 
-def _floor_error(suite: SuiteScores) -> UserError:
+def _floor_error(scores: Scores, suite: AnySuite) -> UserError:
+    if not isinstance(suite, SuiteScores):
+        return UserError(
+            f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {scores.unit} is"
+            f" {suite.value('base', scores.unit):.3f}, no better than the {suite.floor:.3f} of always giving one answer",
+            f"evaluation.general, suite '{suite.name}'",
+            "give labelled rows that the base model can answer, or remove this suite",
+        )
     return UserError(
         f"the base model has no skill on suite '{suite.name}' that could be forgotten: its loss is"
         f" {suite.nats_per_token('base'):.3f} nats per token, no better than the {suite.floor:.3f} of a model"

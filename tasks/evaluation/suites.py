@@ -1,49 +1,28 @@
 """Suites: which documents are scored, and their losses under each model, once per (documents, model)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from schemas.artifacts import ItemScore, Scores, SuiteScores, Who
 from schemas.errors import UserError
+from schemas.objectives import HEADS
 from schemas.run import RunSpec
+from schemas.scores import ItemScore, Scores, SuiteScores, Who
 from tasks.data.divide import Fate, load_fates, read_groups
+from tasks.data.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import open_tokens
 from tasks.evaluation.floor import unigram_floor
+from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.evaluation.predictions import predict_suites
 from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
 
-OnProgress = Callable[[int, int], None]
-CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/score.py")
-BATCH_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class Item:
-    """One document to score."""
-
-    id: str
-    group: str
-    bytes: int
-    input_ids: npt.NDArray[Any]  # (tokens + 1,)
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Documents that are scored together."""
-
-    name: str
-    kind: Literal["domain", "general"]
-    items: tuple[Item, ...]
-    key: str
-    """Hash of what chose the documents."""
+CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evaluation/score.py")
 
 
 def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
@@ -105,14 +84,23 @@ def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: To
     import pyarrow.parquet as pq
 
     found = []
+    objective = prepared.objective
     parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
     for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
         table = pq.read_table(file, columns=["file", "line", "bytes"])
         groups = read_groups(file)
+        gold = None if objective is None else list(part_labels(file, objective))
         for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
             found.append(
-                Item(place, groups[row], table["bytes"][row].as_py(), np.array(tokens.document(row)))
+                Item(
+                    place,
+                    groups[row],
+                    table["bytes"][row].as_py(),
+                    np.array(tokens.document(row)),
+                    () if gold is None else tuple(gold[row]),
+                    None if tokens.words is None else np.array(tokens.words_of(row)),
+                )
             )
     return found
 
@@ -144,7 +132,12 @@ def score_model(
     model_folder: Path,
     on_progress: OnProgress | None = None,
 ) -> Step:
-    """Summed loss of every document of every suite under one model (`nats-N.npy` per suite)."""
+    """Score every document of every suite under one model: its summed loss (`nats-N.npy` per suite).
+
+    A model with a head gives labels instead: see `predictions.predict_suites`.
+    """
+    if spec.objective.kind in HEADS:
+        return predict_suites(root, spec, suites, model_folder, on_progress)
     plan = StepPlan(
         root=root,
         name="score",
@@ -161,7 +154,7 @@ def score_model(
         from tasks.training.device import find_device
 
         device = find_device()
-        model = load_model(model_folder, device.frozen_dtype).to(device.name)
+        model = load_model(model_folder, device.frozen_dtype, "language_modeling").to(device.name)
         total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
         before = 0
         for number, suite in enumerate(suites):

@@ -1,20 +1,21 @@
-"""Promote, reject, or say that it cannot be told: rules on paired losses, each with its interval and a reason.
+"""Promote, reject, or say that it cannot be told: rules on paired scores, each with its interval and a reason.
 
-Gain: the domain loss must fall against the incumbent (the champion, or the base if there is none) by more than
-min_gain. Forgetting: no general loss may rise by max_forgetting, against the incumbent and against the original
-base, so that small losses do not add up over increments. All rules must pass (intersection-union, Berger, 1982:
+Gain: the domain suite must get better than under the incumbent (the champion, or the base if there is none) by more than
+min_gain: its loss fall, its accuracy or F1 rise. Forgetting: no general suite may get worse by max_forgetting, against
+the incumbent and against the original base, so that small losses do not add up over increments. All rules must pass (intersection-union, Berger, 1982:
 each is tested at the full confidence), so scoring more suites never makes a false promotion likelier.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
-from schemas.artifacts import Bindings, Decision, RuleOutcome, Scores, SuiteScores, Verdict
+from schemas.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.errors import UserError
 from schemas.promotion import Promotion
-from tasks.evaluation.statistics import Interval, clusters_needed, paired_difference
+from schemas.scores import AnySuite, Scores
+from tasks.evaluation.compare import improvement, negate
+from tasks.evaluation.statistics import Interval, clusters_needed
 
 Incumbent = Literal["base", "champion"]
 Outcome = Literal["pass", "fail", "undecided"]
@@ -30,7 +31,7 @@ def decide(scores: Scores, promotion: Promotion, bindings: Bindings) -> Decision
         ValueError: an item lacks the loss of a model that other items have.
     """
     for suite in scores.suites:
-        if not any(item.tokens for item in suite.items):
+        if not any(getattr(item, "tokens", True) for item in suite.items):
             raise UserError(
                 f"suite '{suite.name}' has no tokens to score",
                 f"evaluation, suite '{suite.name}'",
@@ -57,30 +58,35 @@ def decide(scores: Scores, promotion: Promotion, bindings: Bindings) -> Decision
 
 
 def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
-    has_champion = any("champion" in item.nats for suite in scores.suites for item in suite.items)
+    has_champion = any("champion" in item.models for suite in scores.suites for item in suite.items)
     incumbent: Incumbent = "champion" if has_champion else "base"
     for suite in scores.suites:
         if suite.kind == "domain":
-            yield _judge_gain(suite, incumbent, promotion)
+            yield _judge_gain(scores, suite, incumbent, promotion)
     for suite in scores.suites:
         if suite.kind == "general":
-            yield _judge_forgetting(suite, "base", promotion)
+            yield _judge_forgetting(scores, suite, "base", promotion)
             if has_champion:
-                yield _judge_forgetting(suite, "champion", promotion)
+                yield _judge_forgetting(scores, suite, "champion", promotion)
 
 
-def _judge_gain(suite: SuiteScores, against: Incumbent, promotion: Promotion) -> RuleOutcome:
-    fall, need = _compare(suite, "candidate", against, promotion.confidence), promotion.min_gain
-    outcome: Outcome = "pass" if fall.low > need else "fail" if fall.high < need else "undecided"
-    reason = _change(suite.name, against, _negate(fall), f"needed a fall of more than {need:g}")
-    return _rule("gain", suite.name, against, fall, need, outcome, reason)
+def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:
+    need, measure = promotion.min_gain, scores.measure
+    better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
+    outcome: Outcome = "pass" if better.low > need else "fail" if better.high < need else "undecided"
+    reason = _change(scores, suite, against, better, f"needed a {measure.better} of more than {need:g}")
+    return _rule("gain", suite.name, against, better, need, outcome, reason)
 
 
-def _judge_forgetting(suite: SuiteScores, against: Incumbent, promotion: Promotion) -> RuleOutcome:
-    rise, limit = _compare(suite, against, "candidate", promotion.confidence), promotion.max_forgetting
-    outcome: Outcome = "pass" if rise.high < limit else "fail" if rise.low > limit else "undecided"
-    reason = _change(suite.name, against, rise, f"allowed a rise of less than {limit:g}")
-    return _rule("forgetting", suite.name, against, rise, limit, outcome, reason)
+def _judge_forgetting(
+    scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion
+) -> RuleOutcome:
+    limit, measure = promotion.max_forgetting, scores.measure
+    better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
+    worse = negate(better)
+    outcome: Outcome = "pass" if worse.high < limit else "fail" if worse.low > limit else "undecided"
+    reason = _change(scores, suite, against, better, f"allowed a {measure.worse} of less than {limit:g}")
+    return _rule("forgetting", suite.name, against, worse, limit, outcome, reason)
 
 
 def _rule(
@@ -107,40 +113,23 @@ def _rule(
     )
 
 
-def _compare(
-    suite: SuiteScores,
-    before: Literal["base", "champion", "candidate"],
-    after: Literal["base", "champion", "candidate"],
-    confidence: float,
-) -> Interval:
-    """Loss under `after` minus loss under `before`, per token."""
-    for who in (before, after):
-        missing = sum(who not in item.nats for item in suite.items)
-        if missing:
-            raise ValueError(f"suite '{suite.name}': {missing} items have no score of the {who}")
-    return paired_difference(
-        [item.nats[before] for item in suite.items],
-        [item.nats[after] for item in suite.items],
-        [item.tokens for item in suite.items],
-        [item.group for item in suite.items],
-        confidence,
-    )
-
-
-def _negate(interval: Interval) -> Interval:
-    return replace(interval, estimate=-interval.estimate, low=-interval.high, high=-interval.low)
-
-
-def _change(suite: str, against: Incumbent, rise: Interval, rule: str) -> str:
-    """Say how the loss changed: the bounds are of a fall or of a rise, whichever the estimate is."""
-    fell = rise.estimate < 0
-    shown = _negate(rise) if fell else rise
+def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interval, rule: str) -> str:
+    """Say how the score changed: the bounds are of a fall or of a rise, whichever the estimate is."""
+    measure = scores.measure
+    got_better = better.estimate > 0 or (better.estimate == 0 and measure.higher_is_better)
+    shown = better if got_better else negate(better)
     if math.isinf(shown.low):
         bounds = "no bounds: all documents are one group"
     else:
-        bounds = f"{100 * rise.confidence:g} % bounds {shown.low:.3f} to {shown.high:.3f}"
-    verb = "fell" if fell else "rose"
-    return f"Loss on '{suite}' {verb} by {abs(rise.estimate):.3f} nats per token against the {against} ({bounds}; {rule})"
+        bounds = f"{100 * better.confidence:g} % bounds {shown.low:.3f} to {shown.high:.3f}"
+    name = measure.name[0].upper() + measure.name[1:]
+    by = f"{abs(better.estimate):.3f}{measure.unit}"
+    if measure.higher_is_better:
+        by += f" to {suite.value('candidate', scores.unit):.3f}"
+    return (
+        f"{name} on '{suite.name}' {measure.change(got_better)} by {by} against the {scores.called(against)}"
+        f" ({bounds}; {rule})"
+    )
 
 
 def _sentence(verdict: Verdict, rules: tuple[RuleOutcome, ...]) -> str:
@@ -166,6 +155,11 @@ def _next_action(
         return _more_evidence([rule for rule in rules if rule.outcome == "undecided"], scores)
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
+    if scores.measure.higher_is_better:
+        return (
+            "Score the new champion on other data with `rootstock evaluate RUN SPEC`;"
+            " `rootstock rollback NAME` brings the previous one back."
+        )
     return (
         'Try the new champion with `rootstock generate RUN "a prompt of your domain"`;'
         " `rootstock rollback NAME` brings the previous one back."
@@ -203,7 +197,9 @@ def _remedy(rules: list[RuleOutcome]) -> str:
 
 
 def _more_evidence(undecided: list[RuleOutcome], scores: Scores) -> str:
-    num_items = {suite.name: sum(item.tokens > 0 for item in suite.items) for suite in scores.suites}
+    num_items = {
+        suite.name: sum(getattr(item, "tokens", 1) > 0 for item in suite.items) for suite in scores.suites
+    }
     hardest: dict[str, RuleOutcome] = {}  # of each suite, the rule that needs the most documents
     for rule in undecided:
         known = hardest.get(rule.suite)

@@ -1,0 +1,51 @@
+"""How much better one model is than another on a suite, in the suite's own unit, with its uncertainty."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.scores import AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
+from tasks.evaluation.proportions import label_counts, macro_f1, micro_f1, paired_accuracy, paired_statistic
+from tasks.evaluation.statistics import Interval, paired_difference
+
+
+def improvement(suite: AnySuite, unit: Unit, before: Who, after: Who, confidence: float) -> Interval:
+    """Estimate by how much `after` is better than `before`: the fall of a loss, the rise of an accuracy or F1.
+
+    Raises:
+        ValueError: an item lacks the score of one of the two.
+    """
+    for who in (before, after):
+        missing = sum(who not in item.models for item in suite.items)
+        if missing:
+            raise ValueError(f"suite '{suite.name}': {missing} items have no score of the {who}")
+    groups = [item.group for item in suite.items]
+    if isinstance(suite, SuiteScores):
+        rise = paired_difference(
+            [item.nats[before] for item in suite.items],
+            [item.nats[after] for item in suite.items],
+            [item.tokens for item in suite.items],
+            groups,
+            confidence,
+        )
+        return negate(rise)
+    if isinstance(suite, TagSuite):
+        spans = [np.array([item.spans[who] for item in suite.items], float) for who in (before, after)]
+        return paired_statistic(spans[0], spans[1], groups, micro_f1, confidence)
+    return _labels(suite, unit, before, after, groups, confidence)
+
+
+def _labels(
+    suite: LabelSuite, unit: Unit, before: Who, after: Who, groups: list[str], confidence: float
+) -> Interval:
+    if unit == "accuracy":
+        right = [[item.is_right(who) for item in suite.items] for who in (before, after)]
+        return paired_accuracy(right[0], right[1], groups, confidence)
+    gold = [item.gold for item in suite.items]
+    counts = [label_counts(gold, [item.predicted[who] for item in suite.items]) for who in (before, after)]
+    return paired_statistic(counts[0], counts[1], groups, macro_f1, confidence)
+
+
+def negate(interval: Interval) -> Interval:
+    """The same difference seen from the other side."""
+    return replace(interval, estimate=-interval.estimate, low=-interval.high, high=-interval.low)

@@ -1,0 +1,89 @@
+"""Answers of all models set beside the labels, item by item; and the yardstick of a base that cannot answer."""
+
+from collections.abc import Mapping, Sequence
+
+from schemas.objectives import TextClassification
+from schemas.scores import (
+    AnySuite,
+    LabelScore,
+    LabelSuite,
+    Scores,
+    Spans,
+    TagScore,
+    TagSuite,
+    Unit,
+    Who,
+)
+from tasks.data.iob import entities
+from tasks.data.labels import Heads, Labels
+from tasks.evaluation.items import Suite
+from tasks.evaluation.predictions import OUTSIDE, Answers, load_answers
+from tasks.storage.steps import Step
+
+
+def assemble_head_scores(
+    suites: Sequence[Suite], steps: Mapping[Who, Step], objective: Heads, labels: Labels
+) -> Scores:
+    """Put the answers of all models beside the labels.
+
+    If the base was not asked (it has no head), a yardstick stands for it: always the most frequent training label, or
+    no entity anywhere.
+    """
+    classification = isinstance(objective, TextClassification)
+    unit: Unit = "entity F1"
+    if isinstance(objective, TextClassification):
+        unit = "accuracy" if objective.metric == "accuracy" else "macro F1"
+    yardstick = None if "base" in steps else "majority class" if classification else "all O"
+    assembled: list[AnySuite] = []
+    for number, suite in enumerate(suites):
+        answers: dict[Who, Answers] = {who: load_answers(step, number) for who, step in steps.items()}
+        known = majority(suite, labels) if classification else [[OUTSIDE] * len(i.gold) for i in suite.items]
+        if yardstick is not None:
+            answers = {"base": known, **answers}
+        build = _label_suite if classification else _tag_suite
+        floor = build(suite, 0.0, {"base": known}).value("base", unit)
+        assembled.append(build(suite, floor, answers))
+    return Scores(unit=unit, yardstick=yardstick, suites=tuple(assembled))
+
+
+def majority(suite: Suite, labels: Labels) -> Answers:
+    """The most frequent training label for every document; the first of equally frequent ones."""
+    label = max(labels.names, key=lambda name: labels.counts[name])
+    return [[label] for _ in suite.items]
+
+
+def _label_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> LabelSuite:
+    items = tuple(
+        LabelScore(
+            id=item.id,
+            group=item.group,
+            gold=item.gold[0],
+            predicted={who: found[index][0] for who, found in answers.items()},
+        )
+        for index, item in enumerate(suite.items)
+    )
+    return LabelSuite(name=suite.name, kind=suite.kind, floor=floor, items=items)
+
+
+def _tag_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> TagSuite:
+    items = tuple(
+        TagScore(
+            id=item.id,
+            group=item.group,
+            words=len(item.gold),
+            right_words={
+                who: sum(a == b for a, b in zip(found[index], item.gold, strict=True))
+                for who, found in answers.items()
+            },
+            spans={who: count_spans(item.gold, found[index]) for who, found in answers.items()},
+        )
+        for index, item in enumerate(suite.items)
+    )
+    return TagSuite(name=suite.name, kind=suite.kind, floor=floor, items=items)
+
+
+def count_spans(gold: Sequence[str], found: Sequence[str]) -> Spans:
+    """(true positives, false positives, false negatives) of exact spans with their types."""
+    wanted, given = entities(gold), entities(found)
+    right = len(wanted & given)
+    return right, len(given) - right, len(wanted) - right

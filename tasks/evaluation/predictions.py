@@ -1,0 +1,146 @@
+"""What a model with a head answers: the label of each text, or the tag of each word, once per (documents, model)."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import TrainingFailed
+from schemas.run import RunSpec
+from tasks.data.base_head import read_head
+from tasks.data.words import NO_WORD
+from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.storage.hashing import code_version
+from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.models import load_model, model_sha256
+
+CODE = ("tasks/evaluation/predictions.py", "tasks/evaluation/items.py", "tasks/training/labelled.py")
+OUTSIDE = "O"
+
+Answers = list[list[str]]
+"""Of each document: its label, or the tag of each word."""
+
+
+def predict_suites(
+    root: Path,
+    spec: RunSpec,
+    suites: Sequence[Suite],
+    model_folder: Path,
+    on_progress: OnProgress | None = None,
+) -> Step:
+    """Answers of one model on every document of every suite, by name (`answers-N.json` per suite).
+
+    Raises:
+        UserError: the model cannot be loaded, or has no head for this objective.
+        TrainingFailed: it answers with numbers that are not finite.
+    """
+    plan = StepPlan(
+        root=root,
+        name="score",
+        inputs={
+            "model": model_sha256(model_folder),
+            **{f"suite {suite.name}": suite.key for suite in suites},
+        },
+        settings=[spec.training.sequence_length, spec.objective.kind],
+        code=code_version(CODE, ("torch", "transformers")),
+    )
+
+    def work(folder: Path) -> dict[str, Any]:
+        from tasks.training.device import find_device
+
+        device = find_device()
+        model = load_model(model_folder, device.frozen_dtype, spec.objective.kind).to(device.name)
+        head = read_head(model_folder)
+        assert head is not None
+        total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
+        before = 0
+        for number, suite in enumerate(suites):
+            report = None if on_progress is None else (lambda done, b=before: on_progress(b + done, total))
+            answers = answer(model, head[1], suite.items, spec.training.sequence_length, device.name, report)
+            (folder / f"answers-{number}.json").write_text(json.dumps(answers, ensure_ascii=False))
+            before += sum(len(item.input_ids) - 1 for item in suite.items)
+        return {}
+
+    return run_step(plan, work)
+
+
+def load_answers(step: Step, number: int) -> Answers:
+    """Answers of one suite, in the order of its items."""
+    answers: Answers = json.loads((step.folder / f"answers-{number}.json").read_bytes())
+    return answers
+
+
+def answer(
+    model: Any,
+    names: Sequence[str],
+    items: Sequence[Item],
+    max_length: int,
+    device: str,
+    on_progress: Callable[[int], None] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Answers:
+    """The likeliest label of each document, or tag of each word.
+
+    A document longer than max_length is cut off as in training; words beyond, and words that the tokenizer drops, are
+    answered with O. on_progress(done) counts ids.
+    """
+    import torch
+
+    from tasks.training.labelled import cut_off, pad_documents
+
+    answers: Answers = [[] for _ in items]
+    pad = int(model.config.pad_token_id)
+    cut = [cut_off(item.input_ids, max_length, int(item.input_ids[-1])) for item in items]
+    was_training = model.training
+    model.train(False)
+    done = 0
+    try:
+        with torch.inference_mode():
+            for batch in _batches([len(ids) for ids in cut], batch_tokens):
+                padded = pad_documents([(cut[index], 0) for index in batch], pad)
+                ids, mask = padded["input_ids"].to(device), padded["attention_mask"].to(device)
+                logits = model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
+                _require_finite(logits if logits.dim() == 2 else logits[mask.bool()])
+                best = logits.argmax(dim=-1).cpu().numpy()  # (B,) or (B, T)
+                for row, index in enumerate(batch):
+                    answers[index] = _named(best[row], names, items[index], len(cut[index]))
+                done += sum(len(items[index].input_ids) - 1 for index in batch)
+                if on_progress is not None:
+                    on_progress(done)
+    finally:
+        model.train(was_training)
+    return answers
+
+
+def _named(best: npt.NDArray[np.int64], names: Sequence[str], item: Item, length: int) -> list[str]:
+    if item.words is None:
+        return [names[int(best)]]
+    tags = [OUTSIDE] * len(item.gold)
+    is_cut = length < len(item.words)
+    for place in np.flatnonzero(item.words[: length - is_cut] != NO_WORD).tolist():
+        tags[item.words[place]] = names[int(best[place])]
+    return tags
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Longest first: little padding, and a batch that does not fit in memory shows at once."""
+    ordered = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    start = 0
+    while start < len(ordered):
+        rows = max(1, batch_tokens // lengths[ordered[start]])
+        yield ordered[start : start + rows]
+        start += rows
+
+
+def _require_finite(logits: Any) -> None:
+    import torch
+
+    if not torch.isfinite(logits).all():
+        raise TrainingFailed(
+            "the model answers with numbers that are not finite",
+            "scoring",
+            "the weights are broken: lower training.learning_rate, or check the base model's files",
+        )
