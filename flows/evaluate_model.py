@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.journey import Call, call_plainly
+from flows.journey import Call, assemble, call_plainly
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
-from tasks.evaluation.suites import assemble_scores, build_suites, score_model
+from tasks.evaluation.suites import build_suites, score_model
+from tasks.release.report import score_columns
 from tasks.storage.workers import map_in_processes
 from tasks.training.models import find_model, load_model
 
@@ -16,9 +17,7 @@ from tasks.training.models import find_model, load_model
 def evaluate_model(
     spec: RunSpec, state: Path, model: str, watch: Watch | None = None, call: Call = call_plainly
 ) -> list[dict[str, Any]]:
-    """One row per suite: documents, nats per token, perplexity, bits per byte, and the unigram floor."""
-    import math
-
+    """One row per suite: documents, every score there is, and the floor (unigram, or always the same answer)."""
     watch = watch or Console()
     folder = find_model(model)
     with watch.stage("data"):
@@ -29,16 +28,15 @@ def evaluate_model(
         suites = build_suites(spec, prepared, tokenized)
     with watch.stage("score"):
         step = call(score_model, state, spec, suites, folder, on_progress=watch.scored)
-    scores = assemble_scores(suites, {"candidate": step}, tokenized.special.vocab_size)
+    scores = assemble(spec, suites, {"candidate": step}, tokenized)
+    floor = "floor" if scores.measure.higher_is_better else "unigram floor"
     return [
         {
             "suite": suite.name,
             "kind": suite.kind,
             "documents": len(suite.items),
-            "nats per token": suite.nats_per_token("candidate"),
-            "perplexity": math.exp(suite.nats_per_token("candidate")),
-            "bits per byte": suite.bits_per_byte("candidate"),
-            "unigram floor": suite.floor,
+            **{column.title: column.of(suite, "candidate") for column in score_columns(scores)},
+            floor: suite.floor,
         }
         for suite in scores.suites
     ]
@@ -58,7 +56,7 @@ def generate_text(
     logging.disable_progress_bar()
     folder = find_model(model)
     device = find_device()
-    loaded = load_model(folder, device.frozen_dtype).to(device.name)
+    loaded = load_model(folder, device.frozen_dtype, "language_modeling").to(device.name)
     print(prompt, end="", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     generate(

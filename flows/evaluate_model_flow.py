@@ -18,6 +18,8 @@ from schemas.load import load_spec
 from tasks.page import artifact_key
 from tasks.stage import stopped
 
+LOSS = "nats per token"
+
 
 @flow(name="evaluate-model", flow_run_name="evaluate {model}")
 def evaluate_model_flow(
@@ -34,10 +36,11 @@ def evaluate_model_flow(
         rows = evaluate_model(loaded, Path(state), model, watch, call=call_as_task)
     except UserError as error:
         return stopped(error)
+    main = list(rows[0])[3]  # the score that rules are about
     create_table_artifact(
         table=[{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],
         key=artifact_key(loaded.name, "evaluation"),
-        description=f"**{model}** on the suites of {loaded.name}; loss in nats per token, lower is better.",
+        description=f"**{model}** on the suites of {loaded.name}; {'lower' if main == LOSS else 'higher'} is better.",
     )
-    losses = ", ".join(f"{row['suite']} {row['nats per token']:.4f}" for row in rows)
-    return Completed(message=f"loss in nats per token: {losses}", data=rows)
+    values = ", ".join(f"{row['suite']} {row[main]:.4f}" for row in rows)
+    return Completed(message=f"{'loss in ' if main == LOSS else ''}{main}: {values}", data=rows)

@@ -188,4 +188,6 @@ def _mixture_line(mixture: Any) -> str:
 def _scores_line(scores: Scores, who: Who) -> str:
     values = ", ".join(f"{suite.name} {suite.value(who, scores.unit):.3f}" for suite in scores.suites)
     measure = scores.measure
-    return f"{measure.name} of the {scores.called(who)}{' in' + measure.unit if measure.unit else ''}: {values}"
+    return (
+        f"{measure.name} of the {scores.called(who)}{' in' + measure.unit if measure.unit else ''}: {values}"
+    )

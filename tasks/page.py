@@ -26,10 +26,8 @@ from schemas.artifacts import (
     Ledger,
     RuleOutcome,
     RuleResult,
-    Scores,
-    SuiteScores,
-    Who,
 )
+from schemas.scores import AnySuite, Scores, SuiteScores, Who
 from tasks.data.prepare import Tokenized
 
 MAX_ROWS = 200
@@ -131,21 +129,26 @@ def show_mixture(name: str, tokenized: Tokenized) -> None:
 def show_scores(name: str, scores: Scores) -> None:
     """Table of every suite under every model that was scored."""
     create_table_artifact(
-        table=[_suite_row(suite) for suite in scores.suites],
+        table=[_suite_row(scores, suite) for suite in scores.suites],
         key=artifact_key(name, "suites"),
         description="**Loss in nats per token** (lower is better), on documents that were never trained on. The domain"
-        " should fall; general suites must not rise. *unigram* is what word frequencies alone would reach.",
+        " should fall; general suites must not rise. *unigram* is what word frequencies alone would reach."
+        if not scores.measure.higher_is_better
+        else f"**{scores.unit}** (higher is better), on rows that were never trained on. The domain should rise; general"
+        " suites must not fall. *floor* is what always giving one answer would reach.",
     )
 
 
-def _suite_row(suite: SuiteScores) -> dict[str, Any]:
-    known = [who for who in WHO if who in suite.items[0].nats]
+def _suite_row(scores: Scores, suite: AnySuite) -> dict[str, Any]:
+    known = [who for who in WHO if who in suite.items[0].models]
+    value = {who: suite.value(who, scores.unit) for who in known}
     row: dict[str, Any] = {"suite": suite.name, "kind": suite.kind, "documents": len(suite.items)}
-    row |= {who: f"{suite.nats_per_token(who):.4f}" for who in known}
+    row |= {scores.called(who): f"{value[who]:.4f}" for who in known}
     if "candidate" in known and "base" in known:
-        row["change"] = f"{suite.nats_per_token('candidate') - suite.nats_per_token('base'):+.4f}"
-    row["bits per byte"] = f"{suite.bits_per_byte(known[-1]):.4f}"
-    return {**row, "unigram": f"{suite.floor:.4f}"}
+        row["change"] = f"{value['candidate'] - value['base']:+.4f}"
+    if isinstance(suite, SuiteScores):
+        row["bits per byte"] = f"{suite.bits_per_byte(known[-1]):.4f}"
+    return {**row, "unigram" if isinstance(suite, SuiteScores) else "floor": f"{suite.floor:.4f}"}
 
 
 def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:

@@ -10,20 +10,33 @@ TRADES = {
     "sailing": ["boat", "harbour", "anchor", "sail", "tide", "mast"],
     "烹饪": ["锅", "炒菜", "面条", "盐", "汤", "蒸鱼"],
 }
-FILLER = ["the", "old", "slow", "evening", "letter", "window", "street", "we", "then", "again", "quiet", "day"]
+FILLER = [
+    "the",
+    "old",
+    "slow",
+    "evening",
+    "letter",
+    "window",
+    "street",
+    "we",
+    "then",
+    "again",
+    "quiet",
+    "day",
+]
 FIRST, LAST = ["Anna", "Boris", "Clara", "David"], ["Miller", "Novak", "Silva"]
 PLACES = ["Paris", "Lisbon", "上海", "Oslo"]
 
 
 def labelled_rows(count: int, seed: int = 5) -> list[dict[str, str]]:
-    """Texts of filler words with two words of one trade; the first trade is twice as frequent as the others."""
+    """Texts of filler words with four words of one trade; the first trade is twice as frequent as the others."""
     choose = random.Random(seed)
     names = list(TRADES)
     rows = []
     for _ in range(count):
         label = choose.choice([names[0], *names])
-        words = [choose.choice(FILLER) for _ in range(choose.randint(3, 12))]
-        for _ in range(2):
+        words = [choose.choice(FILLER) for _ in range(choose.randint(2, 6))]
+        for _ in range(4):
             words.insert(choose.randint(0, len(words)), choose.choice(TRADES[label]))
         rows.append({"text": " ".join(words), "label": label})
     return rows
@@ -70,7 +83,13 @@ def toy_spec(folder: Path, kind: str, base: Path, **keys: Any) -> dict[str, Any]
     else:
         file = write_tagged(folder / "names.conll", tagged_rows(240))
         contract = "tagged_tokens"
-    training = {"epochs": 6, "sequence_length": 48, "batch_tokens": 384, "learning_rate": 3e-3, "checkpoint_every": 20}
+    training = {
+        "epochs": 10,
+        "sequence_length": 48,
+        "batch_tokens": 384,
+        "learning_rate": 3e-3,
+        "checkpoint_every": 20,
+    }
     return {
         "name": "toy",
         "base": str(base),

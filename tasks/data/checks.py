@@ -96,7 +96,10 @@ def _tagged_tokens(shard: Shard) -> Check:
 
 def _whole(text: str, group: str | int | None, extra: tuple[Any, ...]) -> Checked | Refusal:
     """The row, unless a character in it cannot be stored."""
-    for name, value in (("group", group), *(("label", v) for e in extra for v in ([e] if type(e) is str else e))):
+    for name, value in (
+        ("group", group),
+        *(("label", v) for e in extra for v in ([e] if type(e) is str else e)),
+    ):
         if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
             return Refusal(ReasonCode.LONE_SURROGATE, f"{name}: holds a lone surrogate")
     if "\x00" in text or any("\x00" in value for value in extra if type(value) is str):

@@ -16,6 +16,8 @@ from tasks.data.stream import MAX_LINE_BYTES, Line
 
 SAMPLE = 200
 """Sentences that decide which columns are words and tags."""
+MOST = 0.9
+"""A column of tags holds nothing else but for mistakes."""
 MAX_SENTENCE_LINES = 100_000
 DOCUMENT_MARK = "-DOCSTART-"
 
@@ -57,22 +59,18 @@ def read_conll(
             yield row
 
 
-def find_layout(
-    file: str, head: Sequence[Block], encoding: str, columns: dict[str, str | int]
-) -> Layout:
+def find_layout(file: str, head: Sequence[Block], encoding: str, columns: dict[str, str | int]) -> Layout:
     """Tell separator, number of columns, and which of them are words and tags.
 
     Words are in the first column; in the second, if the first numbers the words of each sentence. Tags are in the
-    last column that holds nothing else.
+    last column that holds hardly anything else.
     """
     texts = [[decode(line[2] or b"", encoding) for line in block] for block, _ in head]
-    rows = [[text for text in block if isinstance(text, str)] for block in texts]
+    rows = [[text for text in block if isinstance(text, str) and not text.startswith(("#", DOCUMENT_MARK))] for block in texts]  # fmt: skip
     every = [text for block in rows for text in block]
-    tab = sum("\t" in text for text in every) * 2 >= max(1, sum(not text.startswith("#") for text in every))
+    tab = sum("\t" in text for text in every) * 2 >= max(1, len(every))
     plain = Layout(tab, 0, 0, 0)
-    widths = Counter(len(plain.cells(text)) for text in every if not text.startswith("#"))
-    if not widths:
-        widths = Counter(len(plain.cells(text)) for text in every)
+    widths = Counter(len(plain.cells(text)) for text in every)
     width = widths.most_common(1)[0][0] if widths else 0
     cells = [[row for text in block if len(row := plain.cells(text)) == width] for block in rows]
     where = f"{file}:{head[0][0][0][0]}"
@@ -84,11 +82,16 @@ def find_layout(
                 raise UserError(what, where, "count the columns from 1")
         return Layout(tab, width, tokens - 1, tags - 1)
     first = 1 if width > 2 and _is_numbering(cells) else 0
-    found = [c for c in range(width - 1, first, -1) if all(split_tag(row[c].strip()) for b in cells for row in b)]
+    found = [column for column in range(width - 1, first, -1) if _share_of_tags(cells, column) >= MOST]
     if not found:
         fix = "write which columns they are, such as columns: {tokens: 1, tags: 4}, or another format"
         raise UserError("no column holds only tags such as O, B-PER, I-PER", where, fix)
     return Layout(tab, width, first, found[0])
+
+
+def _share_of_tags(cells: Sequence[Sequence[Sequence[str]]], column: int) -> float:
+    values = [split_tag(row[column].strip()) is not None for block in cells for row in block]
+    return sum(values) / max(len(values), 1)
 
 
 def _is_numbering(cells: Sequence[Sequence[Sequence[str]]]) -> bool:
@@ -126,7 +129,7 @@ def _sentence(block: list[Line], is_too_long: bool, layout: Layout, encoding: st
         if isinstance(text, Refusal):
             return *(start or (number, offset)), text
         cells = layout.cells(text)
-        if start is None and text.startswith("#") and not _is_word(cells, layout):
+        if start is None and _is_no_word(text, cells, layout):
             continue
         start = start or (number, offset)
         if len(cells) != layout.width:
@@ -134,11 +137,13 @@ def _sentence(block: list[Line], is_too_long: bool, layout: Layout, encoding: st
             return *start, Refusal(ReasonCode.WRONG_COLUMN_COUNT, detail)
         tokens.append(cells[layout.tokens].strip())
         tags.append(cells[layout.tags].strip())
-    if start is None or tokens == [DOCUMENT_MARK]:
+    if start is None:
         return None
     return *start, {"tokens": tokens, "tags": tags}
 
 
-def _is_word(cells: list[str], layout: Layout) -> bool:
-    """Whether a line that begins with # is a word all the same, such as a hashtag."""
-    return len(cells) == layout.width and split_tag(cells[layout.tags].strip()) is not None
+def _is_no_word(text: str, cells: list[str], layout: Layout) -> bool:
+    """Whether a line before a sentence's first word is a comment (a hashtag is a word) or marks a document."""
+    if text.startswith("#"):
+        return len(cells) != layout.width or split_tag(cells[layout.tags].strip()) is None
+    return text.startswith(DOCUMENT_MARK)

@@ -20,7 +20,9 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
-def read_json(file: str, blocks: Iterator[bytes], encoding: str, columns: dict[str, str | int]) -> Iterator[Row]:
+def read_json(
+    file: str, blocks: Iterator[bytes], encoding: str, columns: dict[str, str | int]
+) -> Iterator[Row]:
     """Yield the records of an array, of an object's `data` array, or of each value of an object.
 
     An object that itself has a string in the text column, or nothing but scalars, is one record.

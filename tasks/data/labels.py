@@ -176,18 +176,14 @@ def _place(part: Path, row: int) -> str:
     return f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
 
 
-def _numbers(
-    part: Path, tokens: TokenPart, names: Sequence[str], objective: Heads
-) -> npt.NDArray[np.int32]:
+def _numbers(part: Path, tokens: TokenPart, names: Sequence[str], objective: Heads) -> npt.NDArray[np.int32]:
     """Number of each row's label, (rows,); of tagged words: of each word's first id, IGNORED elsewhere, (total,).
 
     Rows that are not trained may have a label without a number: IGNORED.
     """
     number = {name: index for index, name in enumerate(names)}
     if tokens.words is None:
-        return np.array(
-            [number.get(label, IGNORED) for (label,) in part_labels(part, objective)], np.int32
-        )
+        return np.array([number.get(label, IGNORED) for (label,) in part_labels(part, objective)], np.int32)
     written = np.full(len(tokens.tokens), IGNORED, np.int32)
     for row, tags in enumerate(part_labels(part, objective)):
         start, stop = tokens.offsets[row], tokens.offsets[row + 1]

@@ -56,7 +56,12 @@ def collect(
     ids = np.concatenate(lengths)
     cut = ids if longest is None else np.minimum(ids, longest)
     return Corpus(
-        source, np.concatenate(numbers), np.concatenate(starts), cut, int((ids - cut).sum()), longest is not None
+        source,
+        np.concatenate(numbers),
+        np.concatenate(starts),
+        cut,
+        int((ids - cut).sum()),
+        longest is not None,
     )
 
 

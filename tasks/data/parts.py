@@ -143,5 +143,7 @@ class PartsWriter:
             pa.array(sizes),
         ]
         fields = EXTRA[self._record]
-        columns += [pa.array([row[at] for row in self._extras], field.type) for at, field in enumerate(fields)]
+        columns += [
+            pa.array([row[at] for row in self._extras], field.type) for at, field in enumerate(fields)
+        ]
         return pa.Table.from_arrays(columns, schema=self._schema)

@@ -101,7 +101,13 @@ def validate_source(
         root=root,
         name="validate",
         inputs=hash_files(files),
-        settings=[source.model_dump(mode="json", exclude={"contract", "weight"}), role, index, record, labels],
+        settings=[
+            source.model_dump(mode="json", exclude={"contract", "weight"}),
+            role,
+            index,
+            record,
+            labels,
+        ],
         code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson", "xxhash", "charset-normalizer")),
     )
 
@@ -128,9 +134,7 @@ def validate_source(
     return prepared
 
 
-def _validate(
-    source: Source, shards: Sequence[Shard], map_shards: ShardMap, folder: Path
-) -> dict[str, Any]:
+def _validate(source: Source, shards: Sequence[Shard], map_shards: ShardMap, folder: Path) -> dict[str, Any]:
     results = map_shards(functools.partial(validate_shard, folder=folder), shards)
     ledgers: dict[str, FileLedger] = {
         file: FileLedger(file=file, role=shards[0].role, source=shards[0].source)

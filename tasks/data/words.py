@@ -72,7 +72,12 @@ def spell(words: Sequence[str], space: str) -> list[str]:
 def is_unspaced(character: str) -> bool:
     """Whether a character belongs to a script without blanks between words: Chinese, Japanese and their punctuation."""
     code = ord(character)
-    return 0x2E80 <= code < 0xA000 or 0xF900 <= code < 0xFB00 or 0xFE30 <= code < 0xFE50 or 0xFF00 <= code < 0x30000
+    return (
+        0x2E80 <= code < 0xA000
+        or 0xF900 <= code < 0xFB00
+        or 0xFE30 <= code < 0xFE50
+        or 0xFF00 <= code < 0x30000
+    )
 
 
 def word_space(tokenizer: Any) -> str:

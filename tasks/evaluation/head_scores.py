@@ -33,7 +33,7 @@ def assemble_head_scores(
     unit: Unit = "entity F1"
     if isinstance(objective, TextClassification):
         unit = "accuracy" if objective.metric == "accuracy" else "macro F1"
-    yardstick = None if "base" in steps else "majority class" if classification else "all O"
+    yardstick = None if "base" in steps else "majority class" if classification else "all-O baseline"
     assembled: list[AnySuite] = []
     for number, suite in enumerate(suites):
         answers: dict[Who, Answers] = {who: load_answers(step, number) for who, step in steps.items()}

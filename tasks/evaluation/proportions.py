@@ -42,7 +42,9 @@ def paired_accuracy(
     quantile = float(stdtrit(plain.degrees_of_freedom, confidence))
     low, high = _score_bounds(gained / num * size, lost / num * size, size, quantile)
     low, high = min(low, plain.estimate), max(high, plain.estimate)
-    return _interval(plain.estimate, low, high, plain.clusters, confidence, quantile, plain.degrees_of_freedom)
+    return _interval(
+        plain.estimate, low, high, plain.clusters, confidence, quantile, plain.degrees_of_freedom
+    )
 
 
 def _effective_size(num: int, gained: float, lost: float, plain: Interval) -> float:
@@ -104,7 +106,7 @@ def paired_statistic(
         drawn.append(statistic(times @ sums[1]) - statistic(times @ sums[0]))
     low, high = np.quantile(np.concatenate(drawn), [1 - confidence, confidence])
     unseen = 1 - (1 - confidence) ** (1 / num)
-    low, high = min(float(low), estimate - unseen), max(float(high), estimate + unseen)
+    low, high = max(-1.0, min(float(low), estimate - unseen)), min(1.0, max(float(high), estimate + unseen))
     quantile = float(stdtrit(num - 1, confidence))
     return _interval(estimate, low, high, num, confidence, quantile, num - 1.0)
 

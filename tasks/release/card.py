@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.load import is_hub_id
 from tasks.release import pictures
-from tasks.release.report import ReportData, count, models_scored, share, short, size, suite_row
+from tasks.release.report import ReportData, count, models_scored, score_columns, share, short, size
 from tasks.storage.atomic import write_atomic
 
 
@@ -29,7 +29,9 @@ def write_card(path: Path, report: ReportData) -> None:
     text = environment.get_template("card.md.j2").render(
         r=report,
         who=models_scored(report.scores),
-        suite_row=suite_row,
+        columns=score_columns(report.scores),
+        measure=report.scores.measure,
+        called=report.scores.called,
         hub_base=report.spec.base
         if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)
         else None,

@@ -6,7 +6,8 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics, SuiteScores, Who
+from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
+from schemas.scores import LabelSuite, Measure, SuiteScores, TagSuite, Who
 from tasks.release.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
@@ -26,27 +27,33 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", "\u2212").replace("inf", "\u221e")
 
 
-def change_of_loss(rule: RuleOutcome) -> tuple[float, float, float, float]:
-    """Return (low, estimate, high, limit) as changes of the loss: a rule passes left of its limit.
+def change(rule: RuleOutcome, measure: Measure) -> tuple[float, float, float, float]:
+    """Return (low, estimate, high, limit) as changes of the score.
 
-    A gain is a fall of the loss, so it is mirrored; forgetting is a rise already.
+    Where lower is better a rule passes left of its limit, else right of it. A rule's own numbers say how much better
+    (gain) or worse (forgetting) the candidate is, so one of the two is mirrored.
     """
-    if rule.rule == "gain":
-        return -rule.high, -rule.estimate, -rule.low, -rule.threshold
-    return rule.low, rule.estimate, rule.high, rule.threshold
+    if (rule.rule == "gain") == measure.higher_is_better:
+        return rule.low, rule.estimate, rule.high, rule.threshold
+    return -rule.high, -rule.estimate, -rule.low, -rule.threshold
 
 
-def forest_scale(rules: Sequence[RuleOutcome]) -> Scale:
+def forest_scale(rules: Sequence[RuleOutcome], measure: Measure) -> Scale:
     """Return the axis that shows these rules, their limits and zero."""
-    return Scale.around([0.0, *(value for rule in rules for value in change_of_loss(rule))], padding=0.08)
+    return Scale.around([0.0, *(value for rule in rules for value in change(rule, measure))], padding=0.08)
 
 
-def forest_row(rule: RuleOutcome, scale: Scale) -> Markup:
+def forest_row(rule: RuleOutcome, scale: Scale, measure: Measure, against: str) -> Markup:
     """Draw one rule: a dot with its interval, the limit as a dashed line, the passing side shaded."""
-    low, estimate, high, limit = change_of_loss(rule)
+    low, estimate, high, limit = change(rule, measure)
     height, middle = 46, 23
+    start, width = (
+        (scale.x(limit), percent(1 - scale.ratio(limit)))
+        if measure.higher_is_better
+        else ("0", scale.x(limit))
+    )
     drawn = [
-        element("rect", x="0", y=0, width=scale.x(limit), height=height, class_="zone"),
+        element("rect", x=start, y=0, width=width, height=height, class_="zone"),
         *(_upright(scale, tick, height, "grid") for tick in scale.ticks()),
         _upright(scale, 0.0, height, "zero"),
         _upright(scale, limit, height, "limit"),
@@ -78,31 +85,31 @@ def forest_row(rule: RuleOutcome, scale: Scale) -> Markup:
     else:
         dot = element("circle", cx=scale.x(estimate), cy=middle, r=6.5, class_=f"dot {rule.outcome}")
     description = (
-        f"Change of loss {signed(estimate)} nats per token, bounds {signed(low)} to {signed(high)};"
-        f" it must lie below {signed(limit)}: {rule.outcome}. {rule.reason}"
+        f"Change of {measure.name} {signed(estimate)}{measure.unit}, bounds {signed(low)} to {signed(high)};"
+        f" it must lie {'above' if measure.higher_is_better else 'below'} {signed(limit)}: {rule.outcome}. {rule.reason}"
     )
-    return picture(
-        f"{rule.rule} on {rule.suite} against the {rule.against}", description, height, *drawn, dot
-    )
+    return picture(f"{rule.rule} on {rule.suite} against the {against}", description, height, *drawn, dot)
 
 
-def forest_head(rules: Sequence[RuleOutcome], scale: Scale) -> Markup:
+def forest_head(rules: Sequence[RuleOutcome], scale: Scale, measure: Measure) -> Markup:
     """Write the limits above a group of rules."""
-    limits = sorted({change_of_loss(rule)[3] for rule in rules})
+    limits = sorted({change(rule, measure)[3] for rule in rules})
     names = [label(scale.ratio(limit), 12, f"limit {signed(limit)}", "limit-name") for limit in limits]
     return picture("Limits", ", ".join(signed(limit) for limit in limits), 18, *names)
 
 
-def forest_axis(scale: Scale) -> Markup:
+def forest_axis(scale: Scale, measure: Measure) -> Markup:
     """Draw the axis under a group of rules, with the direction of better and worse."""
     ticks = scale.ticks()
     digits = _digits(ticks)
     written = [label(scale.ratio(tick), 14, signed(tick, digits) if tick else "0") for tick in ticks]
-    better = element("text", "\u2190 better: loss falls", x="0", y=36, class_="better")
-    worse = element("text", "worse: loss rises \u2192", x="100%", y=36, text_anchor="end", class_="worse")
+    left, right = ("worse", "better") if measure.higher_is_better else ("better", "worse")
+    falls, rises = f"{left}: {measure.name} falls", f"{right}: {measure.name} rises"
+    better = element("text", f"\u2190 {falls}", x="0", y=36, class_=left)
+    worse = element("text", f"{rises} \u2192", x="100%", y=36, text_anchor="end", class_=right)
     return picture(
-        "Axis: change of loss in nats per token",
-        "Left is better, right is worse.",
+        f"Axis: change of {measure.name}{' in' + measure.unit if measure.unit else ''}",
+        f"Left is {left}, right is {right}.",
         42,
         *written,
         better,
@@ -180,6 +187,28 @@ def documents(suite: SuiteScores, before: Who) -> Markup:
         *drawn,
         class_="plot scatter",
     )
+
+
+def right_counts(suite: LabelSuite | TagSuite, before: Who) -> tuple[int, int, int, int]:
+    """Return the items that are right (under both models, only now, only before, under neither)."""
+    counts = [0, 0, 0, 0]
+    for item in suite.items:
+        now, then = item.is_right("candidate"), item.is_right(before)
+        counts[(0 if then else 1) if now else (2 if then else 3)] += 1
+    return counts[0], counts[1], counts[2], counts[3]
+
+
+RIGHT = (("kept", "right under both"), ("won", "right only now"), ("lost", "right only before"), ("never", "wrong under both"))  # fmt: skip
+
+
+def right_bar(suite: LabelSuite | TagSuite, before: Who) -> Markup:
+    """Draw which items became right, and which no longer are."""
+    counts = right_counts(suite, before)
+    parts = [
+        (class_, count / max(len(suite.items), 1)) for (class_, _), count in zip(RIGHT, counts, strict=True)
+    ]
+    told = ", ".join(f"{count:,} {name}" for (_, name), count in zip(RIGHT, counts, strict=True) if count)
+    return picture(f"Items of {suite.name} before and after", told, 26, *_stack(parts, 26))
 
 
 def share_bar(domain: float, replay: float, title: str) -> Markup:

@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +20,10 @@ from schemas.artifacts import (
     Lineage,
     MixtureReport,
     Parameters,
-    Scores,
     StepMetrics,
-    SuiteScores,
-    Who,
 )
 from schemas.run import RunSpec
+from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures
 from tasks.storage.atomic import write_atomic
 
@@ -61,6 +59,8 @@ class ReportData:
     device: str
     samples: Sequence[tuple[str, str, str]] = ()
     """(prompt, base's text, candidate's text)"""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Output of the head -> training rows (or words) that have it; empty for language modelling."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -93,10 +93,10 @@ def html_templates() -> Environment:
 
 
 def models_scored(scores: Scores) -> tuple[Who, ...]:
-    """Return the models that every item of every suite has a loss under, oldest first."""
+    """Return the models that every item of every suite has a score under, oldest first."""
     everyone: tuple[Who, ...] = ("base", "champion", "candidate")
     items = [item for suite in scores.suites for item in suite.items]
-    return tuple(who for who in everyone if items and all(who in item.nats for item in items))
+    return tuple(who for who in everyone if items and all(who in item.models for item in items))
 
 
 def incumbent(scores: Scores) -> Who | None:
@@ -105,10 +105,35 @@ def incumbent(scores: Scores) -> Who | None:
     return older[-1] if older else None
 
 
-def suite_row(suite: SuiteScores, who: Who) -> tuple[float, float, float]:
-    """Return (nats per token, bits per byte, perplexity) of a suite under a model."""
-    nats = suite.nats_per_token(who)
-    return nats, suite.bits_per_byte(who), math.exp(min(nats, 700.0))
+class ScoreColumn(NamedTuple):
+    """A number of a suite under a model, and how it is written."""
+
+    title: str
+    form: str
+    of: Callable[[Any, Who], float]
+
+    def write(self, suite: AnySuite, who: Who) -> str:
+        return self.form % self.of(suite, who)
+
+
+def score_columns(scores: Scores) -> tuple[ScoreColumn, ...]:
+    """Return what is shown of every suite, that which the rules are about first."""
+    if scores.unit == "nats per token":
+        return (
+            ScoreColumn("nats per token", "%.3f", lambda suite, who: suite.nats_per_token(who)),
+            ScoreColumn("bits per byte", "%.3f", lambda suite, who: suite.bits_per_byte(who)),
+            ScoreColumn("perplexity", "%.2f", lambda s, who: math.exp(min(s.nats_per_token(who), 700.0))),
+        )
+    if scores.unit == "entity F1":
+        return (
+            ScoreColumn("entity F1", "%.3f", lambda suite, who: suite.f1(who)),
+            ScoreColumn("precision", "%.3f", lambda suite, who: suite.precision(who)),
+            ScoreColumn("recall", "%.3f", lambda suite, who: suite.recall(who)),
+            ScoreColumn("word accuracy", "%.3f", lambda suite, who: suite.word_accuracy(who)),
+        )
+    accuracy = ScoreColumn("accuracy", "%.3f", lambda suite, who: suite.accuracy(who))
+    f1 = ScoreColumn("macro F1", "%.3f", lambda suite, who: suite.macro_f1(who))
+    return (accuracy, f1) if scores.unit == "accuracy" else (f1, accuracy)
 
 
 def spec_yaml(spec: RunSpec) -> str:
@@ -185,9 +210,14 @@ def _view(report: ReportData) -> dict[str, Any]:
         "grad_norm_of": attrgetter("grad_norm"),
         "before": before,
         "who": models_scored(report.scores),
-        "suite_row": suite_row,
+        "columns": score_columns(report.scores),
+        "measure": report.scores.measure,
+        "called": report.scores.called,
+        "label_rows": _label_rows(report, before),
         "rule_groups": {
-            kind: (found, pictures.forest_scale(found)) for kind, found in groups.items() if found
+            kind: (found, pictures.forest_scale(found, report.scores.measure))
+            for kind, found in groups.items()
+            if found
         },
         "domain_suite": next((suite for suite in report.scores.suites if suite.kind == "domain"), None),
         "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
@@ -203,9 +233,23 @@ def _view(report: ReportData) -> dict[str, Any]:
     }
 
 
-def _improved(suite: SuiteScores, before: Who) -> tuple[int, int]:
-    """Return (documents with a lower loss than before, documents)."""
-    return sum(item.nats["candidate"] < item.nats[before] for item in suite.items), len(suite.items)
+def _improved(suite: AnySuite, before: Who) -> tuple[int, ...]:
+    """Return (documents with a lower loss than before, documents); with a head, see `pictures.right_counts`."""
+    if isinstance(suite, SuiteScores):
+        return sum(item.nats["candidate"] < item.nats[before] for item in suite.items), len(suite.items)
+    return pictures.right_counts(suite, before)
+
+
+def _label_rows(report: ReportData, before: Who | None) -> list[tuple[str, int, int, float, float]]:
+    """Return (label, training rows, scored texts, F1 before, F1 now) in the domain suite, the worst first."""
+    suite = next((suite for suite in report.scores.suites if suite.kind == "domain"), None)
+    if before is None or not isinstance(suite, LabelSuite):
+        return []
+    old, new = suite.label_f1(before), suite.label_f1("candidate")
+    rows = [
+        (label, report.labels.get(label, 0), new[label][0], old[label][1], new[label][1]) for label in new
+    ]
+    return sorted(rows, key=lambda row: (row[4], row[0]))
 
 
 def _ledger_rows(ledger: Ledger) -> tuple[list[FileLedger], int]:

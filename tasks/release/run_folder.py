@@ -197,6 +197,7 @@ class RunFolder:
             lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
             seconds=result.seconds,
             device=result.device,
+            labels=result.tokenized.labels.counts if result.tokenized.labels else {},
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)
@@ -234,6 +235,8 @@ class RunFolder:
 def _step_keys(result: RunResult) -> dict[str, str]:
     keys = {f"validate {source.label}": source.validated.key for source in result.prepared.sources}
     keys |= {f"tokenize {label}": step.key for label, step in result.tokenized.steps.items()}
+    if result.tokenized.labels is not None:
+        keys["labels"] = result.tokenized.labels.step.key
     return keys | {
         "divide": result.prepared.divided.key,
         "plan": result.tokenized.plan.key,

@@ -63,7 +63,11 @@ def load_with_head(
             model, missing = load_plain_head(folder, Head(head.kind, names, head.pad), dtype, settings)
         _fit(model, head)
     prefix = model.base_model_prefix
-    new = [name for name, part in model.named_children() if name != prefix and any(True for _ in part.parameters())]
+    new = [
+        name
+        for name, part in model.named_children()
+        if name != prefix and any(True for _ in part.parameters())
+    ]
     if any(".pooler." in name for name in missing):
         new.append("pooler")
     return WithHead(model, tuple(new))
@@ -96,7 +100,9 @@ def load_plain_head(
             **(settings or {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
         fix = f"name the complete folder of a model that transformers has a {head.kind} head for"
         raise UserError(f"cannot load the model with a head: {reason}", str(folder), fix) from None
     model, report = loaded

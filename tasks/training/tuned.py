@@ -78,5 +78,9 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
         )
     settings = entry.base_settings(saved.method) if entry.base_settings else None
     head = head_of(folder)
-    model = load_base(base, dtype, settings) if head is None else load_with_head(base, head, dtype, 0, settings).model
+    model = (
+        load_base(base, dtype, settings)
+        if head is None
+        else load_with_head(base, head, dtype, 0, settings).model
+    )
     return entry.load(model, folder, saved.method)

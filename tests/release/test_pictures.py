@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 
 from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
+from schemas.scores import MEASURES, LabelScore, LabelSuite, Measure
 from tasks.release import pictures
 from tasks.release.svg import Scale, element
 from tests.release.made_up import made_up
@@ -21,6 +22,13 @@ def rule(
         rule=kind, suite="s", against="base", estimate=(low + high) / 2, low=low, high=high, threshold=0.05,
         outcome=outcome, reason="r.", clusters=9,
     )  # fmt: skip
+
+
+LOSS, ACCURACY = MEASURES["nats per token"], MEASURES["accuracy"]
+
+
+def row_of(one: RuleOutcome, measure: Measure = LOSS) -> str:
+    return pictures.forest_row(one, pictures.forest_scale([one], measure), measure, "base")
 
 
 def place(svg: str, pattern: str) -> float:
@@ -43,27 +51,52 @@ def test_a_rule_passes_exactly_where_its_interval_lies_in_the_shaded_zone(
     kind, low, high, outcome, inside
 ) -> None:
     one = rule(kind, low, high, outcome)
-    svg = pictures.forest_row(one, pictures.forest_scale([one]))
+    svg = row_of(one)
     zone = place(svg, r'width="([\d.]+)%" height="46" class="zone"')
     right_end = place(svg, r'x2="([\d.]+)%" y1="23" y2="23"')
     assert (right_end < zone) is inside
+    svg = row_of(one, ACCURACY)  # higher is better: the zone lies to the right of the limit
+    zone = place(svg, r'<rect x="([\d.]+)%" y="0" width="[\d.]+%" height="46" class="zone"')
+    width = place(svg, r'width="([\d.]+)%" height="46" class="zone"')
+    left_end = place(svg, r'x1="([\d.]+)%" x2="[\d.]+%" y1="23" y2="23"')
+    assert zone + width == pytest.approx(100, abs=0.02)
+    assert (left_end > zone) is inside
 
 
-def test_better_is_always_to_the_left() -> None:
+def test_a_lower_loss_is_better_and_to_the_left() -> None:
     gain, loss = rule("gain", 0.4, 0.6, "pass"), rule("gain", -0.6, -0.4, "fail")
-    assert pictures.change_of_loss(gain) == (-0.6, -0.5, -0.4, -0.05)
-    assert pictures.change_of_loss(gain)[1] < pictures.change_of_loss(loss)[1]
-    axis = pictures.forest_axis(pictures.forest_scale([gain, loss]))
+    assert pictures.change(gain, LOSS) == (-0.6, -0.5, -0.4, -0.05)
+    assert pictures.change(gain, LOSS)[1] < pictures.change(loss, LOSS)[1]
+    axis = pictures.forest_axis(pictures.forest_scale([gain, loss], LOSS), LOSS)
     assert axis.index("better: loss falls") < axis.index("worse: loss rises")
+
+
+def test_a_higher_accuracy_is_better_and_to_the_right() -> None:
+    gain, forgetting = rule("gain", 0.4, 0.6, "pass"), rule("forgetting", 0.1, 0.3, "fail")
+    assert pictures.change(gain, ACCURACY) == (0.4, 0.5, 0.6, 0.05)
+    assert pictures.change(forgetting, ACCURACY) == (-0.3, -0.2, -0.1, -0.05)
+    axis = pictures.forest_axis(pictures.forest_scale([gain, forgetting], ACCURACY), ACCURACY)
+    assert axis.index("worse: accuracy falls") < axis.index("better: accuracy rises")
+
+
+def test_the_bar_of_right_answers_counts_every_item_once() -> None:
+    answers = [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b"), ("b", "b")]  # the label is a: (before, now)
+    items = tuple(
+        LabelScore(id=str(n), group=str(n), gold="a", predicted={"base": old, "candidate": new})
+        for n, (old, new) in enumerate(answers)
+    )
+    suite = LabelSuite(name="s", kind="domain", floor=0.0, items=items)
+    assert pictures.right_counts(suite, "base") == (1, 1, 1, 2)
+    svg = pictures.right_bar(suite, "base")
+    assert "1 right under both, 1 right only now, 1 right only before, 2 wrong under both" in svg
+    assert [float(w) for w in re.findall(r'width="([\d.]+)%" height="26" class="part', svg)] == [20, 20, 20, 40]
 
 
 def test_outcomes_differ_in_more_than_colour() -> None:
     shapes = {}
     for outcome in ("pass", "fail", "undecided"):
         one = rule("forgetting", 0.0, 0.1, outcome)
-        found = re.search(
-            r'<(rect|circle)[^>]*class="dot (\w+)"', pictures.forest_row(one, pictures.forest_scale([one]))
-        )
+        found = re.search(r'<(rect|circle)[^>]*class="dot (\w+)"', row_of(one))
         shapes[outcome] = found and found[1]
     assert shapes == {"pass": "circle", "fail": "rect", "undecided": "circle"}
 
