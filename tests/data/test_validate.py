@@ -25,9 +25,10 @@ from tasks.data.shard import plan_shards
 from tasks.data.validate import validate_shard
 
 
-def validate(path, folder, shard_bytes=64 * 2**20, **settings):
+def validate(path, folder, shard_bytes=64 * 2**20, record="text", labels=None, **settings):
     folder.mkdir(exist_ok=True)
-    shards = plan_shards(Source(path=str(path), contract="any", **settings), "domain", 0, 0, shard_bytes)
+    source = Source(path=str(path), contract="any", **settings)
+    shards = plan_shards(source, "domain", 0, 0, shard_bytes, record, labels)
     return [validate_shard(shard, folder) for shard in shards]
 
 
@@ -78,6 +79,20 @@ REFUSED = {
     ReasonCode.LINE_TOO_LONG: ("txt", LONG),
     ReasonCode.WRONG_COLUMN_COUNT: ("csv", b"secret,b"),
     ReasonCode.UNCLOSED_QUOTE: ("csv", b'"secret'),
+    ReasonCode.EMPTY_LABEL: ("jsonl", b'{"text": "secret", "label": " "}'),
+    ReasonCode.UNKNOWN_LABEL: ("jsonl", b'{"text": "secret", "label": "12345"}'),
+    ReasonCode.LENGTH_MISMATCH: ("jsonl", b'{"tokens": ["secret", "b"], "tags": ["O"]}'),
+    ReasonCode.BAD_TAG: ("jsonl", b'{"tokens": ["secret"], "tags": ["12345"]}'),
+}
+RECORDS = {
+    ReasonCode.EMPTY_LABEL: "labeled_text",
+    ReasonCode.UNKNOWN_LABEL: "labeled_text",
+    ReasonCode.LENGTH_MISMATCH: "tagged_tokens",
+    ReasonCode.BAD_TAG: "tagged_tokens",
+}
+GOOD_ROWS = {
+    "labeled_text": {"jsonl": b'{"text": "good", "label": "ham"}'},
+    "tagged_tokens": {"jsonl": b'{"tokens": ["good"], "tags": ["O"]}'},
 }
 GOOD = {"jsonl": b'{"text": "good"}', "txt": b"good", "csv": b"good"}
 
@@ -85,11 +100,14 @@ GOOD = {"jsonl": b'{"text": "good"}', "txt": b"good", "csv": b"good"}
 @pytest.mark.parametrize("code", ReasonCode)
 def test_every_reason_is_given_for_its_fault_and_its_row_alone(tmp_path, code):
     form, row = REFUSED[code]
-    end = b"" if code == ReasonCode.TRUNCATED_LINE else b"\n" + GOOD[form]
-    head = b"text" if form == "csv" else GOOD[form]
+    record = RECORDS.get(code, "text")
+    good_row = GOOD_ROWS.get(record, GOOD)[form]
+    end = b"" if code == ReasonCode.TRUNCATED_LINE else b"\n" + good_row
+    head = b"text" if form == "csv" else good_row
     file = tmp_path / f"a.{form}"
     file.write_bytes(head + b"\n" + row + end)
-    (result,) = validate(file, tmp_path / "out", encoding="utf-8")
+    labels = ("ham", "spam") if record == "labeled_text" else None
+    (result,) = validate(file, tmp_path / "out", record=record, labels=labels, encoding="utf-8")
     good = len(GOOD) - (form == "csv") - (not end) - 1
     assert result.ledger.reasons == {code: 1}
     assert (result.ledger.read, result.ledger.accepted) == (good + 1, good)
@@ -134,6 +152,74 @@ def test_an_empty_group_is_no_group(tmp_path, name, content):
         None,
         "x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        ('{"text": "a", "label": " spam "}', "spam"),
+        ('{"text": "a", "label": 0}', "0"),
+        ('{"text": "a", "label": "垃圾"}', "垃圾"),
+        ('{"text": "a", "label": true}', "wrong_type"),
+        ('{"text": "a", "label": null}', "wrong_type"),
+        ('{"text": "a", "label": ["x"]}', "wrong_type"),
+        ('{"text": "a"}', "missing_field"),
+        ('{"text": " ", "label": "x"}', "empty_text"),
+        ('{"text": "a", "label": "x\\ud800"}', "lone_surrogate"),
+        ('{"text": "a", "label": "x\\u0000"}', "nul_character"),
+    ],
+)
+def test_a_label_is_text_or_a_whole_number(tmp_path, row, label):
+    file = tmp_path / "a.jsonl"
+    file.write_text(row, encoding="utf-8")
+    (result,) = validate(file, tmp_path / "out", record="labeled_text")
+    rows = accepted([result], tmp_path / "out")
+    assert [row["label"] for row in rows] == ([] if result.ledger.reasons else [label])
+    assert result.ledger.reasons == ({} if rows else {label: 1})
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ('{"tokens": ["上海", "is"], "tags": ["B-LOC", "O"]}', None),
+        ('{"tokens": [], "tags": []}', "empty_text"),
+        ('{"tokens": ["a", " "], "tags": ["O", "O"]}', "empty_text"),
+        ('{"tokens": ["a", 1], "tags": ["O", "O"]}', "wrong_type"),
+        ('{"tokens": "a", "tags": "O"}', "wrong_type"),
+        ('{"tokens": ["a"], "tags": [0]}', "wrong_type"),
+        ('{"tokens": ["a\\ud800"], "tags": ["O"]}', "lone_surrogate"),
+        ('{"tokens": ["a\\u0000"], "tags": ["O"]}', "nul_character"),
+    ],
+)
+def test_tagged_words_are_lists_of_texts(tmp_path, row, code):
+    file = tmp_path / "a.jsonl"
+    file.write_text(row, encoding="utf-8")
+    (result,) = validate(file, tmp_path / "out", record="tagged_tokens")
+    assert result.ledger.reasons == ({code: 1} if code else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "counts", "first"),
+    [
+        ("banking77_train.csv", {"columns": {"label": "category"}}, {"card_arrival": 153}, 2),
+        ("sms_spam.tsv", {"columns": {"label": 1, "text": 2}}, {"ham": 3381, "spam": 519}, 1),
+    ],
+)
+def test_real_labelled_files_are_read_whole(tmp_path, data_root, name, settings, counts, first):
+    (result,) = validate(
+        data_root / "data/classification" / name, tmp_path / "out", record="labeled_text", **settings
+    )
+    rows = accepted([result], tmp_path / "out")
+    assert (result.ledger.read, result.ledger.quarantined) == ({"s": 3900, "b": 10003}[name[0]], 0)
+    assert len({row["label"] for row in rows}) == {"s": 2, "b": 77}[name[0]]
+    assert {label: sum(row["label"] == label for row in rows) for label in counts} == counts
+    assert rows[0]["line"] == first
+
+
+def test_a_number_beyond_the_columns_is_named(tmp_path):
+    (tmp_path / "a.tsv").write_text("ham\thello\n")
+    with pytest.raises(UserError, match="there is no column 3: the first line has 2"):
+        validate(tmp_path / "a.tsv", tmp_path / "out", record="labeled_text", columns={"text": 3, "label": 1})
 
 
 def test_a_row_mended_since_the_last_attempt_is_not_in_quarantine(tmp_path):
