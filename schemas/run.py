@@ -48,6 +48,11 @@ class RunSpec(Schema):
         """What one row of every source is."""
         return RECORD_OF[self.objective.kind]
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Labels (or entity types) that rows may have; None: any, or the objective has none."""
+        return None if isinstance(self.objective, LanguageModeling) else self.objective.labels
+
     @model_validator(mode="after")
     def _combination(self) -> Self:
         """Refuse settings that contradict each other or would do nothing."""

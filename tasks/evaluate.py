@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from schemas.artifacts import Who
 from schemas.run import RunSpec
 from tasks.evaluation import suites as plain
+from tasks.evaluation.items import OnProgress, Suite
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, run_stage
 from tasks.storage.steps import Step
 
@@ -33,9 +34,9 @@ def _run_name() -> str:
 def score_model(
     root: Path,
     spec: RunSpec,
-    suites: Sequence[plain.Suite],
+    suites: Sequence[Suite],
     model_folder: Path,
-    on_progress: plain.OnProgress | None,
+    on_progress: OnProgress | None,
 ) -> State[Step]:
     """Loss of every document of every suite under one model."""
     return run_stage(root, lambda: plain.score_model(root, spec, suites, model_folder, on_progress))

@@ -61,7 +61,7 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
             int(path[-1]),
             map_shards,
             spec.record,
-            None if spec.record == "text" else spec.objective.labels,
+            spec.labels,
         )
         for path, source in sources_of(spec)
         if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)

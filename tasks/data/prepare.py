@@ -95,8 +95,15 @@ def prepare(
         role = _ROLES[".".join(str(part) for part in path[:-1])]
         if role == "replay" and spec.mixture.replay_ratio == 0:
             continue
-        labels = spec.objective.labels if spec.objective.kind in HEADS else None
-        prepared = validate_source(root, source, role, int(path[-1]), map_shards, spec.record, labels)
+        prepared = validate_source(
+            root,
+            source,
+            role,  # type: ignore[arg-type]
+            int(path[-1]),
+            map_shards,
+            spec.record,
+            spec.labels,
+        )
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
         sources.append(prepared)

@@ -7,7 +7,7 @@ ordinary text.
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +125,8 @@ def special_ids(folder: Path, framed: bool = False) -> SpecialIds:
             "the tokenizer has no EOS token", str(folder), "set eos_token in tokenizer_config.json"
         )
     bos = find("bos_token")
-    framed, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
-    adds_bos = bool(config.get("add_bos_token")) or (framed[:1] == [bos] and plain[:1] != [bos])
+    whole, plain = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
+    adds_bos = bool(config.get("add_bos_token")) or (whole[:1] == [bos] and plain[:1] != [bos])
     return SpecialIds(bos if adds_bos else None, eos, eos if pad is None else pad, highest + 1)
 
 
@@ -163,14 +163,16 @@ def tokenize_source(
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        jobs = [(str(part), number) for number, part in enumerate(source.parts)]
         from tasks.data.words import tokenize_words
 
-        of_record = tokenize_words if record == "tagged_tokens" else tokenize_part
-        settings = {"tokenizer_folder": str(tokenizer_folder), "out": str(folder)}
-        if record == "labeled_text":
-            settings["framed"] = True  # type: ignore[assignment]
-        work_one = functools.partial(of_record, **settings)
+        jobs = [(str(part), number) for number, part in enumerate(source.parts)]
+        places = {"tokenizer_folder": str(tokenizer_folder), "out": str(folder)}
+        work_one: Callable[[tuple[str, int]], int]
+        if record == "tagged_tokens":
+            work_one = functools.partial(tokenize_words, **places)
+        else:
+            framed = record == "labeled_text"
+            work_one = functools.partial(tokenize_part, framed=framed, **places)
         return {"tokens": sum(map_shards(work_one, jobs))}
 
     return run_step(plan, work)

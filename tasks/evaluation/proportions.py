@@ -38,7 +38,8 @@ def paired_accuracy(
 
     num = len(old)
     gained, lost = float(np.sum(new > old)), float(np.sum(new < old))
-    size = _effective_size(num, gained, lost, plain)
+    alone = paired_difference(old, new, np.ones(num), [str(item) for item in range(num)], confidence)
+    size = _effective_size(num, plain, alone)
     quantile = float(stdtrit(plain.degrees_of_freedom, confidence))
     low, high = _score_bounds(gained / num * size, lost / num * size, size, quantile)
     low, high = min(low, plain.estimate), max(high, plain.estimate)
@@ -47,12 +48,11 @@ def paired_accuracy(
     )
 
 
-def _effective_size(num: int, gained: float, lost: float, plain: Interval) -> float:
+def _effective_size(num: int, grouped: Interval, alone: Interval) -> float:
     """Independent items that would tell as much; where the models differ nowhere, one a group."""
-    variance = (gained + lost - (gained - lost) ** 2 / num) / num**2
-    if variance <= 0:
-        return float(plain.clusters)
-    return num / max(1.0, plain.standard_error**2 / variance)
+    if alone.standard_error == 0:
+        return float(grouped.clusters)
+    return num / max(1.0, (grouped.standard_error / alone.standard_error) ** 2)
 
 
 def _score_bounds(gained: float, lost: float, num: float, quantile: float) -> tuple[float, float]:

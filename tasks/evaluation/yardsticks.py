@@ -7,7 +7,7 @@ from tasks.data.divide import Fate, load_fates
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import open_tokens
 from tasks.evaluation.baselines import ngram_bits_per_byte, unigram_bits_per_byte
-from tasks.evaluation.suites import Suite
+from tasks.evaluation.items import Suite
 
 
 def bits_per_byte_of_ngrams(

@@ -51,13 +51,14 @@ def load_with_head(
 
     known = read_head(folder)
     has_head = known is not None and known[0] == head.kind
+    missing: list[str] = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if is_tuned(folder):
             if not has_head:
                 fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
                 raise UserError("a new head cannot be put on an adapter", str(folder), fix)
-            model, missing = load_base(folder, dtype, settings), []
+            model = load_base(folder, dtype, settings)
         else:
             names = known[1] if known is not None and has_head else head.names
             model, missing = load_plain_head(folder, Head(head.kind, names, head.pad), dtype, settings)

@@ -61,7 +61,9 @@ def test_columns_are_found_comments_and_document_marks_are_no_words(tmp_path) ->
 
 
 def test_the_last_of_several_columns_that_hold_tags_is_taken(tmp_path) -> None:
-    _, _, rows, _ = rows_of(tmp_path, "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n-DOCSTART- -X- O O\n\n# O O O\n")
+    _, _, rows, _ = rows_of(
+        tmp_path, "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n-DOCSTART- -X- O O\n\n# O O O\n"
+    )
     assert [(row["tokens"], row["tags"]) for row in rows] == [
         (["EU", "rejects"], ["B-ORG", "O"]), (["#"], ["O"])
     ]  # fmt: skip

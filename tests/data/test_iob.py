@@ -23,7 +23,9 @@ def test_a_scheme_is_recognised_and_written_as_iob2(scheme: str) -> None:
 def test_counts_of_shards_add_up() -> None:
     parts = [["I-PER", "I-PER"], ["O", "B-LOC"]]
     assert tell_scheme(count_marks(parts[:1])) == "IOB1"
-    assert tell_scheme(count_marks(parts[:1]) + count_marks(parts[1:])) == "IOB2", "B- begins an entity afresh"
+    assert tell_scheme(count_marks(parts[:1]) + count_marks(parts[1:])) == "IOB2", (
+        "B- begins an entity afresh"
+    )
     assert count_marks(parts) == count_marks(parts[:1]) + count_marks(parts[1:])
 
 

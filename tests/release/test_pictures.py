@@ -89,7 +89,12 @@ def test_the_bar_of_right_answers_counts_every_item_once() -> None:
     assert pictures.right_counts(suite, "base") == (1, 1, 1, 2)
     svg = pictures.right_bar(suite, "base")
     assert "1 right under both, 1 right only now, 1 right only before, 2 wrong under both" in svg
-    assert [float(w) for w in re.findall(r'width="([\d.]+)%" height="26" class="part', svg)] == [20, 20, 20, 40]
+    assert [float(w) for w in re.findall(r'width="([\d.]+)%" height="26" class="part', svg)] == [
+        20,
+        20,
+        20,
+        40,
+    ]
 
 
 def test_outcomes_differ_in_more_than_colour() -> None:
