@@ -1,0 +1,45 @@
+"""A head's training in small: toy rows, a tiny base, and what training reads."""
+
+from pathlib import Path
+from typing import Any
+
+from schemas.run import RunSpec
+from tasks.data.base_head import head_labels
+from tasks.data.labels import find_labels
+from tasks.data.plan import open_sources, plan_training
+from tasks.data.prepare import Prepared, Tokenized
+from tasks.data.tokenize import special_ids, tokenize_source
+from tasks.training.heads import Head
+from tasks.training.train import HeadInputs, TrainingInputs
+from tests.corpora import here, prepare_rows
+from tests.toy_heads import toy_spec
+
+CONTRACTS = {"text_classification": "labeled_text", "token_classification": "tagged_tokens"}
+
+
+def head_spec(folder: Path, kind: str, base: Path, **keys: Any) -> RunSpec:
+    """A run of a few steps on toy rows, written to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return RunSpec.model_validate(toy_spec(folder, kind, base, **keys))
+
+
+def prepare_head(root: Path, spec: RunSpec) -> tuple[Prepared, Tokenized, TrainingInputs]:
+    """Do the data stages and open what training reads."""
+    base = Path(str(spec.base))
+    prepared = prepare_rows(root, spec)
+    special = special_ids(base, framed=True)
+    steps = {s.label: tokenize_source(root, s, base, here, spec.record) for s in prepared.sources}
+    training = [steps[s.label] for s in prepared.training]
+    plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
+    known = head_labels(base, spec.objective.kind)
+    labels = find_labels(
+        root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known
+    )
+    tokenized = Tokenized(special, steps, plan, labels)
+    head = HeadInputs(
+        Head(spec.objective.kind, labels.names, special.pad),
+        tokenized.training_labels(prepared),
+        labels.step.key,
+    )
+    sources = open_sources(prepared.training, training, special)
+    return prepared, tokenized, TrainingInputs(base, str(base), plan, sources, special, head)
