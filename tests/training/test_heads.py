@@ -178,3 +178,27 @@ def test_a_saved_head_without_a_padding_token_is_named(tmp_path, encoder) -> Non
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="names no padding token"):
         load_head_model(tmp_path)
+
+
+class Killed(Exception):
+    """The process would have ended here."""
+
+
+@pytest.mark.parametrize("kind", [TEXT, WORD])
+def test_a_killed_training_of_a_head_goes_on_to_the_same_weights(tmp_path, encoder, kind) -> None:
+    training = {"epochs": None, "steps": 7, "checkpoint_every": 2, "learning_rate": 0.01}
+    spec = head_spec(tmp_path, kind, encoder, training=training)
+    *_, inputs = prepare_head(tmp_path / "state", spec)
+    undisturbed = train(tmp_path / "one", spec, inputs)
+    seen: list[int] = []
+
+    def kill_at_five(metrics, steps) -> None:
+        seen.append(metrics.step)
+        if metrics.step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path / "two", spec, inputs, kill_at_five)
+    resumed = train(tmp_path / "two", spec, inputs, lambda metrics, steps: seen.append(metrics.step))
+    assert seen == [1, 2, 3, 4, 5, 5, 6, 7], "it went on from the checkpoint of step 4"
+    assert resumed.facts["weights"] == undisturbed.facts["weights"]
