@@ -11,7 +11,7 @@ from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
-from tasks.training.train import TrainingInputs, default_micro_batch
+from tasks.training.train import TrainingInputs, attach, micro_batch_tokens, open_dataset
 
 MEASURED_STEPS = 3
 
@@ -66,25 +66,12 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     """Run forward and backward on the first micro-batch: real time and real memory, nothing is updated."""
     import torch
 
-    from tasks.data.plan import load_plan
-    from tasks.training.dataset import PackedSequences, collate
     from tasks.training.device import find_device, peak_memory_bytes
-    from tasks.training.isolation import require_isolation
-    from tasks.training.methods.registry import METHODS
-    from tasks.training.models import load_model
 
-    training, device, method = spec.training, find_device(), METHODS[spec.method.kind]
-    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype).to(
-        device.name
-    )
-    require_isolation(model, training.sequence_length)
-    model = method.apply(model, spec.method).train()
-    micro = training.micro_batch_tokens or default_micro_batch(
-        training.batch_tokens, training.sequence_length
-    )
-    dataset = PackedSequences(
-        *load_plan(inputs.plan), inputs.sources, training.sequence_length, inputs.special.pad
-    )
+    training, device = spec.training, find_device()
+    model = attach(spec, inputs, device).model.to(device.name).train()
+    micro = micro_batch_tokens(spec)
+    dataset, collate = open_dataset(spec, inputs)
     rows = min(len(dataset), micro // training.sequence_length)
     batch = {
         name: value.to(device.name) for name, value in collate([dataset[i] for i in range(rows)]).items()

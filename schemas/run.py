@@ -49,6 +49,10 @@ class RunSpec(Schema):
             problems.append("base: give exactly one of base and base_from")
         if isinstance(self.base, FromScratch) and self.method.kind != "full":
             problems.append("method.kind: a model from scratch can only be trained with method 'full'")
+        if self.training.gradient_checkpointing and not self.method.checkpoints_activations:
+            problems.append(
+                f"training.gradient_checkpointing: method '{self.method.kind}' does not train with it; set it to false"
+            )
         if self.mixture.replay_ratio > 0 and not self.replay:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"

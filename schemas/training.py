@@ -34,6 +34,8 @@ class Training(Schema):
     """AdamW's second beta."""
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Gradients are clipped to this norm."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
     checkpoint_every: int = Field(default=100, ge=1)
     """Optimizer steps between checkpoints: at most so many are lost by a kill."""
     seed: int = Field(default=17, ge=0, lt=2**32)

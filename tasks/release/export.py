@@ -6,7 +6,8 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.tokenize import encode_text
-from tasks.training.models import find_model, load_model, model_sha256
+from tasks.training.models import load_model, model_sha256
+from tasks.training.tuned import is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
 PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
@@ -23,7 +24,7 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
     if not list(model.glob("*.safetensors")):
         fix = "name a run, a promoted model, or the folder of one (rootstock history NAME lists them)"
         raise UserError(f"there is no model to export in {model}", str(model.absolute()), fix)
-    adapter = (model / "adapter_config.json").is_file()
+    adapter = is_tuned(model)
     if merge and not adapter:
         raise UserError(
             "there is nothing to merge: the model is full weights", str(model), "leave out --merge"
@@ -36,8 +37,11 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
                 "the copy differs from the model", str(target), "check the disk, then export again"
             )
         return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
-    merged = load_model(model)
-    merged.save_pretrained(target)
+    tuned = load_tuned(model)
+    if not tuned.merges:
+        fix = "export without --merge: base and method are deployed side by side"
+        raise UserError("this method leaves nothing to merge into the base's weights", str(model), fix)
+    tuned.merge().save_pretrained(target)
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",
@@ -47,7 +51,7 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
     ):
         if (model / name).is_file():
             shutil.copy(model / name, target / name)
-    difference = _largest_difference(_with_adapter(model), load_model(target), target)
+    difference = _largest_difference(load_tuned(model).model.eval(), load_model(target), target)
     if difference > TOLERANCE:
         shutil.rmtree(target)
         raise UserError(
@@ -56,15 +60,6 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
             "deploy base and adapter side by side instead",
         )
     return f"merged weights in {target}; largest logit difference to base + adapter: {difference:.2g}"
-
-
-def _with_adapter(model: Path) -> Any:
-    import json
-
-    from peft import PeftModel
-
-    base = json.loads((model / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return PeftModel.from_pretrained(load_model(find_model(base)), str(model)).eval()
 
 
 def _largest_difference(first: Any, second: Any, tokenizer_folder: Path) -> float:

@@ -30,19 +30,25 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
     def __len__(self) -> int:
         return len(self.sequences) - 1
 
+    def documents(self, index: int) -> list[npt.NDArray[Any]]:
+        """The pieces of documents that share sequence `index`, each (length,)."""
+        return [
+            self.sources[source][part].tokens[start : start + length]
+            for source, part, start, length in self.pieces[
+                self.sequences[index] : self.sequences[index + 1]
+            ].tolist()
+        ]
+
     def __getitem__(self, index: int) -> dict[str, npt.NDArray[np.int64]]:
         input_ids = np.full(self.length, self.pad, np.int64)
         labels = np.full(self.length, IGNORED, np.int64)
         position_ids = np.zeros(self.length, np.int64)
         at = 0
-        for source, part, start, length in self.pieces[
-            self.sequences[index] : self.sequences[index + 1]
-        ].tolist():
-            ids = self.sources[source][part].tokens[start : start + length]
+        for ids in self.documents(index):
+            length = len(ids)
             input_ids[at : at + length] = ids
-            labels[at + 1 : at + length] = ids[
-                1:
-            ]  # the model predicts position i from i - 1: the first is context
+            # the model predicts position i from i - 1: the first is context
+            labels[at + 1 : at + length] = ids[1:]
             position_ids[at : at + length] = np.arange(length)
             at += length
         position_ids[at:] = np.arange(
@@ -54,3 +60,28 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
 def collate(rows: Sequence[dict[str, npt.NDArray[np.int64]]]) -> dict[str, Any]:
     """Stack sequences to (B, T). Without an attention mask, documents are told apart by their position_ids."""
     return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+class SeparateDocuments(PackedSequences):
+    """The same plan for methods that packed documents would disturb: every piece a padded row of its own.
+
+    A batch has the same label tokens as when packed, so plan, mixture and steps stay what they are.
+    """
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"documents": self.documents(index), "pad": self.pad}
+
+
+def collate_apart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Pad the pieces of all sequences on the right to input_ids, labels and attention_mask, each (pieces, longest)."""
+    documents = [ids for row in rows for ids in row["documents"]]
+    shape = (len(documents), max(len(ids) for ids in documents))
+    input_ids = np.full(shape, rows[0]["pad"], np.int64)
+    labels = np.full(shape, IGNORED, np.int64)
+    attention_mask = np.zeros(shape, np.int64)
+    for row, ids in enumerate(documents):
+        input_ids[row, : len(ids)] = ids
+        labels[row, 1 : len(ids)] = ids[1:]
+        attention_mask[row, : len(ids)] = 1
+    arrays = {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

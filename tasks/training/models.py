@@ -1,6 +1,7 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from schemas.load import expand, is_hub_id
 from tasks.storage.hashing import sha256_files
 
 _MODEL_FILES = (
-    "*.safetensors", "config.json", "adapter_config.json", "generation_config.json", "tokenizer.json",
+    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
 )  # fmt: skip
 
@@ -45,7 +46,7 @@ def find_model(base: str) -> Path:
             "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
         )
     for name in ("config.json", "adapter_config.json"):
-        if "auto_map" in _read_config(folder / name):
+        if "auto_map" in read_config(folder / name):
             raise UserError(
                 f"the model {base} wants to run its own code (auto_map in {name})",
                 str(folder / name),
@@ -54,7 +55,8 @@ def find_model(base: str) -> Path:
     return folder
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file."""
     if not file.is_file():
         return {}
     try:
@@ -82,26 +84,64 @@ def _download(hub_id: str) -> Path:
 
 
 def load_model(folder: Path, dtype: Any = None) -> Any:
-    """Load a causal language model for inference or training; an adapter is merged into its base.
+    """Load a causal language model, plain or tuned, to be called and generated with.
 
-    `dtype` defaults to float32. Raises UserError if the weights do not fit the architecture.
+    What a method can merge is merged into its base; what it cannot stays beside it, frozen.
+    `dtype` defaults to float32.
+
+    Raises:
+        UserError: the weights do not fit the architecture, or the base of a tuned model cannot be had.
     """
+    from tasks.training.tuned import is_tuned, load_tuned
+
+    if not is_tuned(folder):
+        return load_plain(folder, dtype)
+    tuned = load_tuned(folder, dtype)
+    model = tuned.merge() if tuned.merges else tuned.model
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | None = None) -> Any:
+    """Load the model that a method is to be put on; it may itself be tuned, if that can be merged.
+
+    `settings` are further arguments of from_pretrained (quantisation), which only a plain model can take.
+
+    Raises:
+        UserError: the model is tuned in a way that leaves no plain weights.
+    """
+    from tasks.training.tuned import is_tuned, load_tuned
+
+    if not is_tuned(folder):
+        return load_plain(folder, dtype, **(settings or {}))
+    if settings:
+        fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
+        raise UserError("a base that is itself an adapter cannot be loaded quantised", str(folder), fix)
+    tuned = load_tuned(folder, dtype)
+    if not tuned.merges:
+        fix = "start from a full model, or from one whose method can be merged (rootstock methods)"
+        raise UserError(
+            "the base is a tuned model that cannot be merged into plain weights", str(folder), fix
+        )
+    return tuned.merge()
+
+
+def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:
+    """Load full weights; see load_model."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    dtype = dtype or torch.float32
-    if (folder / "adapter_config.json").is_file():
-        return _load_merged(folder, dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=dtype or torch.float32,
             attn_implementation="sdpa",
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **settings,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next(
@@ -118,11 +158,3 @@ def load_model(folder: Path, dtype: Any = None) -> Any:
             "name the complete folder of a causal language model",
         )
     return model
-
-
-def _load_merged(folder: Path, dtype: Any) -> Any:
-    from peft import PeftModel
-
-    base = _read_config(folder / "adapter_config.json")["base_model_name_or_path"]
-    model = load_model(find_model(base), dtype)
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()

@@ -3,20 +3,23 @@
 import contextlib
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import MixtureReport, Parameters
+from schemas.artifacts import MixtureReport
+from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
-from tasks.training.models import load_model, model_sha256
+from tasks.training.counts import count_parameters
+from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
+from tasks.training.tuned import save_tuned
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
@@ -59,8 +62,8 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
     plan = training_plan(root, spec, inputs)
 
     def work(folder: Path) -> dict[str, Any]:
-        parameters = _train_into(folder, plan.scratch, spec, inputs, on_metrics)
-        return {"parameters": parameters.model_dump(), "weights": model_sha256(folder / "model")}
+        facts = _train_into(folder, plan.scratch, spec, inputs, on_metrics)
+        return {**facts, "weights": model_sha256(folder / "model")}
 
     step = run_step(plan, work)
     shutil.rmtree(plan.scratch, ignore_errors=True)
@@ -69,23 +72,16 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
 
 def _train_into(
     folder: Path, scratch: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None
-) -> Parameters:
-    import torch
+) -> dict[str, Any]:
     from transformers.utils import logging
 
     from tasks.training.device import find_device
-    from tasks.training.isolation import require_isolation
-    from tasks.training.methods.registry import METHODS
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = find_device()
-    method = METHODS[spec.method.kind]
-    model = load_model(inputs.base, None if method.full_precision_base else device.frozen_dtype)
-    require_isolation(model, spec.training.sequence_length)
-    torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
-    model = method.apply(model, spec.method)
-    trainer, stop = _make_trainer(model, scratch, spec, inputs, device, on_metrics)
+    tuned = attach(spec, inputs, device)
+    trainer, stop = _make_trainer(tuned, scratch, spec, inputs, device, on_metrics)
     resume = _resume_from(scratch)
     try:
         with _quiet():
@@ -101,7 +97,51 @@ def _train_into(
         failure.exit_code = ExitCode.TERMINATED
         raise failure
     shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
-    return _save(trainer.model, folder / "model", inputs)
+    tuned.finish()
+    parameters = _save(tuned, folder / "model", spec, inputs)
+    return {"parameters": parameters.model_dump(), "method": tuned.facts()}
+
+
+def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
+    """Load the base and put the method on it, ready to train; return a methods.base.Tuned.
+
+    Raises:
+        UserError: the method cannot be put on this base, or packed documents would see each other in it.
+    """
+    import torch
+
+    from tasks.training.isolation import require_isolation
+    from tasks.training.methods.base import TrainingContext
+    from tasks.training.methods.registry import METHODS
+
+    entry, settings = METHODS[spec.method.kind], spec.method
+    dtype = None if settings.changes_base else device.frozen_dtype
+    model = load_base(inputs.base, dtype, entry.base_settings(settings) if entry.base_settings else None)
+    if settings.packs:
+        require_isolation(model, spec.training.sequence_length)
+    dataset, collate = open_dataset(spec, inputs)
+    rows = micro_batch_tokens(spec) // spec.training.sequence_length
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for start in range(0, len(dataset), rows):
+            yield collate([dataset[i] for i in range(start, min(start + rows, len(dataset)))])
+
+    torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
+    steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
+    tuned = entry.attach(model, settings, TrainingContext(inputs.base, steps, spec.training.seed, batches))
+    tuned.model.config.use_cache = False
+    return tuned
+
+
+def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
+    """The plan's sequences, packed or (where the method needs it) apart, and what collates them."""
+    from tasks.training.dataset import PackedSequences, SeparateDocuments, collate, collate_apart
+
+    kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
+    pieces, sequences = load_plan(inputs.plan)
+    return kind(
+        pieces, sequences, inputs.sources, spec.training.sequence_length, inputs.special.pad
+    ), together
 
 
 def _resume_from(scratch: Path) -> Path | None:
@@ -121,7 +161,7 @@ def _quiet() -> Any:
 
 
 def _make_trainer(
-    model: Any,
+    tuned: Any,
     scratch: Path,
     spec: RunSpec,
     inputs: TrainingInputs,
@@ -130,17 +170,14 @@ def _make_trainer(
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
-    from tasks.training.dataset import PackedSequences, collate
     from tasks.training.progress import MetricsWriter, StopOnSigterm
     from tasks.training.trainer import ResumableTrainer
 
     training = spec.training
     pieces, sequences = load_plan(inputs.plan)
     report = MixtureReport.model_validate(inputs.plan.facts["report"])
-    dataset = PackedSequences(pieces, sequences, inputs.sources, training.sequence_length, inputs.special.pad)
-    micro = training.micro_batch_tokens or default_micro_batch(
-        training.batch_tokens, training.sequence_length
-    )
+    dataset, collate = open_dataset(spec, inputs)
+    micro = micro_batch_tokens(spec)
     arguments = TrainingArguments(
         output_dir=str(scratch / "unused"),
         per_device_train_batch_size=micro // training.sequence_length,
@@ -155,6 +192,8 @@ def _make_trainer(
         optim="adamw_torch_fused",
         seed=training.seed,
         bf16=device.autocast,
+        activation_checkpointing=training.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
         use_cpu=device.name == "cpu",
         save_strategy="steps",
         save_steps=training.checkpoint_every,
@@ -173,14 +212,24 @@ def _make_trainer(
     stop = StopOnSigterm()
     writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
     trainer = ResumableTrainer(
-        model=model, args=arguments, train_dataset=dataset, data_collator=collate, callbacks=[writer, stop]
+        model=tuned.model,
+        args=arguments,
+        train_dataset=dataset,
+        data_collator=collate,
+        callbacks=[*tuned.callbacks(), writer, stop],
     )
+    trainer.tuned = tuned
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
             trainer.remove_callback(callback)
-    model.config.use_cache = False
     return trainer, stop
+
+
+def micro_batch_tokens(spec: RunSpec) -> int:
+    """Positions per forward pass, packed."""
+    training = spec.training
+    return training.micro_batch_tokens or default_micro_batch(training.batch_tokens, training.sequence_length)
 
 
 def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
@@ -193,18 +242,10 @@ def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
     )
 
 
-def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
-    """Write what is deployed: weights (or the adapter), configuration and tokenizer."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    model.config.use_cache = True
-    if hasattr(model, "peft_config"):
-        for config in model.peft_config.values():
-            config.base_model_name_or_path = inputs.reference
-            if isinstance(config.target_modules, set):  # its order would change from process to process
-                config.target_modules = sorted(config.target_modules)
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
+def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Parameters:
+    """Write what is deployed: weights (or what stands beside the base's), configuration and tokenizer."""
+    tuned.model.config.use_cache = True
+    save_tuned(tuned, folder, spec.method, inputs.reference, model_sha256(inputs.base))
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",
@@ -214,5 +255,4 @@ def _save(model: Any, folder: Path, inputs: TrainingInputs) -> Parameters:
     ):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+    return count_parameters(tuned.model, inputs.base, folder)

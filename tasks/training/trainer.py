@@ -6,19 +6,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from schemas.errors import TrainingFailed
 from tasks.training import checkpoints
+from tasks.training.by_length import split_by_length
+from tasks.training.methods.base import Tuned
+
+WEIGHTS = "trained.safetensors"
 
 
 class ResumableTrainer(Trainer):
     """Trains the plan's sequences in their order; killed anywhere, it goes on to the same weights."""
 
     checkpoint_folder: Path
+    tuned: Tuned
     _micro = (-1, 0)
-    """(step, micro-batch in it) that comes next."""
+    """(step, forward pass in it) that comes next."""
+    _shares = 1
+    """Forward passes that share the penalty of one optimizer step."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """The plan is already in order: batch k is a pure function of (plan, k)."""
@@ -26,16 +34,45 @@ class ResumableTrainer(Trainer):
         return SequentialSampler(dataset)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward on a micro-batch, laid out as the device computes it fastest."""
+        packed = (
+            "position_ids" in inputs and self.model_accepts_loss_kwargs
+        )  # else a mean of means would come out
+        if self.args.device.type != "cpu" or not packed:
+            return self._forward_backward(model, inputs, num_items_in_batch)
+        parts = list(split_by_length(inputs))
+        losses = [self._forward_backward(model, part, num_items_in_batch, len(parts)) for part in parts]
+        return torch.stack(losses).sum()
+
+    def _forward_backward(self, model: Any, inputs: Any, num_items: Any, parts: int = 1) -> torch.Tensor:
         """Seed dropout from (seed, step, micro-batch), so that no random state has to survive a kill."""
         step = self.state.global_step
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]))
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._shares = self.current_gradient_accumulation_steps * parts
+        loss = super().training_step(model, inputs, num_items)
         if not torch.isfinite(loss):
             raise self._not_finite("loss")
         return loss
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
+        """The loss of the label tokens, and the method's penalty once per optimizer step."""
+        loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
+        penalty = self.tuned.penalty() if model.training else None
+        return loss if penalty is None else loss + penalty / self._shares
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Give a method's parameters their own learning rates, where it has such."""
+        groups = self.tuned.parameter_groups(self.args.learning_rate) if self.optimizer is None else None
+        if groups is None:
+            return super().create_optimizer(model) if model is not None else super().create_optimizer()
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+        self.optimizer = kind(
+            [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
+        )
+        return self.optimizer
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip, and stop before a step whose gradient is not finite could reach the weights."""
@@ -50,6 +87,18 @@ class ResumableTrainer(Trainer):
             f"training step {self.state.global_step + 1}",
             "lower training.learning_rate or raise training.warmup_ratio; the last checkpoint is kept",
         )
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write what trains and nothing else: the frozen base is where it was."""
+        folder = Path(str(output_dir or self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.tuned.state().items()}, folder / WEIGHTS
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Take up what trains; the rest is as it was loaded."""
+        self.tuned.load_state(load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write beside, then rename: transformers writes straight into the folder that a resume would pick up."""

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from tasks.data.mix import PIECE, count_labels
 from tasks.data.plan import load_plan
 from tasks.data.tokenize import TokenPart
-from tasks.training.dataset import IGNORED, PackedSequences, collate
+from tasks.training.dataset import IGNORED, PackedSequences, SeparateDocuments, collate, collate_apart
 from tasks.training.models import load_model
 from tests.training.prepared import prepare_inputs, spec_of
 
@@ -140,3 +140,19 @@ def test_the_batches_of_a_real_plan_hold_each_label_of_the_plan_once(root, base)
         for source, part, start, length in pieces.tolist()
     ]
     assert (labels[labels != IGNORED] == np.concatenate(expected)).all()
+
+
+def test_apart_every_piece_is_a_row_with_the_same_labels_and_the_same_loss(model):
+    part = documents(4, LENGTHS)
+    packed = pack(part, PACKS)
+    apart = SeparateDocuments(packed.pieces, packed.sequences, packed.sources, LENGTH, PAD)
+    batches = [collate([packed[k] for k in range(3)]), collate_apart([apart[k] for k in range(3)])]
+    assert batches[1]["input_ids"].shape == (len(LENGTHS), max(LENGTHS))
+    assert batches[1]["attention_mask"].sum(dim=1).tolist() == [
+        LENGTHS[d] for members in PACKS for d in members
+    ]
+    labels = [sorted(batch["labels"][batch["labels"] != IGNORED].tolist()) for batch in batches]
+    assert labels[0] == labels[1]
+    with torch.inference_mode():
+        losses = [float(model(**batch, use_cache=False).loss) for batch in batches]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -56,12 +56,25 @@ def checkpoints_seen(spec: RunSpec, root: Path, state: Path) -> Any:
 def batch_shapes(spec: RunSpec, root: Path, state: Path) -> Any:
     """Sequences in each forward pass."""
     from tasks.training.device import find_device
-    from tasks.training.models import load_model
-    from tasks.training.train import _make_trainer
+    from tasks.training.train import _make_trainer, attach
 
     inputs = prepare_inputs(root, spec)
-    trainer, _ = _make_trainer(load_model(inputs.base), state, spec, inputs, find_device(), None)
+    tuned = attach(spec, inputs, find_device())
+    trainer, _ = _make_trainer(tuned, state, spec, inputs, find_device(), None)
     return [len(batch["input_ids"]) for batch in trainer.get_train_dataloader()]
+
+
+def layer_calls(spec: RunSpec, root: Path, state: Path) -> Any:
+    """How often the first feed-forward layer was begun: twice a micro-batch where activations are computed again."""
+    from tasks.training.device import find_device
+    from tasks.training.train import _make_trainer, attach
+
+    inputs = prepare_inputs(root, spec)
+    tuned = attach(spec, inputs, find_device())
+    calls: list[int] = []
+    tuned.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    _make_trainer(tuned, state, spec, inputs, find_device(), None)[0].train()
+    return len(calls)
 
 
 Observe = Callable[[RunSpec, Path, Path], Any]
@@ -79,6 +92,7 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
     "weight_decay": (STEPS, {"weight_decay": 0.1}, trained_weights),
     "adam_beta2": (STEPS, {"adam_beta2": 0.99}, trained_weights),
     "max_grad_norm": (STEPS, {"max_grad_norm": 1e-6}, trained_weights),
+    "gradient_checkpointing": (STEPS, {"gradient_checkpointing": True}, layer_calls),
     "checkpoint_every": (STEPS | {"checkpoint_every": 3}, {"checkpoint_every": 1}, checkpoints_seen),
     "seed": (STEPS, {"seed": 18}, plan_bytes),
 }

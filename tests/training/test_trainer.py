@@ -9,9 +9,7 @@ from transformers import TrainerCallback
 from tasks.data.plan import load_plan
 from tasks.training.dataset import IGNORED, PackedSequences, collate
 from tasks.training.device import find_device
-from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_model
-from tasks.training.train import _make_trainer
+from tasks.training.train import _make_trainer, attach
 from tests.corpora import write_rows
 from tests.tiny_base import prose
 from tests.training.prepared import prepare_inputs, spec_of
@@ -34,15 +32,13 @@ class KeepGradients(TrainerCallback):
 
 
 def trainer_of(spec, inputs, scratch: Path):
-    model = load_model(inputs.base)
-    torch.manual_seed(spec.training.seed)
-    model = METHODS[spec.method.kind].apply(model, spec.method)
+    tuned = attach(spec, inputs, find_device())
     if spec.method.kind == "lora":  # B starts at zero, and A would have no gradient
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in tuned.model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(std=0.1)
-    return _make_trainer(model, scratch, spec, inputs, find_device(), None)[0]
+    return _make_trainer(tuned, scratch, spec, inputs, find_device(), None)[0]
 
 
 def first_gradients(spec, inputs, scratch: Path) -> dict[str, torch.Tensor]:

@@ -1,21 +1,99 @@
-"""What every tuning method offers."""
+"""What every tuning method offers, whether PEFT does the work or we do."""
 
-from collections.abc import Callable
+import abc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What a method may look at when it is attached."""
+
+    tokenizer: Path
+    """Folder with tokenizer.json."""
+    steps: int
+    """Optimizer steps of the whole run."""
+    seed: int
+    batches: Callable[[], Iterator[dict[str, "torch.Tensor"]]]
+    """The run's own micro-batches from the first on, on the CPU; each call begins again."""
+    head: tuple[str, ...] = ()
+    """Names of the modules that are new with the task: they train whatever the method (empty for language modelling)."""
+
+
+class Tuned(abc.ABC):
+    """A method attached to a model."""
+
+    model: Any
+    """Call it, train it and generate with it as with the base; what trains requires a gradient, nothing else does."""
+    merges: bool = True
+    """Whether `merge` can make plain weights of it."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path, reference: str) -> None:
+        """Write what is deployed: what differs from the base, as safetensors. `reference` is what the base is found by."""
+
+    @abc.abstractmethod
+    def disabled(self) -> AbstractContextManager[None]:
+        """Within it the model computes exactly what the base does."""
+
+    def merge(self) -> Any:
+        """Return a plain model of the base's architecture that computes the same; only where `merges`."""
+        raise NotImplementedError(f"{type(self).__name__} does not merge")
+
+    def callbacks(self) -> list[Any]:
+        """transformers.TrainerCallback objects that the method needs in every training."""
+        return []
+
+    def penalty(self) -> "torch.Tensor | None":
+        """What is added to the loss of each optimizer step (a scalar), or None."""
+        return None
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]] | None:
+        """Parameters with learning rates of their own, or None for one rate for all."""
+        return None
+
+    def finish(self) -> None:
+        """Called once after the last step: what is deployed is the model as it stands afterwards."""
+
+    def facts(self) -> dict[str, Any]:
+        """What only this method can tell of a finished training (ranks, gates, masks), as plain values."""
+        return {}
+
+    def state(self) -> "Tensors":
+        """What a checkpoint keeps. Training resumed from it goes on to the same bits."""
+        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def load_state(self, tensors: "Tensors") -> None:
+        """Take up `state()` of an earlier process."""
+        import torch
+
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                own[name].copy_(tensor)
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A row of the registry: how to apply a method, and what people should know about it."""
+    """A row of the registry: how to attach and load a method, and what people should know about it."""
 
     settings: type[Any]
-    """Its settings class in schemas/methods.py."""
-    apply: Callable[[Any, Any], Any]
-    """(model, settings) -> the model to train, in which exactly what the method trains requires a gradient."""
-    full_precision_base: bool
-    """Whether the base's own weights change, and so must be kept in fp32 while training."""
+    """Its settings class in schemas/methods.py, which also says what it can be combined with."""
+    attach: Callable[[Any, Any, TrainingContext], Tuned]
+    """(base model, settings, context) -> the method attached, ready to train."""
+    load: Callable[[Any, Path, Any], Tuned]
+    """(base model, folder, settings) -> the method as it was saved, ready to use."""
     paper: str
     trains: str
     stores: str
     refuses: str
+    base_settings: Callable[[Any], dict[str, Any]] | None = None
+    """Further arguments of from_pretrained for the base (quantisation)."""

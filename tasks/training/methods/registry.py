@@ -3,12 +3,13 @@
 from schemas.methods import Full, Lora
 from tasks.training.methods import full, lora
 from tasks.training.methods.base import MethodEntry
+from tasks.training.methods.peft_backed import load_peft
 
 METHODS: dict[str, MethodEntry] = {
     "full": MethodEntry(
         settings=Full,
-        apply=full.apply,
-        full_precision_base=True,
+        attach=full.attach,
+        load=full.load,
         paper="-",
         trains="every parameter",
         stores="the whole model",
@@ -16,8 +17,8 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "lora": MethodEntry(
         settings=Lora,
-        apply=lora.apply,
-        full_precision_base=False,
+        attach=lora.attach,
+        load=load_peft,
         paper="Hu et al., 2021, https://arxiv.org/abs/2106.09685",
         trains="two low-rank matrices beside each chosen linear layer",
         stores="the matrices (PEFT format), mergeable into the base",

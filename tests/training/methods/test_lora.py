@@ -1,6 +1,7 @@
 """LoRA trains its matrices and nothing else, and what is saved is what was trained."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tasks.release import export
 from tasks.release.export import export_model
 from tasks.training.base import provide_base
 from tasks.training.methods import lora
+from tasks.training.methods.base import TrainingContext
 from tasks.training.models import load_model, model_sha256
 from tasks.training.train import TrainingInputs, train
 from tests.training.prepared import prepare_inputs, spec_of, train_here
@@ -19,6 +21,11 @@ from tests.training.prepared import prepare_inputs, spec_of, train_here
 IDS = torch.arange(3, 40)[None]
 METHOD = {"kind": "lora", "r": 4, "alpha": 16}
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def attach(model, settings):
+    """The model with the method on it."""
+    return lora.attach(model, settings, TrainingContext(Path(), 1, 17, lambda: iter(()))).model
 
 
 def logits(model) -> torch.Tensor:
@@ -36,11 +43,11 @@ def trained(root, base, tmp_path_factory):
 def test_training_starts_at_the_base_model(base):
     model = load_model(base)
     before = logits(model)
-    assert torch.equal(logits(lora.apply(model, Lora(r=4))), before)
+    assert torch.equal(logits(attach(model, Lora(r=4))), before)
 
 
 def test_exactly_the_matrices_train(base):
-    model = lora.apply(load_model(base), Lora(r=4))
+    model = attach(load_model(base), Lora(r=4))
     trainable = {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
     assert all(".lora_A." in name or ".lora_B." in name for name in trainable)
     assert len(trainable) == 2 * 2 * len(LINEAR)
@@ -49,14 +56,14 @@ def test_exactly_the_matrices_train(base):
 
 
 def test_named_modules_alone_get_an_update(base):
-    model = lora.apply(load_model(base), Lora(r=2, target_modules=("q_proj", "down_proj")))
+    model = attach(load_model(base), Lora(r=2, target_modules=("q_proj", "down_proj")))
     trainable = {name.split(".")[-4] for name, p in model.named_parameters() if p.requires_grad}
     assert trainable == {"q_proj", "down_proj"}
 
 
 def test_a_module_the_model_does_not_have_is_named_with_those_it_has(base):
     with pytest.raises(UserError, match="no linear layer named qproj, x") as error:
-        lora.apply(load_model(base), Lora(target_modules=("qproj", "v_proj", "x")))
+        attach(load_model(base), Lora(target_modules=("qproj", "v_proj", "x")))
     assert error.value.where == "method.target_modules"
     assert "down_proj" in error.value.fix
 
@@ -87,7 +94,7 @@ def test_what_is_saved_is_what_was_trained(root, base, tmp_path, monkeypatch):
     held = {}
     save = module._save
     monkeypatch.setattr(
-        module, "_save", lambda model, *rest: (held.update(model=model), save(model, *rest))[1]
+        module, "_save", lambda tuned, *rest: (held.update(model=tuned.model), save(tuned, *rest))[1]
     )
     spec = spec_of(root, base, method=METHOD, training={"steps": 4, "learning_rate": 0.5})
     folder = train_here(root, spec, tmp_path).folder / "model"

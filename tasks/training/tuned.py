@@ -1,0 +1,79 @@
+"""A tuned model on disk: the method's own files, and `method.json` that says how to put them on which base."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.base import Schema
+from schemas.errors import UserError
+from schemas.methods import Method, MethodSettings
+from tasks.storage.atomic import write_atomic
+
+METHOD_FILE = "method.json"
+
+
+class SavedMethod(Schema):
+    """What method.json holds."""
+
+    method: Method
+    base: str
+    """Folder or Hub id of the base."""
+    base_sha256: str
+    """See models.model_sha256."""
+
+
+def save_tuned(tuned: Any, folder: Path, settings: MethodSettings, base: str, base_sha256: str) -> None:
+    """Write what the method deploys; full weights stand for themselves, anything else names its base."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tuned.save(folder, base)
+    if settings.kind != "full":
+        saved = {"method": settings.model_dump(mode="json"), "base": base, "base_sha256": base_sha256}
+        write_atomic(folder / METHOD_FILE, json.dumps(saved, indent=1))
+
+
+def is_tuned(folder: Path) -> bool:
+    """Whether the folder holds a method's files that need a base."""
+    return any((folder / name).is_file() for name in (METHOD_FILE, "adapter_config.json"))
+
+
+def read_method(folder: Path) -> SavedMethod:
+    """Read method.json; a folder that only has PEFT's own adapter_config.json is somebody else's adapter.
+
+    Raises:
+        UserError: the file is not one of ours.
+    """
+    file = folder / METHOD_FILE
+    try:
+        return TypeAdapter(SavedMethod).validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "cannot be read"
+        raise UserError(
+            f"method.json does not say how the model was tuned: {reason}", str(file), "export the run again"
+        ) from None
+
+
+def load_tuned(folder: Path, dtype: Any = None) -> Any:
+    """Load the base and put the method on it; return a methods.base.Tuned.
+
+    Raises:
+        UserError: the base cannot be had, is not the one that was tuned, or does not fit.
+    """
+    from tasks.training.methods.peft_backed import load_peft
+    from tasks.training.methods.registry import METHODS
+    from tasks.training.models import find_model, load_base, model_sha256, read_config
+
+    if not (folder / METHOD_FILE).is_file():
+        base = find_model(read_config(folder / "adapter_config.json")["base_model_name_or_path"])
+        return load_peft(load_base(base, dtype), folder)
+    saved = read_method(folder)
+    base, entry = find_model(saved.base), METHODS[saved.method.kind]
+    if model_sha256(base) != saved.base_sha256:
+        raise UserError(
+            f"the base {saved.base} is not the model that was tuned: its files have changed",
+            str(folder / METHOD_FILE),
+            "bring the old base back, or tune the new one",
+        )
+    model = load_base(base, dtype, entry.base_settings(saved.method) if entry.base_settings else None)
+    return entry.load(model, folder, saved.method)
