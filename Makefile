@@ -3,17 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test test-slow lint serve docs clean
+.PHONY: run test test-fast lint serve docs clean
 
 run: $(STAMP)
 	@$(BIN)/python assets/collect_python_reference.py
 	@$(BIN)/rootstock run runs/quickstart.yaml
 
+# all of them, a file per core
 test: $(STAMP) lint
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow"
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-slow: $(STAMP)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+# without real kills, servers and schedules
+test-fast: $(STAMP) lint
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .

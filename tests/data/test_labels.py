@@ -36,7 +36,9 @@ def test_labels_are_those_of_the_training_rows_sorted_with_their_counts(tmp_path
     spec = classification(tmp_path, labelled_rows(90))
     prepared, _, labels, _ = find(tmp_path / "state", tokenizer_folder, spec)
     (fates,) = load_fates(prepared.divided, prepared.sources[0])
-    trained = [row["label"] for row, fate in zip(labelled_rows(90), fates, strict=True) if fate == Fate.ACCEPTED]
+    trained = [
+        row["label"] for row, fate in zip(labelled_rows(90), fates, strict=True) if fate == Fate.ACCEPTED
+    ]
     assert labels.names == ("gardening", "sailing", "烹饪")
     assert labels.counts == {name: trained.count(name) for name in labels.names}
     (numbers,) = labels.open(prepared.sources[0])
