@@ -277,6 +277,28 @@ def trace(
 
 
 @app.command()
+def compare(
+    spec: Annotated[
+        Path,
+        typer.Argument(help="Comparison (YAML), such as runs/compare/quickstart.yaml.", show_default=False),
+    ],
+    state: State = DEFAULT_STATE,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")] = 1,
+) -> None:
+    """Compare tuning methods fairly: same data, same tokens, the same search for each; a table and Pareto plots."""
+    from flows.compare import compare as compare_all
+    from flows.compare import run_processes
+    from flows.load_comparison import load_comparison
+
+    comparison, shared = load_comparison(spec)
+    folder = compare_all(
+        comparison, shared, state, run_processes(parallel, lambda line: print(line, file=sys.stderr))
+    )
+    print((folder / "table.md").read_text(encoding="utf-8"))
+    print(f"with pictures: {folder / 'index.html'}")
+
+
+@app.command()
 def serve(
     state: State = DEFAULT_STATE,
     port: Annotated[int, typer.Option(help="Port of the Prefect page on this machine.")] = 4200,

@@ -6,7 +6,7 @@ Prefect adds names, retries and pages to it by passing its own `call`; the order
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
@@ -23,6 +23,7 @@ from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
+from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
@@ -71,19 +72,53 @@ def follow(
 
 
 def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> Decision:
-    spec, state = run.spec, run.state
     run.start()
-    with watch.stage("data: read, validate, check contracts, deduplicate, split"):
-        prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
+
+    def write_data(prepared: Prepared) -> None:
         run.write_data(prepared)
         watch.note(_ledger_line(prepared.ledger.total))
+
+    measured = measure(run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data)
+    with watch.stage("decide and report"):
+        result = RunResult(run.spec, *measured, dict(watch.seconds), find_device().name)
+        decision: Decision = call(conclude, run, result)
+    return decision
+
+
+class Measured(NamedTuple):
+    """A candidate and what it was measured on; nothing is decided or released."""
+
+    prepared: Prepared
+    tokenized: Tokenized
+    base: BaseModel
+    trained: Step
+    scores: Scores
+
+
+def measure(
+    spec: RunSpec,
+    state: Path,
+    watch: Watch,
+    call: Call = call_plainly,
+    map_shards: ShardMap = map_in_processes,
+    champion: Path | None = None,
+    on_data: Callable[[Prepared], None] = lambda _: None,
+) -> Measured:
+    """From files to the scores of a trained candidate, beside those of its base (and of a champion).
+
+    Raises:
+        UserError: see the stages.
+    """
+    with watch.stage("data: read, validate, check contracts, deduplicate, split"):
+        prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
+        on_data(prepared)
     with watch.stage("tokenise and mix"):
-        base: BaseModel = call(provide_base, state, spec, prepared, run.champion_folder)
+        base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(_mixture_line(tokenized.mixture))
         suites = build_suites(spec, prepared, tokenized)
     with watch.stage("score the model as it is"):
-        before = _score_before(spec, state, run, base, tokenized, suites, call, watch)
+        before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
         watch.note(_scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
@@ -113,12 +148,7 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
                     f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
                     f" unigram {yardstick['unigram']:.3f}"
                 )
-    with watch.stage("decide and report"):
-        result = RunResult(
-            spec, prepared, tokenized, base, trained, scores, dict(watch.seconds), find_device().name
-        )
-        decision: Decision = call(conclude, run, result)
-    return decision
+    return Measured(prepared, tokenized, base, trained, scores)
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:
@@ -152,7 +182,7 @@ def assemble(spec: RunSpec, suites: list[Suite], steps: dict[Who, Any], tokenize
 def _score_before(
     spec: RunSpec,
     state: Path,
-    run: RunFolder,
+    champion: Path | None,
     base: BaseModel,
     tokenized: Tokenized,
     suites: list[Suite],
@@ -163,10 +193,8 @@ def _score_before(
     labels = tokenized.labels
     if labels is None or knows_labels(base.folder, spec.objective.kind, labels.names):
         before["base"] = call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
-    if run.champion_folder is not None and spec.base_from is None:
-        before["champion"] = call(
-            score_model, state, spec, suites, run.champion_folder, on_progress=watch.scored
-        )
+    if champion is not None and spec.base_from is None:
+        before["champion"] = call(score_model, state, spec, suites, champion, on_progress=watch.scored)
     return before
 
 

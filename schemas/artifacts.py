@@ -74,6 +74,8 @@ class TokenLedger(Schema):
     truncated: int
     """Label tokens cut off to meet the mixture or the length exactly."""
     padding: int
+    left_out: int = 0
+    """Label tokens of domain documents that training.documents did not choose."""
 
 
 class Ledger(Schema):

@@ -16,6 +16,8 @@ class Training(Schema):
     """Length in passes over the domain text (replay comes on top)."""
     steps: int | None = Field(default=None, ge=1)
     """Length in optimizer steps."""
+    documents: int | None = Field(default=None, ge=1)
+    """Train on at most so many documents of the domain, chosen by the seed (to learn what less data would give)."""
     sequence_length: int = Field(default=1024, ge=8)
     """Tokens per packed sequence."""
     batch_tokens: int = Field(default=32768, ge=8)

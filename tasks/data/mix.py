@@ -5,7 +5,7 @@ sequence is cut into windows that overlap by one id, so its label tokens still c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,12 @@ class Corpus:
     @property
     def label_tokens(self) -> int:
         return int((self.lengths - 1).sum())
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> "Corpus":
+        """The same without the documents that are not chosen, (documents,)."""
+        return replace(
+            self, parts=self.parts[chosen], starts=self.starts[chosen], lengths=self.lengths[chosen]
+        )
 
 
 def collect(

@@ -29,6 +29,9 @@ CODE = (
 )
 
 
+DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses
+
+
 def plan_training(
     root: Path,
     spec: RunSpec,
@@ -50,6 +53,7 @@ def plan_training(
                 training.tokens,
                 training.epochs,
                 training.steps,
+                training.documents,
                 training.sequence_length,
                 training.batch_tokens,
                 training.seed,
@@ -63,10 +67,12 @@ def plan_training(
         # a head labels whole rows: what is longer than a sequence is cut off, never split
         longest = training.sequence_length if spec.objective.kind in HEADS else None
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
+        corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
         pieces, sequences, lengths = lay_out(spec, sources, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
+        ledger = ledger.model_copy(update={"left_out": left_out})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
@@ -92,6 +98,30 @@ def collect_corpora(
                 "all its rows are duplicates, leaked or held out: see the ledger; add data or lower evaluation.domain_holdout",
             )
     return corpora
+
+
+def choose_documents(
+    sources: Sequence[PreparedSource], corpora: Sequence[Corpus], limit: int | None, seed: int
+) -> tuple[list[Corpus], int]:
+    """Keep at most `limit` documents of the domain, in their order; return the corpora and the label tokens left out."""
+    domain = [number for number, source in enumerate(sources) if source.role == "domain"]
+    counts = [len(corpora[number].lengths) for number in domain]
+    if limit is None or sum(counts) <= limit:
+        return list(corpora), 0
+    chosen = np.zeros(sum(counts), bool)
+    chosen[np.random.default_rng([seed, DOCUMENTS_STREAM]).permutation(len(chosen))[:limit]] = True
+    kept = list(corpora)
+    for number, mask in zip(domain, np.split(chosen, np.cumsum(counts)[:-1]), strict=True):
+        kept[number] = corpora[number].take(mask)
+    for number in domain:
+        if not len(kept[number].lengths):
+            raise UserError(
+                f"training.documents chooses none of the documents of domain source {sources[number].index}",
+                sources[number].source.path,
+                "raise training.documents, or name fewer sources",
+            )
+    left_out = sum(corpora[n].label_tokens - kept[n].label_tokens for n in domain)
+    return kept, left_out
 
 
 def _describe(

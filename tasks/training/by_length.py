@@ -23,7 +23,7 @@ def split_by_length(batch: "dict[str, torch.Tensor]") -> "Iterator[dict[str, Any
     """
     import torch
 
-    from tasks.training.dataset import IGNORED
+    from tasks.data.labels import IGNORED
 
     ids, labels = batch["input_ids"].flatten(), batch["labels"].flatten()  # a row begins with position 0
     starts = torch.nonzero(batch["position_ids"].flatten() == 0).flatten().tolist()

@@ -1,0 +1,81 @@
+"""One training of a comparison, in a process of its own: `python -m flows.compare_cell JOB RESULT`.
+
+JOB is a JSON file with the cell, its whole specification and the state folder. A method that cannot work here is a result,
+not a failure; anything else that goes wrong exits with the error's code.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.cli import quiet_environment
+from schemas.comparison import Cell, CellResult, Latency
+from schemas.counts import Parameters
+from schemas.errors import ExitCode, UserError
+from schemas.run import RunSpec
+
+
+def train_cell(cell: Cell, spec: RunSpec, state: Path) -> CellResult:
+    """Train and score; finished steps are taken as they are."""
+    from flows.journey import measure
+    from flows.watch import Silent
+    from tasks.training.progress_file import read_metrics
+
+    try:
+        measured = measure(spec, state, Silent())
+    except UserError as error:
+        if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith("method"):
+            return CellResult(cell=cell, refused=f"{error.what} ({error.fix})")
+        raise
+    metrics = read_metrics(measured.trained.folder / "metrics.jsonl")
+    return CellResult(
+        cell=cell,
+        scores=measured.scores,
+        parameters=Parameters.model_validate(measured.trained.facts["parameters"]),
+        seconds=metrics[-1].seconds,
+        label_tokens=measured.tokenized.mixture.domain_tokens + measured.tokenized.mixture.replay_tokens,
+        peak_memory_bytes=max(line.peak_memory_bytes for line in metrics),
+        latency=measure_latency(measured),
+    )
+
+
+def measure_latency(measured: Any) -> Latency:
+    """Base, tuned beside the base, and merged, one after the other on this device."""
+    from tasks.evaluation.latency import milliseconds
+    from tasks.training.device import find_device
+    from tasks.training.models import load_model
+    from tasks.training.tuned import is_tuned, load_tuned
+
+    device, saved = find_device(), measured.trained.folder / "model"
+    vocabulary = measured.tokenized.special.vocab_size
+
+    def timed(model: Any) -> float:
+        return milliseconds(model.to(device.name), vocabulary, device.name)
+
+    base = timed(load_model(measured.base.folder, device.frozen_dtype))
+    if not is_tuned(saved):
+        whole = timed(load_model(saved, device.frozen_dtype))
+        return Latency(base=base, tuned=whole, merged=whole)
+    tuned = load_tuned(saved, device.frozen_dtype)
+    beside = timed(tuned.model)
+    return Latency(base=base, tuned=beside, merged=timed(tuned.merge()) if tuned.merges else None)
+
+
+def main(job_file: str, result_file: str) -> None:
+    """Do one job."""
+    from tasks.storage.atomic import write_atomic
+
+    quiet_environment()
+    job = json.loads(Path(job_file).read_bytes())
+    cell, spec = Cell.model_validate(job["cell"]), RunSpec.model_validate(job["spec"])
+    try:
+        result = train_cell(cell, spec, Path(job["state"]))
+    except UserError as error:
+        print(f"{error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
+        raise SystemExit(int(error.exit_code)) from None
+    write_atomic(Path(result_file), result.model_dump_json())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

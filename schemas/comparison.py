@@ -1,0 +1,126 @@
+"""A fair comparison of tuning methods: what is compared, what every method gets, and what was found."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Schema
+from schemas.counts import Parameters
+from schemas.methods import Method
+from schemas.scores import Scores
+
+
+class Comparison(Schema):
+    """Every method x base x number of documents, over the same seeds, with one budget and an equally long search."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of the results' folder."""
+    spec: str = Field(min_length=1)
+    """Run specification that holds everything that is the same: data, mixture, budget, evaluation."""
+    overrides: tuple[str, ...] = ()
+    """Values of that specification to replace, `key.path=value` each."""
+    methods: tuple[Method, ...] = Field(min_length=1)
+    """The methods, each with its settings."""
+    bases: tuple[str, ...] = ()
+    """Models to tune, such as one family in several sizes; by default the specification's."""
+    documents: tuple[int | Literal["all"], ...] = ("all",)
+    """Training documents of the domain: all, or so many chosen by the seed."""
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    """Each seed splits, draws and initialises anew; methods share them, so they are compared in pairs."""
+    learning_rates: tuple[float, ...] = Field(min_length=1)
+    """Every method tries all of these once, with `search_seed`, and keeps the best: the same search for each."""
+    search_seed: int = Field(default=0, ge=0)
+    """Not one of `seeds`, so that no rate is chosen on what is reported."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of each one-sided bound."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.search_seed in self.seeds and len(self.learning_rates) > 1:
+            raise ValueError(
+                "search_seed must not be one of seeds: rates would be chosen on what is reported"
+            )
+        for name in ("methods", "bases", "documents", "seeds", "learning_rates"):
+            values = getattr(self, name)
+            if len(set(map(str, values))) < len(values):
+                raise ValueError(f"{name}: an entry occurs twice")
+        return self
+
+
+class Cell(Schema):
+    """One training of a comparison."""
+
+    method: int
+    """Index into the comparison's methods."""
+    base: str
+    documents: int | Literal["all"]
+    learning_rate: float
+    seed: int
+
+
+class Latency(Schema):
+    """Median milliseconds of a forward pass over one sequence of 64 tokens."""
+
+    base: float
+    tuned: float
+    """With the method beside the base."""
+    merged: float | None
+    """Merged into plain weights; None where the method does not merge."""
+
+
+class CellResult(Schema):
+    """What one training gave, or why it was refused."""
+
+    cell: Cell
+    refused: str | None = None
+    """The error, where the method cannot work here."""
+    scores: Scores | None = None
+    parameters: Parameters | None = None
+    seconds: float = 0.0
+    """Of training."""
+    label_tokens: int = 0
+    """Trained on: the budget, the same for all methods of one seed."""
+    peak_memory_bytes: int = 0
+    latency: Latency | None = None
+
+
+class Estimate(Schema):
+    """A mean over seeds with a one-sided bound on each side."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Row(Schema):
+    """What a comparison found of one method on one base with so many documents."""
+
+    method: int
+    label: str
+    """The method's kind, and the settings that tell it from others of its kind."""
+    base: str
+    documents: int | Literal["all"]
+    unit: str
+    refused: str | None = None
+    """Why there is no result."""
+    learning_rate: float = 0.0
+    rate_at_edge: bool = False
+    """The best rate was the smallest or largest tried: a wider search may favour this method."""
+    seeds: int = 0
+    value: float = 0.0
+    """Mean score of the domain suite after tuning."""
+    gain: Estimate | None = None
+    """How much better than the base, in the suite's unit."""
+    forgetting: dict[str, Estimate] = Field(default_factory=dict)
+    """General suite -> how much worse than the base."""
+    behind_best: Estimate | None = None
+    """How much worse than the best method of the same base and documents, paired by seed and item."""
+    level_with_best: bool = False
+    """The bound of that difference includes zero: not told apart from the best."""
+    parameters: Parameters | None = None
+    label_tokens: float = 0.0
+    seconds: float = 0.0
+    peak_memory_bytes: float = 0.0
+    latency_tuned: float = 0.0
+    """Forward pass with the method beside the base, as a multiple of the base's."""
+    latency_merged: float | None = None
