@@ -7,8 +7,8 @@ from schemas.errors import UserError
 from tasks.data.tokenize import load_tokenizer, open_tokens, special_ids, tokenize_source
 from tasks.data.words import NO_WORD, is_unspaced, spell, word_space
 from tests.corpora import here, make_spec, prepare_rows, source
-from tests.tiny_encoder import train_wordpiece
 from tests.tiny_base import prose
+from tests.tiny_encoder import train_wordpiece
 from tests.toy_heads import write_tagged
 
 ROWS = [

@@ -9,7 +9,7 @@ from schemas.scores import LabelScore, LabelSuite, Scores
 from tasks.data.labels import Labels
 from tasks.data.tokenize import special_ids
 from tasks.evaluation.head_scores import assemble_head_scores, count_spans
-from tasks.evaluation.items import Item, Suite
+from tasks.evaluation.items import Item
 from tasks.evaluation.predictions import answer, load_answers
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.training.heads import Head, load_with_head
@@ -101,9 +101,7 @@ def scored(tmp_path, kind, folder, **keys):
 @pytest.mark.parametrize("kind", [TEXT, WORD])
 def test_an_answer_does_not_depend_on_what_it_was_batched_with(tmp_path, encoder, kind) -> None:
     spec, _, tokenized, (suite,), model, step = scored(tmp_path, kind, encoder)
-    alone = [
-        answer(model, tokenized.labels.names, [item], 48, "cpu")[0] for item in suite.items
-    ]
+    alone = [answer(model, tokenized.labels.names, [item], 48, "cpu")[0] for item in suite.items]
     assert load_answers(step, 0) == alone
     assert answer(model, tokenized.labels.names, suite.items, 48, "cpu", batch_tokens=60) == alone
     assert len({tuple(a) for a in alone}) > 1 or kind == TEXT
@@ -129,7 +127,9 @@ def test_words_beyond_the_cut_and_dropped_words_are_answered_with_o(encoder) -> 
     item = Item("f:1", "g", 9, np.arange(7), ("O",) * 5, words)
     names = ("O", "B-X")
     assert answer(Always(), names, [item], 48, "cpu") == [["B-X", "B-X", "O", "B-X", "B-X"]]
-    assert answer(Always(), names, [item], 5, "cpu") == [["B-X", "B-X", "O", "O", "O"]], "the last id is [SEP]"
+    assert answer(Always(), names, [item], 5, "cpu") == [["B-X", "B-X", "O", "O", "O"]], (
+        "the last id is [SEP]"
+    )
 
 
 @pytest.mark.parametrize(("kind", "metric"), [(TEXT, "accuracy"), (TEXT, "macro_f1"), (WORD, None)])
@@ -150,7 +150,11 @@ def test_a_base_that_cannot_answer_is_stood_for_by_a_yardstick(tmp_path, encoder
         assert scores.yardstick == "majority class"
         assert suite.accuracy("base") == share
         f1 = 2 * share / (1 + share) / len({item.gold for item in suites[0].items})
-        assert suite.value("base", scores.unit) == suite.floor == pytest.approx(share if metric == "accuracy" else f1)
+        assert (
+            suite.value("base", scores.unit)
+            == suite.floor
+            == pytest.approx(share if metric == "accuracy" else f1)
+        )
     assert scores.called("base") == scores.yardstick
     real = assemble_head_scores(suites, {"base": step, "candidate": step}, spec.objective, labels)
     assert real.yardstick is None
@@ -162,7 +166,9 @@ def test_a_champion_is_compared_by_the_names_of_its_labels(tmp_path, encoder) ->
     """Its outputs may stand in another order, or be others."""
     spec, _, tokenized, suites, model, _ = scored(tmp_path, TEXT, encoder)
     names = tokenized.labels.names
-    turned = load_with_head(tmp_path / "model", Head(TEXT, names[::-1], special_ids(encoder, True).pad), None, 5).model
+    turned = load_with_head(
+        tmp_path / "model", Head(TEXT, names[::-1], special_ids(encoder, True).pad), None, 5
+    ).model
     turned.save_pretrained(tmp_path / "turned")
     first = score_model(tmp_path / "state", spec, suites, tmp_path / "model")
     second = score_model(tmp_path / "state", spec, suites, tmp_path / "turned")

@@ -37,7 +37,11 @@ def test_the_bounds_are_where_tangos_score_test_just_does_not_refuse(gained, los
     def score(difference: float) -> float:
         shares = np.linspace(max(0, -difference), (1 - difference) / 2, 200_001)[1:-1]  # of lost items
         same = num - gained - lost
-        loglik = gained * np.log(shares + difference) + lost * np.log(shares) + same * np.log1p(-2 * shares - difference)
+        loglik = (
+            gained * np.log(shares + difference)
+            + lost * np.log(shares)
+            + same * np.log1p(-2 * shares - difference)
+        )
         best = float(shares[np.argmax(loglik)])
         variance = num * (2 * best + difference - difference**2)
         return (gained - lost - num * difference) / math.sqrt(variance)
@@ -142,4 +146,6 @@ def test_a_bootstrap_is_the_same_every_time() -> None:
     rng = np.random.default_rng(2)
     one, two = rng.poisson(2, (30, 3)).astype(float), rng.poisson(2, (30, 3)).astype(float)
     groups = [str(n % 11) for n in range(30)]
-    assert paired_statistic(one, two, groups, micro_f1, 0.9) == paired_statistic(one, two, groups, micro_f1, 0.9)
+    assert paired_statistic(one, two, groups, micro_f1, 0.9) == paired_statistic(
+        one, two, groups, micro_f1, 0.9
+    )

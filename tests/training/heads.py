@@ -32,9 +32,7 @@ def prepare_head(root: Path, spec: RunSpec) -> tuple[Prepared, Tokenized, Traini
     training = [steps[s.label] for s in prepared.training]
     plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
     known = head_labels(base, spec.objective.kind)
-    labels = find_labels(
-        root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known
-    )
+    labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
     tokenized = Tokenized(special, steps, plan, labels)
     head = HeadInputs(
         Head(spec.objective.kind, labels.names, special.pad),

@@ -87,7 +87,9 @@ def test_a_model_for_another_objective_is_refused(tmp_path, encoder, base) -> No
     load_with_head(encoder, HEAD, None, 5).model.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="this is a model for text_classification, not for language_modeling"):
         load_model(tmp_path, None, "language_modeling")
-    with pytest.raises(UserError, match="this is a model for language_modeling, not for token_classification"):
+    with pytest.raises(
+        UserError, match="this is a model for language_modeling, not for token_classification"
+    ):
         load_model(base, None, WORD)
 
 
@@ -144,12 +146,18 @@ def test_training_is_saved_with_its_labels_and_loads_to_the_same_answers(
     assert config["pad_token_id"] == inputs.special.pad
     metrics = read_metrics(step.folder / "metrics.jsonl")
     assert [m.step for m in metrics] == [1, 2, 3, 4]
-    moved = {name: not torch.equal(tensor, start[name]) for name, tensor in model.state_dict().items() if name in start}
+    moved = {
+        name: not torch.equal(tensor, start[name])
+        for name, tensor in model.state_dict().items()
+        if name in start
+    }
     if method == "full":
         assert all(moved[name] for name in moved if name.endswith("weight") and "word_embeddings" not in name and "position" not in name and "token_type" not in name and "pooler" not in name)  # fmt: skip
     head = [name for name in model.state_dict() if name.startswith(("classifier.weight", "score.weight"))]
     stored = load_file(next((step.folder / "model").glob("*.safetensors")))
-    saved = [tensor for name, tensor in stored.items() if name.endswith(("classifier.weight", "score.weight"))]
+    saved = [
+        tensor for name, tensor in stored.items() if name.endswith(("classifier.weight", "score.weight"))
+    ]
     assert len(head) == len(saved) == 1
     assert torch.equal(model.state_dict()[head[0]], saved[0]), "the trained head is what is loaded"
     fresh = load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model
@@ -163,8 +171,12 @@ def find_device():
 
 
 def test_other_labels_are_another_training(tmp_path, encoder) -> None:
-    spec = head_spec(tmp_path, TEXT, encoder, objective={"kind": TEXT, "labels": ["gardening", "sailing", "烹饪"]})
-    other = head_spec(tmp_path, TEXT, encoder, objective={"kind": TEXT, "labels": ["烹饪", "gardening", "sailing"]})
+    spec = head_spec(
+        tmp_path, TEXT, encoder, objective={"kind": TEXT, "labels": ["gardening", "sailing", "烹饪"]}
+    )
+    other = head_spec(
+        tmp_path, TEXT, encoder, objective={"kind": TEXT, "labels": ["烹饪", "gardening", "sailing"]}
+    )
     keys = {
         training_plan(tmp_path, one, prepare_head(tmp_path / "state", one)[2]).key for one in (spec, other)
     }

@@ -43,7 +43,9 @@ def test_one_pass_holds_every_training_row_once_and_whole_with_its_label(tmp_pat
     expected = []
     for row in np.flatnonzero(fates == Fate.ACCEPTED).tolist():
         ids = tokens.document(row).tolist()
-        label = numbers[row] if tokens.words is None else numbers[tokens.offsets[row] : tokens.offsets[row + 1]]
+        label = (
+            numbers[row] if tokens.words is None else numbers[tokens.offsets[row] : tokens.offsets[row + 1]]
+        )
         expected.append((ids, np.atleast_1d(label).tolist()))
     found = [(ids.tolist(), np.atleast_1d(label).tolist()) for ids, label in documents_of(dataset)]
     assert sorted(found) == sorted(expected)
@@ -80,7 +82,10 @@ def test_no_row_is_ever_split_and_steps_are_met_exactly(tmp_path, encoder, lengt
     pieces, _ = load_plan(inputs.plan)
     assert all(start in starts for start in pieces["start"].tolist())
     whole = {s: min(16, int(e - s)) for s, e in zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)}
-    assert all(whole[start] == size for start, size in zip(pieces["start"].tolist(), pieces["length"].tolist(), strict=True))
+    assert all(
+        whole[start] == size
+        for start, size in zip(pieces["start"].tolist(), pieces["length"].tolist(), strict=True)
+    )
     if "steps" in length:
         assert tokenized.mixture.steps == 7
         assert len(dataset) == 7 * 4
