@@ -230,7 +230,7 @@ def limits_of(key: dict[str, Any]) -> str:
 def _limits(key: dict[str, Any]) -> Iterator[str]:
     words = {
         "minimum": "at least {}", "exclusiveMinimum": "above {}", "maximum": "at most {}", "exclusiveMaximum": "below {}",
-        "minLength": "at least {} character", "minItems": "at least {} entry", "pattern": "matches `{}`",
+        "minLength": "at least {} character", "minItems": "at least {} in the list", "pattern": "matches `{}`",
     }  # fmt: skip
     for name, text in words.items():
         if name in key:
