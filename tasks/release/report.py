@@ -19,9 +19,9 @@ from schemas.artifacts import (
     Ledger,
     Lineage,
     MixtureReport,
-    Parameters,
     StepMetrics,
 )
+from schemas.counts import Parameters
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures

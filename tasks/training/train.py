@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import MixtureReport, Parameters
+from schemas.artifacts import MixtureReport
+from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.counts import count_parameters
 from tasks.training.heads import Head, head_loss, load_with_head, require_length
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
@@ -201,6 +203,7 @@ def _make_trainer(
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
+    from tasks.training.head_trainer import HeadTrainer
     from tasks.training.progress import MetricsWriter, StopOnSigterm
     from tasks.training.trainer import ResumableTrainer
 
@@ -242,7 +245,8 @@ def _make_trainer(
     labels = labels_before_steps(pieces, sequences, report.sequences_per_step)
     stop = StopOnSigterm()
     writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
-    trainer = ResumableTrainer(
+    kind = ResumableTrainer if inputs.head is None else HeadTrainer
+    trainer = kind(
         model=tuned.model,
         args=arguments,
         train_dataset=dataset,
@@ -251,6 +255,8 @@ def _make_trainer(
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
+    if isinstance(trainer, HeadTrainer):
+        trainer.positions = micro
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
@@ -276,14 +282,11 @@ def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
 
 def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Parameters:
     """Write what is deployed: weights (or what stands beside the base's), configuration and tokenizer."""
-    model = tuned.model
-    total = sum(parameter.numel() for parameter in model.parameters())
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    model.config.use_cache = True
+    tuned.model.config.use_cache = True
     save_tuned(tuned, folder, spec.method, inputs.reference, model_sha256(inputs.base))
     if inputs.head is not None:  # an adapter has no configuration of its own, and the labels belong to it
-        config = model.config
-        config.architectures = [type(_plain(model)).__name__]
+        config = tuned.model.config
+        config.architectures = [type(_plain(tuned.model)).__name__]
         config.save_pretrained(folder)
     for name in (
         "tokenizer.json",
@@ -294,8 +297,10 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
     ):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+    before = None
+    if inputs.head is not None:
+        before = load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model
+    return count_parameters(tuned.model, inputs.base, folder, before)
 
 
 def _plain(model: Any) -> Any:
