@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
 from schemas.mixture import Mixture
-from schemas.objectives import LanguageModeling
+from schemas.objectives import LanguageModeling, TextClassification, TokenClassification
 from schemas.promotion import Promotion
 from schemas.run import RunSpec
 from schemas.sources import Columns, Source
@@ -31,6 +31,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     Scratch: "base.from_scratch",
     Tokenizer: "base.from_scratch.tokenizer",
     LanguageModeling: "objective language_modeling",
+    TextClassification: "objective text_classification",
+    TokenClassification: "objective token_classification",
     Source: "A source of data",
     Columns: "columns of a source",
     Mixture: "mixture",
@@ -40,6 +42,10 @@ SECTIONS: dict[type[BaseModel], str] = {
     Promotion: "promotion",
 }
 """Every schema that a specification is made of, in reading order, and the title of its section."""
+
+_NO_REPLAY = ("mixture.replay_ratio=0", "replay=[]", "evaluation.general=[]")
+LABELLED = ("objective={kind: text_classification}", "domain=[{path: a.csv, contract: c}]", *_NO_REPLAY)
+TAGGED = ("objective={kind: token_classification}", "domain=[{path: a.conll, contract: c}]", *_NO_REPLAY)
 
 ACROSS: dict[str, tuple[str, ...]] = {
     "Give exactly one of `base` and `base_from`.": ("base_from=champion",),
@@ -53,8 +59,25 @@ ACROSS: dict[str, tuple[str, ...]] = {
     "Give exactly one of `evaluation.domain_holdout` and `evaluation.domain`.": (
         "evaluation.domain_holdout=null",
     ),
-    "Any other model needs at least one `evaluation.general` suite: it measures forgetting.": (
-        "evaluation.general=[]",
+    "Any other language model needs at least one `evaluation.general` suite: it measures forgetting. With a head there may"
+    " be none; if there are, they hold rows with the same labels.": ("evaluation.general=[]",),
+    "With a head, thresholds of `promotion` are fractions of 1.": (
+        *LABELLED,
+        "promotion.min_gain=2",
+    ),
+    "`text_classification` reads csv, tsv, json and jsonl; `token_classification` conll, json and jsonl; `language_modeling`"
+    " anything but conll.": (*LABELLED, "domain.0.path=a.txt"),
+    "`columns` names only fields that the objective reads, each with a column of its own.": (
+        *LABELLED,
+        "domain.0.columns={tags: x}",
+    ),
+    "Columns of one source are all names or all numbers; numbers mean a csv or tsv file without a header.": (
+        *LABELLED,
+        "domain.0.columns={text: 2}",
+    ),
+    "A conll file has no names of columns: give the numbers of both, or neither, and no `group`.": (
+        *TAGGED,
+        "domain.0.columns={tags: 3}",
     ),
     "Give exactly one of `training.tokens`, `training.epochs` and `training.steps`.": ("training.steps=5",),
     "`training.batch_tokens` is a whole number of sequences of `training.sequence_length`.": (
@@ -207,7 +230,7 @@ def limits_of(key: dict[str, Any]) -> str:
 def _limits(key: dict[str, Any]) -> Iterator[str]:
     words = {
         "minimum": "at least {}", "exclusiveMinimum": "above {}", "maximum": "at most {}", "exclusiveMaximum": "below {}",
-        "minLength": "at least {} character", "minItems": "at least {} entry", "pattern": "matches `{}`",
+        "minLength": "at least {} character", "minItems": "at least {} in the list", "pattern": "matches `{}`",
     }  # fmt: skip
     for name, text in words.items():
         if name in key:

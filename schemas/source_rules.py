@@ -52,6 +52,8 @@ def _columns(source: Source, record: RecordKind, form: str) -> list[str]:
     used = {field: getattr(source.columns, field) for field in FIELDS[record]}
     used |= {"group": source.group} if source.group is not None else {}
     numbers = [field for field, column in used.items() if isinstance(column, int)]
+    if form == "conll":
+        used.pop("group", None)  # refused already
     if numbers and form in ("json", "jsonl"):
         dead.append(f"columns: a {form} file has keys, not column numbers; write the name of the key")
     elif form == "conll" and used != {field: getattr(default, field) for field in used} and len(numbers) < 2:

@@ -1,13 +1,23 @@
 """Where data comes from: files, their format and the contract they must keep."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from schemas.base import Schema
 
 Format = Literal["txt", "jsonl", "json", "csv", "tsv", "conll"]
-Column = Annotated[int, Field(ge=1)] | Annotated[str, StringConstraints(min_length=1)]
+
+
+def _kind_of_column(value: Any) -> str:
+    return "number" if isinstance(value, int | float) else "name"
+
+
+Column = Annotated[
+    Annotated[str, StringConstraints(min_length=1), Tag("name")] | Annotated[int, Field(ge=1), Tag("number")],
+    Discriminator(_kind_of_column),
+]
+"""A column by its name, or by its number counted from 1."""
 
 
 class Columns(Schema):

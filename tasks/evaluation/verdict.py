@@ -126,10 +126,10 @@ def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interva
     by = f"{abs(better.estimate):.3f}{measure.unit}"
     if measure.higher_is_better:
         by += f" to {suite.value('candidate', scores.unit):.3f}"
-    return (
-        f"{name} on '{suite.name}' {measure.change(got_better)} by {by} against the {scores.called(against)}"
-        f" ({bounds}; {rule})"
-    )
+    moved = f"{measure.change(got_better)} by {by}"
+    if measure.higher_is_better and better.estimate == 0:
+        moved = f"stayed at {suite.value('candidate', scores.unit):.3f}"
+    return f"{name} on '{suite.name}' {moved} against the {scores.called(against)} ({bounds}; {rule})"
 
 
 def _sentence(verdict: Verdict, rules: tuple[RuleOutcome, ...]) -> str:
@@ -150,7 +150,7 @@ def _next_action(
     verdict: Verdict, rules: tuple[RuleOutcome, ...], scores: Scores, promotion: Promotion
 ) -> str:
     if verdict == "reject":
-        return _remedy([rule for rule in rules if rule.outcome == "fail"])
+        return _remedy([rule for rule in rules if rule.outcome == "fail"], scores)
     if verdict == "inconclusive":
         return _more_evidence([rule for rule in rules if rule.outcome == "undecided"], scores)
     if promotion.approval == "manual":
@@ -166,7 +166,7 @@ def _next_action(
     )
 
 
-def _remedy(rules: list[RuleOutcome]) -> str:
+def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:
     """What to change in the specification so that these rules may hold next time."""
     forgot = sorted({rule.suite for rule in rules if rule.rule == "forgetting"})
     gained_too_little = [rule for rule in rules if rule.rule == "gain"]
@@ -180,6 +180,11 @@ def _remedy(rules: list[RuleOutcome]) -> str:
         if rule.estimate <= 0 and rule.against == "champion":
             actions.append(
                 f"The champion knows '{rule.suite}' at least as well already: give it new domain text, or keep it."
+            )
+        elif rule.estimate <= 0 and scores.measure.higher_is_better:
+            actions.append(
+                f"The head did not learn '{rule.suite}': train longer (training.epochs or steps), try a higher and a lower"
+                " training.learning_rate, and check that the labels belong to the texts."
             )
         elif rule.estimate <= 0:
             actions.append(
@@ -209,7 +214,7 @@ def _more_evidence(undecided: list[RuleOutcome], scores: Scores) -> str:
     wrong_side = [rule for rule in undecided if not _leans_to_pass(rule)]
     if wrong_side:
         actions.append(
-            f"Or change the training, since the estimate lies on the wrong side: {_remedy(wrong_side)}"
+            f"Or change the training, since the estimate lies on the wrong side: {_remedy(wrong_side, scores)}"
         )
     return " ".join(actions)
 

@@ -4,20 +4,23 @@ Definitions are in docs/guides/counts.md. All are measured on the saved model, n
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from schemas.counts import Parameters, Ranks
-from tasks.training.models import load_model
+from tasks.training.models import load_base, load_model
 from tasks.training.tuned import is_tuned, load_tuned
 
 LARGEST_RANKED = 200_000_000
 """Parameters of a model whose differences are decomposed: beyond it the singular values take longer than training."""
 
 
-def count_parameters(model: Any, load_before: Callable[[], Any], saved: Path) -> Parameters:
-    """Count the model in memory after training (`model`) and the one on disk (`saved`) against the untrained one."""
+def count_parameters(model: Any, base: Path, saved: Path, before: Any = None) -> Parameters:
+    """Count the model in memory after training (`model`) and the one on disk (`saved`) against its base.
+
+    `before` is what training started from, where that is more than the base: a base with a new head.
+    """
     import torch
 
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -28,11 +31,11 @@ def count_parameters(model: Any, load_before: Callable[[], Any], saved: Path) ->
     changed, ranks = 0, []
     rank_all = total <= LARGEST_RANKED
     if merges:
-        for before, after in _pairs(load_before(), load_model(saved)):
-            differing = int(torch.count_nonzero(after != before))
+        for old, new in _pairs(before or load_base(base), load_model(saved)):
+            differing = int(torch.count_nonzero(new != old))
             changed += differing
-            if rank_all and differing and before.dim() == 2:
-                ranks.append(numerical_rank(before, after))
+            if rank_all and differing and old.dim() == 2:
+                ranks.append(numerical_rank(old, new))
     return Parameters(
         total=total,
         trainable=trainable,

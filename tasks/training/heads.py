@@ -85,9 +85,12 @@ def load_plain_head(
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+    from transformers.utils import logging
 
     classification = head.kind == "text_classification"
     auto: Any = AutoModelForSequenceClassification if classification else AutoModelForTokenClassification
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # that the head is new is no news here
     try:
         loaded: Any = auto.from_pretrained(
             folder,
@@ -106,6 +109,8 @@ def load_plain_head(
         )
         fix = f"name the complete folder of a model that transformers has a {head.kind} head for"
         raise UserError(f"cannot load the model with a head: {reason}", str(folder), fix) from None
+    finally:
+        logging.set_verbosity(verbosity)
     model, report = loaded
     missing = sorted(report["missing_keys"])
     lost = [n for n in missing if n.startswith(f"{model.base_model_prefix}.") and ".pooler." not in n]

@@ -203,6 +203,7 @@ def _make_trainer(
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
+    from tasks.training.head_trainer import HeadTrainer
     from tasks.training.progress import MetricsWriter, StopOnSigterm
     from tasks.training.trainer import ResumableTrainer
 
@@ -244,7 +245,8 @@ def _make_trainer(
     labels = labels_before_steps(pieces, sequences, report.sequences_per_step)
     stop = StopOnSigterm()
     writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
-    trainer = ResumableTrainer(
+    kind = ResumableTrainer if inputs.head is None else HeadTrainer
+    trainer = kind(
         model=tuned.model,
         args=arguments,
         train_dataset=dataset,
@@ -253,6 +255,8 @@ def _make_trainer(
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
+    if isinstance(trainer, HeadTrainer):
+        trainer.positions = micro
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
@@ -293,14 +297,10 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
     ):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
-    return count_parameters(tuned.model, lambda: _untrained(spec, inputs), folder)
-
-
-def _untrained(spec: RunSpec, inputs: TrainingInputs) -> Any:
-    """The model as it was before training, its new head included."""
-    if inputs.head is None:
-        return load_base(inputs.base)
-    return load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model
+    before = None
+    if inputs.head is not None:
+        before = load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model
+    return count_parameters(tuned.model, inputs.base, folder, before)
 
 
 def _plain(model: Any) -> Any:

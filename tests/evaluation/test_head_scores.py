@@ -100,7 +100,7 @@ def scored(tmp_path, kind, folder, **keys):
 
 @pytest.mark.parametrize("kind", [TEXT, WORD])
 def test_an_answer_does_not_depend_on_what_it_was_batched_with(tmp_path, encoder, kind) -> None:
-    spec, _, tokenized, (suite,), model, step = scored(tmp_path, kind, encoder)
+    _, _, tokenized, (suite,), model, step = scored(tmp_path, kind, encoder)
     alone = [answer(model, tokenized.labels.names, [item], 48, "cpu")[0] for item in suite.items]
     assert load_answers(step, 0) == alone
     assert answer(model, tokenized.labels.names, suite.items, 48, "cpu", batch_tokens=60) == alone
@@ -135,7 +135,7 @@ def test_words_beyond_the_cut_and_dropped_words_are_answered_with_o(encoder) -> 
 @pytest.mark.parametrize(("kind", "metric"), [(TEXT, "accuracy"), (TEXT, "macro_f1"), (WORD, None)])
 def test_a_base_that_cannot_answer_is_stood_for_by_a_yardstick(tmp_path, encoder, kind, metric) -> None:
     objective = {"kind": kind, **({"metric": metric} if metric else {})}
-    spec, prepared, tokenized, suites, _, step = scored(tmp_path, kind, encoder, objective=objective)
+    spec, _, tokenized, suites, _, step = scored(tmp_path, kind, encoder, objective=objective)
     labels = tokenized.labels
     scores = assemble_head_scores(suites, {"candidate": step}, spec.objective, labels)
     (suite,) = scores.suites
@@ -164,7 +164,7 @@ def test_a_base_that_cannot_answer_is_stood_for_by_a_yardstick(tmp_path, encoder
 
 def test_a_champion_is_compared_by_the_names_of_its_labels(tmp_path, encoder) -> None:
     """Its outputs may stand in another order, or be others."""
-    spec, _, tokenized, suites, model, _ = scored(tmp_path, TEXT, encoder)
+    spec, _, tokenized, suites, _, _ = scored(tmp_path, TEXT, encoder)
     names = tokenized.labels.names
     turned = load_with_head(
         tmp_path / "model", Head(TEXT, names[::-1], special_ids(encoder, True).pad), None, 5

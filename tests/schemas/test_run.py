@@ -137,9 +137,67 @@ def test_a_specification_cannot_be_changed_after_it_was_read():
     ("path", "expected"),
     [
         ("a.txt", "txt"), ("a.md", "txt"), ("a", "txt"), ("A.JSONL", "jsonl"), ("a.csv.gz", "csv"),
-        ("a.tsv.zst", "tsv"), ("d.jsonl/a", "txt"), ("x/*.json", "json"),
+        ("a.tsv.zst", "tsv"), ("d.jsonl/a", "txt"), ("x/*.json", "json"), ("a.iob2", "conll"), ("a.BIO.gz", "conll"),
     ],
 )  # fmt: skip
 def test_the_format_is_told_by_the_extension(path, expected):
     assert told_format(Source(path=path, contract="c")) == expected
     assert told_format(Source(path=path, contract="c", format="csv")) == "csv"
+
+
+TEXTS = {"path": "a.csv", "contract": "c"}
+WORDS = {"path": "a.conll", "contract": "c"}
+HEAD = {
+    "objective": {"kind": "text_classification"},
+    "domain": [TEXTS],
+    "replay": None,
+    "mixture": {"replay_ratio": 0},
+    "evaluation": {"domain_holdout": 0.1},
+}
+TAGGER = {**HEAD, "objective": {"kind": "token_classification"}, "domain": [WORDS]}
+
+
+def test_a_head_needs_no_general_suite_and_may_have_one():
+    assert problems(**HEAD) == ""
+    assert problems(**TAGGER) == ""
+    assert problems(**{**HEAD, "evaluation": {"domain_holdout": 0.1, "general": [TEXTS]}}) == ""
+    assert problems(**{**HEAD, "replay": [TEXTS], "mixture": {"replay_ratio": 0.2}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "named"),
+    [
+        (HEAD, {"domain": [SOURCE]}, "domain.0.path: a txt file does not hold texts with a label"),
+        (HEAD, {"domain": [WORDS]}, "domain.0.path: a conll file does not hold texts with a label"),
+        (TAGGER, {"domain": [TEXTS]}, "domain.0.path: a csv file does not hold tagged words"),
+        (TAGGER, {"domain": [SOURCE]}, "domain.0.path: a txt file does not hold tagged words"),
+        (HEAD, {"domain": [{**TEXTS, "columns": {"tags": "x"}}]}, "domain.0.columns.tags: this objective does not read it"),
+        (TAGGER, {"domain": [{**WORDS, "columns": {"text": 1}}]}, "domain.0.columns.text: this objective does not read it"),
+        (TAGGER, {"domain": [{**WORDS, "columns": {"tokens": "word", "tags": "tag"}}]}, "write both as numbers"),
+        (TAGGER, {"domain": [{**WORDS, "columns": {"tags": 3}}]}, "write both as numbers"),
+        (TAGGER, {"domain": [{**WORDS, "columns": {"tokens": 2, "tags": 2}}]}, "two fields are read from one column"),
+        (TAGGER, {"domain": [{**WORDS, "group": "doc"}]}, "domain.0.group: a conll file has no column for it"),
+        (HEAD, {"domain": [{**TEXTS, "columns": {"label": 1}}]}, "give text as a number too"),
+        (HEAD, {"domain": [{**TEXTS, "columns": {"label": 1, "text": 2}, "group": "g"}]}, "give group as a number too"),
+        (HEAD, {"domain": [{"path": "a.jsonl", "contract": "c", "columns": {"label": 1, "text": 2}}]}, "keys, not column numbers"),
+        (HEAD, {"domain": [{**TEXTS, "columns": {"label": "text"}}]}, "two fields are read from one column"),
+        (HEAD, {"promotion": {"min_gain": 2}}, "promotion.min_gain: is a fraction of 1 here"),
+        (TAGGER, {"promotion": {"max_forgetting": 1}}, "promotion.max_forgetting: is a fraction of 1 here"),
+        (HEAD, {"objective": {"kind": "text_classification", "labels": ["a"]}}, "labels"),
+        (HEAD, {"objective": {"kind": "text_classification", "labels": ["a", "a"]}}, "given twice"),
+        (HEAD, {"objective": {"kind": "text_classification", "labels": ["a", " b"]}}, "labels"),
+        (TAGGER, {"objective": {"kind": "token_classification", "metric": "accuracy"}}, "metric"),
+    ],
+)  # fmt: skip
+def test_what_a_head_cannot_use_is_refused(base, change, named):
+    assert named in problems(**{**base, **change})
+
+
+@pytest.mark.parametrize("columns", [{"label": 1, "text": 2}, {"label": "category"}])
+def test_columns_are_names_or_numbers(columns):
+    assert problems(**{**HEAD, "domain": [{**TEXTS, "columns": columns}]}) == ""
+
+
+def test_language_modeling_reads_neither_labels_nor_tagged_words():
+    assert "this objective does not read it" in problems(domain=[{**TEXTS, "columns": {"label": "x"}}])
+    assert "does not hold running text" in problems(domain=[WORDS])

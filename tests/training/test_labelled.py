@@ -8,6 +8,7 @@ from schemas.artifacts import TokenLedger
 from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED
 from tasks.data.plan import load_plan
+from tasks.training.head_trainer import split_by_length
 from tasks.training.heads import Head, head_loss, load_with_head
 from tasks.training.labelled import LabelledDocuments, collate_labelled, pad_documents
 from tests.tiny_encoder import make_encoder
@@ -140,3 +141,47 @@ def test_a_head_of_a_causal_model_answers_at_the_last_token(tmp_path, base) -> N
     changed = np.array([0, 21, 30, 40, 1])
     first, second = (logits_of(model, pad_documents([(one, 0)], 1)) for one in (ids, changed))
     assert (first - second).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_document_does_not_blow_up_the_rows_beside_it(kind) -> None:
+    """Groups of like length hold every row once, and none is larger than the micro-batch unless it is one row."""
+    rng = np.random.default_rng(0)
+    lengths = [90, *rng.integers(3, 12, 60).tolist(), 40]
+    documents = [
+        (rng.integers(5, 99, n), int(n) if kind == KINDS[0] else rng.integers(0, 3, n).astype(np.int32))
+        for n in lengths
+    ]
+    batch = pad_documents(documents, 0)
+    parts = list(split_by_length(batch, 64))
+    assert sum(part["input_ids"].numel() for part in parts) < batch["input_ids"].numel() / 5
+    assert all(part["input_ids"].numel() <= 64 or len(part["input_ids"]) == 1 for part in parts)
+    found = [
+        (ids[mask.bool()].tolist(), label.tolist() if label.dim() == 0 else label[mask.bool()].tolist())
+        for part in parts
+        for ids, mask, label in zip(part["input_ids"], part["attention_mask"], part["labels"], strict=True)
+    ]
+    expected = [
+        (ids.tolist(), label if isinstance(label, int) else label.tolist()) for ids, label in documents
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_passes_by_length_give_the_gradient_of_the_whole_batch(tmp_path, encoder, kind) -> None:
+    spec = head_spec(tmp_path, kind, encoder, training={"epochs": 1})
+    _, _, inputs, dataset = open_documents(tmp_path / "state", spec)
+    model = load_with_head(encoder, inputs.head.head, None, 5).model.eval()
+    batch = collate_labelled([dataset[k] for k in range(4)])
+    items = int((batch["labels"] != IGNORED).sum())
+
+    def gradient(parts) -> torch.Tensor:
+        model.zero_grad()
+        for part in parts:
+            outputs = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"])
+            head_loss(outputs, part["labels"], items).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    parts = list(split_by_length(batch, 50))
+    assert len(parts) > 2
+    torch.testing.assert_close(gradient(parts), gradient([batch]), atol=1e-6, rtol=1e-4)
