@@ -44,7 +44,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
         settings=[
             spec.method.model_dump(mode="json"),
-            inputs.reference if spec.method.kind != "full" else None,
+            None if spec.method.replaces_base else inputs.reference,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
         ],
         code=code_version(("tasks/training",), LIBRARIES),
@@ -126,7 +126,10 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
 
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
-    tuned = entry.attach(model, settings, TrainingContext(inputs.base, steps, spec.training.seed, batches))
+    context = TrainingContext(
+        inputs.base, steps, spec.training.seed, batches, sequence_length=spec.training.sequence_length
+    )
+    tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
 

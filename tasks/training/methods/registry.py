@@ -1,16 +1,42 @@
 """The tuning methods there are. `rootstock methods` and docs/methods.md are made from this table."""
 
-from schemas.methods import Full, Lora
-from tasks.training.methods import full, lora
+from schemas.methods import Full
+from schemas.methods_peft import (
+    AdaLora,
+    Ia3,
+    Lora,
+    Osf,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    PTuningV2,
+    Qlora,
+    Vera,
+)
+from tasks.training.methods import (
+    adalora,
+    full,
+    ia3,
+    lora,
+    osf,
+    p_tuning,
+    prefix_tuning,
+    prompt_tuning,
+    qlora,
+    vera,
+)
 from tasks.training.methods.base import MethodEntry
 from tasks.training.methods.peft_backed import load_peft
+
+NO_MODULES = "modules that the model does not have; a base from scratch"
+NO_ROOM = "a context without room for the virtual tokens; a base from scratch"
 
 METHODS: dict[str, MethodEntry] = {
     "full": MethodEntry(
         settings=Full,
         attach=full.attach,
         load=full.load,
-        paper="-",
+        paper="anchors: Li et al., 2018, https://arxiv.org/abs/1802.01483",
         trains="every parameter",
         stores="the whole model",
         refuses="nothing",
@@ -22,6 +48,88 @@ METHODS: dict[str, MethodEntry] = {
         paper="Hu et al., 2021, https://arxiv.org/abs/2106.09685",
         trains="two low-rank matrices beside each chosen linear layer",
         stores="the matrices (PEFT format), mergeable into the base",
-        refuses="modules that the model does not have; a base from scratch",
+        refuses=f"{NO_MODULES}; DoRA or dropout with PiSSA or OLoRA",
+    ),
+    "adalora": MethodEntry(
+        settings=AdaLora,
+        attach=adalora.attach,
+        load=adalora.load,
+        paper="Zhang et al., 2023, https://arxiv.org/abs/2303.10512",
+        trains="singular vectors and values of an update of each chosen linear layer, their number falling",
+        stores="those that are left (PEFT format), mergeable into the base",
+        refuses=f"{NO_MODULES}; fewer steps than an allocation takes",
+    ),
+    "qlora": MethodEntry(
+        settings=Qlora,
+        attach=qlora.attach,
+        load=qlora.load,
+        base_settings=qlora.base_settings,
+        paper="Dettmers et al., 2023, https://arxiv.org/abs/2305.14314",
+        trains="two low-rank matrices beside each chosen linear layer of a 4-bit base",
+        stores="the matrices (PEFT format), beside the 4-bit base; `export --merge` dequantises",
+        refuses=f"{NO_MODULES}; a base that is itself an adapter; an environment without bitsandbytes",
+    ),
+    "ia3": MethodEntry(
+        settings=Ia3,
+        attach=ia3.attach,
+        load=load_peft,
+        paper="Liu et al., 2022, https://arxiv.org/abs/2205.05638",
+        trains="vectors that rescale keys, values and inner activations",
+        stores="the vectors (PEFT format), mergeable into the base",
+        refuses=f"models whose keys and values share one matrix, unless told what to rescale; {NO_MODULES}",
+    ),
+    "vera": MethodEntry(
+        settings=Vera,
+        attach=vera.attach,
+        load=load_peft,
+        paper="Kopiczko et al., 2024, https://arxiv.org/abs/2310.11454",
+        trains="two vectors for each chosen linear layer",
+        stores="the vectors and the shared random matrices (PEFT format), mergeable into the base",
+        refuses=NO_MODULES,
+    ),
+    "osf": MethodEntry(
+        settings=Osf,
+        attach=osf.attach,
+        load=load_peft,
+        paper="Nayak et al., 2025, https://arxiv.org/abs/2504.07097",
+        trains="the small singular directions of each chosen linear layer",
+        stores="their vectors and values (PEFT format), mergeable into the base",
+        refuses=NO_MODULES,
+    ),
+    "prompt_tuning": MethodEntry(
+        settings=PromptTuning,
+        attach=prompt_tuning.attach,
+        load=load_peft,
+        paper="Lester et al., 2021, https://arxiv.org/abs/2104.08691",
+        trains="embeddings of virtual tokens in front of the text",
+        stores="the embeddings (PEFT format), beside the base",
+        refuses=NO_ROOM,
+    ),
+    "prefix_tuning": MethodEntry(
+        settings=PrefixTuning,
+        attach=prefix_tuning.attach,
+        load=load_peft,
+        paper="Li and Liang, 2021, https://arxiv.org/abs/2101.00190",
+        trains="an MLP that makes keys and values of virtual tokens in every layer",
+        stores="the keys and values (PEFT format), beside the base",
+        refuses=f"{NO_ROOM}; gradient checkpointing",
+    ),
+    "p_tuning": MethodEntry(
+        settings=PTuning,
+        attach=p_tuning.attach,
+        load=load_peft,
+        paper="Liu et al., 2021, https://arxiv.org/abs/2103.10385",
+        trains="an MLP or LSTM that makes embeddings of virtual tokens in front of the text",
+        stores="the embeddings (PEFT format), beside the base",
+        refuses=NO_ROOM,
+    ),
+    "p_tuning_v2": MethodEntry(
+        settings=PTuningV2,
+        attach=prefix_tuning.attach,
+        load=load_peft,
+        paper="Liu et al., 2022, https://arxiv.org/abs/2110.07602",
+        trains="keys and values of virtual tokens in every layer",
+        stores="the keys and values (PEFT format), beside the base",
+        refuses=f"{NO_ROOM}; gradient checkpointing",
     ),
 }
