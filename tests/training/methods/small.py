@@ -1,0 +1,18 @@
+"""Settings of every method that suit the tiny models of the tests, and what a method is known not to do."""
+
+from typing import Any
+
+SMALL: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"r": 4, "alpha": 16},
+}
+"""kind -> settings."""
+
+NOT_THE_BASE_AT_START: dict[str, str] = {}
+"""kind -> why training does not start at exactly the base model."""
+
+NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
+"""kind -> why the base cannot be had back from the tuned model in memory."""
+
+MERGE_TOLERANCE: dict[str, float] = {"full": 0.0}
+"""kind -> largest difference of a logit between the method beside its base and merged into it (1e-4 unless given)."""

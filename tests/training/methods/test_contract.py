@@ -1,0 +1,232 @@
+"""What every tuning method promises, checked for each row of the registry."""
+
+import dataclasses
+import json
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from schemas.errors import UserError
+from schemas.run import RunSpec
+from tasks.data.tokenize import load_tokenizer
+from tasks.evaluation.generate import generate
+from tasks.training.checkpoints import list_checkpoints
+from tasks.training.device import find_device
+from tasks.training.isolation import require_isolation
+from tasks.training.methods.registry import METHODS
+from tasks.training.models import load_model
+from tasks.training.progress_file import read_metrics
+from tasks.training.train import TrainingInputs, _make_trainer, attach, train, training_plan
+from tasks.training.tuned import is_tuned, load_tuned
+from tests.training.methods.small import MERGE_TOLERANCE, NO_WAY_BACK, NOT_THE_BASE_AT_START, SMALL
+from tests.training.prepared import prepare_inputs, spec_of
+
+IDS = torch.arange(3, 40)[None]
+LANGUAGE = [kind for kind, entry in METHODS.items() if not entry.settings.needs_task_head]
+BASIC = [kind for kind in LANGUAGE if SMALL[kind] is not None]
+
+
+def spec_for(root: Path, base: Path, kind: str, **training: Any) -> RunSpec:
+    return spec_of(root, base, method={"kind": kind, **SMALL[kind]}, training=training)
+
+
+def logits(model: Any) -> torch.Tensor:
+    """Logits of the text's own tokens: (1, T, V)."""
+    with torch.inference_mode():
+        return model.eval()(input_ids=IDS, attention_mask=torch.ones_like(IDS), use_cache=False).logits[
+            :, -IDS.shape[1] :
+        ]
+
+
+@pytest.fixture(scope="module")
+def inputs(root: Path, base: Path) -> TrainingInputs:
+    """Data and plan are the same for every method."""
+    return prepare_inputs(root, spec_of(root, base, training={"steps": 8}))
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, base: Path, inputs: TrainingInputs, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """kind -> the finished training step, each done once."""
+    done: dict[str, Any] = {}
+
+    def provide(kind: str) -> Any:
+        if kind not in done:
+            state = tmp_path_factory.mktemp(kind)
+            done[kind] = train(state, spec_for(root, base, kind, steps=8), inputs)
+        return done[kind]
+
+    return provide
+
+
+def test_every_method_has_small_settings_here():
+    assert SMALL.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_training_starts_at_the_base_model(root, base, inputs, kind):
+    tuned = attach(spec_for(root, base, kind, steps=8), inputs, find_device())
+    same = torch.equal(logits(tuned.model), logits(load_model(base)))
+    assert same == (kind not in NOT_THE_BASE_AT_START)
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_attaching_twice_gives_the_same_weights(root, base, inputs, kind):
+    states = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        states.append(attach(spec_for(root, base, kind, steps=8), inputs, find_device()).state())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_training_moves_what_it_says_and_nothing_else(root, base, inputs, tmp_path, kind):
+    tuned = attach(spec_for(root, base, kind, steps=2), inputs, find_device())
+    before = {name: p.detach().clone() for name, p in tuned.model.named_parameters()}
+    wanted = {name for name, p in tuned.model.named_parameters() if p.requires_grad}
+    assert wanted, "nothing trains"
+    spec = spec_for(root, base, kind, steps=2, learning_rate=0.01, warmup_ratio=0)
+    _make_trainer(tuned, tmp_path, spec, inputs, find_device(), None)[0].train()
+    moved = {name for name, p in tuned.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert moved <= wanted
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_the_loss_falls(trained, kind):
+    losses = [line.loss for line in read_metrics(trained(kind).folder / "metrics.jsonl")]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-2:]) < sum(losses[:2])
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_what_is_saved_is_what_was_trained(root, base, inputs, tmp_path, monkeypatch, kind):
+    from tasks.training import train as module
+
+    held: dict[str, torch.Tensor] = {}
+    save = module._save
+
+    def keep(tuned: Any, *rest: Any) -> Any:
+        held["trained"] = logits(tuned.model)
+        return save(tuned, *rest)
+
+    monkeypatch.setattr(module, "_save", keep)
+    folder = train(tmp_path, spec_for(root, base, kind, steps=3), inputs).folder / "model"
+    again = load_tuned(folder).model if is_tuned(folder) else load_model(folder)
+    assert torch.equal(logits(again), held["trained"])
+    assert not torch.equal(held["trained"], logits(load_model(base))), "training changed nothing"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BASIC if kind not in NO_WAY_BACK])
+def test_disabled_it_is_the_base(trained, base, kind):
+    tuned = load_tuned(trained(kind).folder / "model")
+    with tuned.disabled():
+        assert torch.equal(logits(tuned.model), logits(load_model(base)))
+    assert not torch.equal(logits(tuned.model), logits(load_model(base)))
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_merged_it_computes_the_same(trained, kind):
+    folder = trained(kind).folder / "model"
+    if not is_tuned(folder):
+        return
+    tuned = load_tuned(folder)
+    beside = logits(tuned.model)
+    if not tuned.merges:
+        with pytest.raises(NotImplementedError):
+            tuned.merge()
+        return
+    merged = tuned.merge()
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name or "rootstock" in name]
+    assert (logits(merged) - beside).abs().max() <= MERGE_TOLERANCE.get(kind, 1e-4)
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_the_model_generates(trained, base, kind):
+    from transformers import AutoTokenizer
+
+    model = load_model(trained(kind).folder / "model")
+    text = generate(model, AutoTokenizer.from_pretrained(base), "The old", 8, 0, 1, 0)
+    assert text
+    assert text == generate(model, AutoTokenizer.from_pretrained(base), "The old", 8, 0, 1, 0)
+    ids = load_tokenizer(base).encode("The old").ids
+    with torch.inference_mode():
+        first = int(
+            model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long))
+            .logits[0, -1]
+            .argmax()
+        )
+    whole = load_tokenizer(base).encode("The old" + text).ids
+    assert whole[len(ids)] == first or text.startswith(load_tokenizer(base).decode([first])), (
+        "generation and scoring disagree"
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BASIC if METHODS[kind].settings.packs])
+def test_packed_documents_do_not_see_each_other(trained, kind):
+    require_isolation(load_model(trained(kind).folder / "model"), 32)
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_gradient_checkpointing_gives_the_same_weights_or_is_refused(
+    root, base, inputs, trained, tmp_path, kind
+):
+    if not METHODS[kind].settings.checkpoints_activations:
+        with pytest.raises(ValueError, match="gradient_checkpointing"):
+            spec_for(root, base, kind, steps=8, gradient_checkpointing=True)
+        return
+    step = train(tmp_path, spec_for(root, base, kind, steps=8, gradient_checkpointing=True), inputs)
+    model, again = (load_model(s.folder / "model") for s in (trained(kind), step))
+    assert (logits(model) - logits(again)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_accumulated_gradients_train_the_same_model(root, base, inputs, trained, tmp_path, kind):
+    spec = spec_for(root, base, kind, steps=8, micro_batch_tokens=32)
+    assert spec.training.batch_tokens > 32
+    step = train(tmp_path, spec, inputs)
+    model, again = (load_model(s.folder / "model") for s in (trained(kind), step))
+    assert (logits(model) - logits(again)).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_killed_and_resumed_the_weights_are_those_of_the_undisturbed_run(root, base, start, tmp_path, kind):
+    spec = spec_for(root, base, kind, steps=8, checkpoint_every=3)
+    inputs = prepare_inputs(root, spec)
+    undisturbed = train(tmp_path / "whole", spec, inputs)
+    state = tmp_path / "killed"
+    checkpoints = training_plan(state, spec, inputs).scratch / "checkpoints"
+    process = start(spec, state)
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(checkpoints) and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    resumed = train(state, spec, inputs)
+    assert resumed.facts["weights"] == undisturbed.facts["weights"]
+    assert process.exitcode in (-signal.SIGKILL, 0)
+
+
+@pytest.mark.parametrize("kind", BASIC)
+def test_an_adapter_on_a_changed_base_is_refused(trained, base, tmp_path, kind):
+    folder = trained(kind).folder / "model"
+    if not is_tuned(folder):
+        return
+    saved = json.loads((folder / "method.json").read_text())
+    for name in folder.iterdir():
+        (tmp_path / name.name).write_bytes(name.read_bytes())
+    (tmp_path / "method.json").write_text(json.dumps(saved | {"base_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="not the model that was tuned"):
+        load_tuned(tmp_path)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_row_of_the_registry_is_filled_in(kind):
+    row = METHODS[kind]
+    assert all(getattr(row, field.name) for field in dataclasses.fields(row) if field.name != "base_settings")
+    assert row.settings.model_fields["kind"].default == kind
