@@ -94,9 +94,11 @@ def load_peft_model(model: Any, folder: Path) -> Any:
         result: Any = set_peft_model_state_dict(peft_model, weights)
     except (KeyError, RuntimeError) as error:
         raise _misfit(str(error).strip().splitlines()[-1].strip(), folder) from None
-    known = {"prompt_embeddings"} if config.is_prompt_learning else set()
-    adapter = {name for name in result.missing_keys if _is_adapter(name, peft_model.prefix)}
-    odd = sorted([*(set(result.unexpected_keys) - known), *adapter])
+    if config.is_prompt_learning:  # its one tensor was put in its place, strictly, beside the others
+        odd = sorted(set(result.unexpected_keys) - {"prompt_embeddings"})
+    else:
+        missing = {name for name in result.missing_keys if f".{peft_model.prefix}" in name}
+        odd = sorted([*result.unexpected_keys, *missing])
     if odd:
         raise _misfit(f"{odd[0]} is in only one of them", folder)
     return peft_model
@@ -108,10 +110,6 @@ def _misfit(reason: str, folder: Path) -> UserError:
         str(folder),
         "load it on the base it was trained on, named in adapter_config.json",
     )
-
-
-def _is_adapter(name: str, prefix: str | None) -> bool:
-    return bool(prefix) and f".{prefix}" in name
 
 
 def linear_layers(model: Any, context: TrainingContext) -> dict[str, Any]:

@@ -5,10 +5,25 @@ from typing import Any
 SMALL: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
+    "adalora": {"init_r": 4, "target_r": 2, "delta_t": 1},
+    "qlora": {"r": 4, "alpha": 16},
+    "ia3": {},
+    "vera": {"r": 8},
+    "osf": {},
+    "prompt_tuning": {"virtual_tokens": 6},
+    "prefix_tuning": {"virtual_tokens": 4, "hidden_size": 8},
+    "p_tuning": {"virtual_tokens": 4, "hidden_size": 8},
+    "p_tuning_v2": {"virtual_tokens": 4},
 }
 """kind -> settings."""
 
-NOT_THE_BASE_AT_START: dict[str, str] = {}
+NOT_THE_BASE_AT_START: dict[str, str] = {
+    "osf": "the update starts as the difference of two equal products, which rounds",
+    "prompt_tuning": "virtual tokens are read from the first step on",
+    "prefix_tuning": "virtual tokens are read from the first step on",
+    "p_tuning": "virtual tokens are read from the first step on",
+    "p_tuning_v2": "virtual tokens are read from the first step on",
+}
 """kind -> why training does not start at exactly the base model."""
 
 NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
@@ -16,3 +31,12 @@ NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
 
 MERGE_TOLERANCE: dict[str, float] = {"full": 0.0}
 """kind -> largest difference of a logit between the method beside its base and merged into it (1e-4 unless given)."""
+
+SAVED_ROUNDS: dict[str, str] = {
+    "adalora": "the cut singular vectors are left out, so sums have fewer terms",
+    "prefix_tuning": "the MLP's output is stored, computed once instead of per text",
+    "p_tuning": "the encoder's output is stored, computed once instead of per text",
+}
+"""kind -> why a logit of the loaded model may differ from the trained one's, by at most SAVED_TOLERANCE."""
+
+SAVED_TOLERANCE = 1e-6
