@@ -77,9 +77,13 @@ class AdaLora(MethodSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.target_r >= self.init_r:
-            raise ValueError(f"target_r: must be below init_r ({self.init_r}), or there is no rank to allocate")
+            raise ValueError(
+                f"target_r: must be below init_r ({self.init_r}), or there is no rank to allocate"
+            )
         if self.warmup_ratio + self.final_ratio >= 1:
-            raise ValueError("final_ratio: warmup_ratio and final_ratio must leave steps in which the budget falls")
+            raise ValueError(
+                "final_ratio: warmup_ratio and final_ratio must leave steps in which the budget falls"
+            )
         return self
 
 

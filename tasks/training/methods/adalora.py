@@ -73,9 +73,7 @@ class AdaLoraTuned(PeftTuned):
 
         allocator = self._tuner.rankallocator
         averages = {
-            f"{kind}:{name}": tensor
-            for kind in AVERAGES
-            for name, tensor in getattr(allocator, kind).items()
+            f"{kind}:{name}": tensor for kind in AVERAGES for name, tensor in getattr(allocator, kind).items()
         }
         pattern = self.model.active_peft_config.rank_pattern or {}
         kept = {f"rank_pattern:{name}": torch.tensor(value) for name, value in pattern.items()}

@@ -37,18 +37,14 @@ def attach(model: Any, settings: Ia3, context: TrainingContext) -> Tuned:
 def _keys_and_values(model: Any, settings: Ia3, context: TrainingContext) -> list[str]:
     if settings.target_modules is not None:
         return list(require_modules(model, settings.target_modules, context))
-    found = [
-        name for name in linear_layers(model, context) if name.rsplit(".", 1)[-1] in KEYS_AND_VALUES
-    ]
+    found = [name for name in linear_layers(model, context) if name.rsplit(".", 1)[-1] in KEYS_AND_VALUES]
     return found or _cannot_tell(model, context, "target_modules", "projections of keys and values")
 
 
 def _feedforward(model: Any, settings: Ia3, context: TrainingContext) -> list[str]:
     """By default the linear layers that bring the wide inner activations back to the hidden size."""
     if settings.feedforward_modules is not None:
-        return list(
-            require_modules(model, settings.feedforward_modules, context, "feedforward_modules")
-        )
+        return list(require_modules(model, settings.feedforward_modules, context, "feedforward_modules"))
     hidden = model.config.get_text_config().hidden_size
     found = []
     for name, module in linear_layers(model, context).items():
@@ -58,7 +54,9 @@ def _feedforward(model: Any, settings: Ia3, context: TrainingContext) -> list[st
         attention = any("attn" in part or "attention" in part for part in name.split(".")[:-1])
         if outputs == hidden and inputs > outputs and not attention:
             found.append(name)
-    return found or _cannot_tell(model, context, "feedforward_modules", "second matrix of the feed-forward layers")
+    return found or _cannot_tell(
+        model, context, "feedforward_modules", "second matrix of the feed-forward layers"
+    )
 
 
 def _cannot_tell(model: Any, context: TrainingContext, key: str, what: str) -> list[str]:

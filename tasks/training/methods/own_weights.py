@@ -1,7 +1,6 @@
 """Methods that train some of the base's own parameters: keep the originals, store what changed, swap back."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "changed.safetensors"
-_INDEX = re.compile(r"\.(\d+)\.")
 
 
 class OwnWeights(Tuned):
@@ -51,6 +49,32 @@ class OwnWeights(Tuned):
         return self.model
 
 
+class WholeModel(Tuned):
+    """A model whose own weights trained and are deployed whole, without the base."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def save(self, folder: Path, reference: str) -> None:
+        """Write the whole model."""
+        self.model.save_pretrained(folder)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Not to be had: the base's weights are gone."""
+        raise NotImplementedError("the base's weights were trained and not kept: load the base itself")
+        yield
+
+    def merge(self) -> Any:
+        """The model itself: nothing stands beside its weights."""
+        return self.model
+
+
+def load_whole(model: Any, folder: Path, settings: Any) -> WholeModel:
+    """The model in `folder` is the base's whole replacement."""
+    return WholeModel(model)
+
+
 def train_only(model: Any, names: set[str], context: TrainingContext) -> OwnWeights:
     """Let the named parameters train, and the task's head; everything else is frozen."""
     originals = {}
@@ -72,7 +96,7 @@ def load_changed(model: Any, folder: Path, settings: Any) -> OwnWeights:
 
     own = dict(model.named_parameters())
     originals = {}
-    with safe_open(folder / FILE, "pt") as tensors, torch.no_grad():  # type: ignore[no-untyped-call]
+    with safe_open(folder / FILE, "pt") as tensors, torch.no_grad():
         for name in tensors.keys():  # noqa: SIM118
             tensor = tensors.get_tensor(name)
             if name not in own or own[name].shape != tensor.shape:
@@ -104,7 +128,7 @@ def find_blocks(model: Any) -> str:
     """
     import torch
 
-    lists = {
+    lists: dict[str, int] = {
         name: len(module)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len({type(block) for block in module}) == 1
@@ -125,9 +149,7 @@ def layer_of(name: str, blocks: str) -> int | None:
     return int(name.removeprefix(f"{blocks}.").split(".", 1)[0])
 
 
-def gradients_of_batches(
-    model: Any, context: TrainingContext, count: int, take: Callable[[], None]
-) -> int:
+def gradients_of_batches(model: Any, context: TrainingContext, count: int, take: Callable[[], None]) -> int:
     """Call `take` after the backward pass of each of the first `count` micro-batches; return how many there were.
 
     Every parameter gets a gradient; which require one afterwards is the caller's business.
@@ -145,7 +167,9 @@ def gradients_of_batches(
             break
         model.zero_grad(set_to_none=True)
         with torch.autocast(device.name, torch.bfloat16, enabled=device.autocast):
-            model(**{key: value.to(device.name) for key, value in batch.items()}, use_cache=False).loss.backward()
+            model(
+                **{key: value.to(device.name) for key, value in batch.items()}, use_cache=False
+            ).loss.backward()
         take()
         done += 1
     model.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ def attach(model: Any, settings: PTuning, context: TrainingContext) -> Tuned:
     """
     from peft import PromptEncoderConfig
 
-    config = PromptEncoderConfig(  # type: ignore[call-arg]
+    config = PromptEncoderConfig(
         num_virtual_tokens=settings.virtual_tokens,
         encoder_reparameterization_type=settings.encoder.upper(),
         encoder_hidden_size=settings.hidden_size,

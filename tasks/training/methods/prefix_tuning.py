@@ -17,7 +17,7 @@ def attach(model: Any, settings: PrefixTuning | PTuningV2, context: TrainingCont
     """
     from peft import PrefixTuningConfig
 
-    config = PrefixTuningConfig(num_virtual_tokens=settings.virtual_tokens)  # type: ignore[call-arg]
+    config = PrefixTuningConfig(num_virtual_tokens=settings.virtual_tokens)
     if isinstance(settings, PrefixTuning):
         config.prefix_projection, config.encoder_hidden_size = True, settings.hidden_size
     return attach_prompt(model, config, context)

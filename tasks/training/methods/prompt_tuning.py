@@ -21,7 +21,7 @@ def attach(model: Any, settings: PromptTuning, context: TrainingContext) -> Tune
     from peft import PromptTuningConfig
 
     start = _start(model.get_input_embeddings().weight, settings, context)
-    config = PromptTuningConfig(num_virtual_tokens=settings.virtual_tokens)  # type: ignore[call-arg]
+    config = PromptTuningConfig(num_virtual_tokens=settings.virtual_tokens)
     tuned = attach_prompt(model, config, context)
     with torch.no_grad():
         tuned.model.prompt_encoder["default"].embedding.weight.copy_(start)

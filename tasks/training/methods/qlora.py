@@ -79,9 +79,10 @@ def dequantize(model: Any) -> Any:
     """Replace every 4-bit layer by a float32 one with the weights that it computed with; in place."""
     import torch
     from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
-    for name, module in list(model.named_modules()):
+    modules: dict[str, Any] = dict(model.named_modules())
+    for name, module in modules.items():
         if not isinstance(module, Linear4bit):
             continue
         weight = dequantize_4bit(module.weight.data, module.weight.quant_state)

@@ -13,19 +13,28 @@ from schemas.methods_peft import (
     Qlora,
     Vera,
 )
+from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
 from tasks.training.methods import (
     adalora,
+    bitfit,
+    diff_pruning,
+    fisher,
     full,
+    head_only,
     ia3,
+    lisa,
     lora,
     osf,
     p_tuning,
     prefix_tuning,
     prompt_tuning,
     qlora,
+    selective,
+    sparse,
     vera,
 )
 from tasks.training.methods.base import MethodEntry
+from tasks.training.methods.own_weights import load_changed, load_whole
 from tasks.training.methods.peft_backed import load_peft
 
 NO_MODULES = "modules that the model does not have; a base from scratch"
@@ -35,7 +44,7 @@ METHODS: dict[str, MethodEntry] = {
     "full": MethodEntry(
         settings=Full,
         attach=full.attach,
-        load=full.load,
+        load=load_whole,
         paper="anchors: Li et al., 2018, https://arxiv.org/abs/1802.01483",
         trains="every parameter",
         stores="the whole model",
@@ -131,5 +140,68 @@ METHODS: dict[str, MethodEntry] = {
         trains="keys and values of virtual tokens in every layer",
         stores="the keys and values (PEFT format), beside the base",
         refuses=f"{NO_ROOM}; gradient checkpointing",
+    ),
+    "selective": MethodEntry(
+        settings=Selective,
+        attach=selective.attach,
+        load=load_changed,
+        paper="Lee et al., 2023, https://arxiv.org/abs/2210.11466",
+        trains="some layers: the first, the last, those with the largest gradients, or named ones",
+        stores="the weights of those layers, put in the base's place",
+        refuses="more layers than there are; names that match nothing; a base from scratch",
+    ),
+    "head_only": MethodEntry(
+        settings=HeadOnly,
+        attach=head_only.attach,
+        load=load_changed,
+        paper="Alain and Bengio, 2016, https://arxiv.org/abs/1610.01644",
+        trains="the new head of the task",
+        stores="the head",
+        refuses="language modelling, which has no new head (use `selective` with patterns); a base from scratch",
+    ),
+    "bitfit": MethodEntry(
+        settings=BitFit,
+        attach=bitfit.attach,
+        load=load_changed,
+        paper="Ben Zaken et al., 2022, https://arxiv.org/abs/2106.10199",
+        trains="the biases, or the paper's half of them",
+        stores="the biases, put in the base's place",
+        refuses="models without biases, such as Llama; a base from scratch",
+    ),
+    "lisa": MethodEntry(
+        settings=Lisa,
+        attach=lisa.attach,
+        load=load_whole,
+        paper="Pan et al., 2024, https://arxiv.org/abs/2403.17919",
+        trains="embeddings and head always, the layers a few at a time, drawn anew",
+        stores="the whole model",
+        refuses="more layers at a time than there are; a base from scratch",
+    ),
+    "sparse": MethodEntry(
+        settings=Sparse,
+        attach=sparse.attach,
+        load=sparse.load,
+        paper="Bhardwaj et al., 2024, https://arxiv.org/abs/2406.13175",
+        trains="a random few entries of each chosen matrix",
+        stores="those entries and where they stand, mergeable into the base",
+        refuses=NO_MODULES,
+    ),
+    "fisher": MethodEntry(
+        settings=Fisher,
+        attach=fisher.attach,
+        load=sparse.load,
+        paper="Sung et al., 2021, https://arxiv.org/abs/2111.09839",
+        trains="the entries with the largest Fisher information on the run's own text",
+        stores="those entries and where they stand, mergeable into the base",
+        refuses=NO_MODULES,
+    ),
+    "diff_pruning": MethodEntry(
+        settings=DiffPruning,
+        attach=diff_pruning.attach,
+        load=sparse.load,
+        paper="Guo et al., 2021, https://arxiv.org/abs/2012.07463",
+        trains="a gated difference to each chosen matrix; the largest entries of it are kept",
+        stores="those entries and where they stand, mergeable into the base",
+        refuses=NO_MODULES,
     ),
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any] | None] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
     "adalora": {"init_r": 4, "target_r": 2, "delta_t": 1},
@@ -14,8 +14,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "prefix_tuning": {"virtual_tokens": 4, "hidden_size": 8},
     "p_tuning": {"virtual_tokens": 4, "hidden_size": 8},
     "p_tuning_v2": {"virtual_tokens": 4},
+    "selective": {"layers": 1},
+    "head_only": {},
+    "bitfit": None,  # the tiny Llama has no biases: tests/training/methods/test_bitfit.py has models that do
+    "lisa": {"layers": 1, "interval": 2},
+    "sparse": {"share": 0.1},
+    "fisher": {"share": 0.1, "samples": 20},
+    "diff_pruning": {"share": 0.1},
 }
-"""kind -> settings."""
+"""kind -> settings; None where the method refuses the tiny Llama."""
 
 NOT_THE_BASE_AT_START: dict[str, str] = {
     "osf": "the update starts as the difference of two equal products, which rounds",
@@ -26,7 +33,10 @@ NOT_THE_BASE_AT_START: dict[str, str] = {
 }
 """kind -> why training does not start at exactly the base model."""
 
-NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
+NO_WAY_BACK: dict[str, str] = {
+    "full": "every weight has moved",
+    "lisa": "every weight may have moved",
+}
 """kind -> why the base cannot be had back from the tuned model in memory."""
 
 MERGE_TOLERANCE: dict[str, float] = {"full": 0.0}
