@@ -33,6 +33,15 @@ class PeftTuned(Tuned):
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """The base as it was."""
+        if self.model.active_peft_config.is_prompt_learning and not hasattr(
+            self.model, "prepare_inputs_for_generation"
+        ):  # PEFT's own way asks for that method, which a model with a task head does not have
+            self.model.forward = self.model.base_model.forward
+            try:
+                yield
+            finally:
+                del self.model.forward
+            return
         with self.model.disable_adapter():
             yield
 
