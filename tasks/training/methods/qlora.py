@@ -55,12 +55,14 @@ def attach(model: Any, settings: Qlora, context: TrainingContext) -> Tuned:
     """Train A (r, d_in) and B (d_out, r) beside each frozen 4-bit W: h = dequantise(W) x + (alpha / r) B A x.
 
     Raises:
-        UserError: the base is not in 4 bits, or no module is named like one of settings.target_modules.
+        UserError: the base is not in 4 bits, or no module is named like one of settings.target_modules, or this
+            device cannot compute with the base's widths in 4 bits.
     """
     from peft import LoraConfig
 
     if not getattr(model, "is_loaded_in_4bit", False):
         raise UserError("the base was not loaded in 4 bits", "method.kind", "use method 'lora' on it")
+    require_whole_blocks(model)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides by r
@@ -71,8 +73,32 @@ def attach(model: Any, settings: Qlora, context: TrainingContext) -> Tuned:
 
 
 def load(model: Any, folder: Path, settings: Qlora) -> Tuned:
-    """Put a saved adapter on the 4-bit base."""
+    """Put a saved adapter on the 4-bit base.
+
+    Raises:
+        UserError: this device cannot compute with the base's widths in 4 bits.
+    """
+    require_whole_blocks(model)
     return QloraTuned(load_peft_model(model, folder))
+
+
+def require_whole_blocks(model: Any) -> None:
+    """bitsandbytes 0.50 reads the wrong scales on the CPU where a row of a weight is not a whole number of blocks.
+
+    Raises:
+        UserError: the model is on the CPU and has such a weight.
+    """
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is None or module.weight.device.type != "cpu":
+            continue
+        if module.in_features % state.blocksize:
+            raise UserError(
+                f"in 4 bits {name} would be computed wrongly on the CPU: its width {module.in_features} is not a"
+                f" multiple of {state.blocksize}",
+                "method.kind",
+                "run on a GPU, or use method 'lora'",
+            )
 
 
 def dequantize(model: Any) -> Any:
@@ -85,9 +111,10 @@ def dequantize(model: Any) -> Any:
     for name, module in modules.items():
         if not isinstance(module, Linear4bit):
             continue
-        weight = dequantize_4bit(module.weight.data, module.weight.quant_state)
+        packed: Any = module.weight
+        weight = dequantize_4bit(packed.data, packed.quant_state)
         plain = torch.nn.Linear(
-            module.in_features, module.out_features, module.bias is not None, device=weight.device
+            module.in_features, module.out_features, module.bias is not None, device=packed.device
         )
         with torch.no_grad():
             plain.weight.copy_(weight)

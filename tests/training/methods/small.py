@@ -6,7 +6,7 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
     "adalora": {"init_r": 4, "target_r": 2, "delta_t": 1},
-    "qlora": {"r": 4, "alpha": 16},
+    "qlora": {"r": 4, "alpha": 64},
     "ia3": {},
     "vera": {"r": 8},
     "osf": {},
@@ -50,3 +50,6 @@ SAVED_ROUNDS: dict[str, str] = {
 """kind -> why a logit of the loaded model may differ from the trained one's, by at most SAVED_TOLERANCE."""
 
 SAVED_TOLERANCE = 1e-6
+
+WIDE = frozenset({"qlora"})
+"""Kinds that need the wide tiny base."""

@@ -30,6 +30,7 @@ from tests.training.methods.small import (
     SAVED_ROUNDS,
     SAVED_TOLERANCE,
     SMALL,
+    WIDE,
 )
 from tests.training.prepared import prepare_inputs, spec_of
 
@@ -57,16 +58,33 @@ def base_of(kind: str, base: Path) -> Any:
     return load_base(base, None, entry.base_settings(settings) if entry.base_settings else None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def base(request: pytest.FixtureRequest, base: Path, wide_base: Path) -> Path:
+    """The tiny base that suits the kind under test."""
+    return wide_base if request.node.callspec.params["kind"] in WIDE else base
+
+
+@pytest.fixture
 def inputs(root: Path, base: Path) -> TrainingInputs:
     """Data and plan are the same for every method."""
     return prepare_inputs(root, spec_of(root, base, training={"steps": 8}))
 
 
 @pytest.fixture(scope="module")
-def trained(root: Path, base: Path, inputs: TrainingInputs, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def done() -> dict[str, Any]:
+    """kind -> the finished training step."""
+    return {}
+
+
+@pytest.fixture
+def trained(
+    root: Path,
+    base: Path,
+    inputs: TrainingInputs,
+    done: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     """kind -> the finished training step, each done once."""
-    done: dict[str, Any] = {}
 
     def provide(kind: str) -> Any:
         if kind not in done:

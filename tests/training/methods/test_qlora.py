@@ -22,6 +22,11 @@ NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.
 """The paper's appendix E."""
 
 
+@pytest.fixture(scope="module")
+def base(wide_base):
+    return wide_base
+
+
 def quantised(base, **settings):
     return load_base(base, None, qlora.base_settings(Qlora(**settings)))
 
@@ -44,9 +49,11 @@ def test_a_weight_takes_four_bits_and_is_one_of_sixteen_values(base):
         .view(-1, 64)
     )
     wanted = plain.flatten().view(-1, 64)
-    scaled = wanted / wanted.abs().amax(dim=1, keepdim=True)
-    nearest = torch.tensor(NF4)[(scaled[..., None] - torch.tensor(NF4)).abs().argmin(dim=-1)]
-    assert torch.allclose(blocks, nearest * wanted.abs().amax(dim=1, keepdim=True), atol=1e-6)
+    largest = wanted.abs().amax(dim=1, keepdim=True)
+    distance = (blocks / largest)[..., None] - torch.tensor(NF4)
+    assert distance.abs().amin(dim=-1).max() < 1e-5, "each weight is one of the sixteen values"
+    nearest = ((wanted / largest)[..., None] - torch.tensor(NF4)).abs().amin(dim=-1)
+    assert ((blocks - wanted).abs() / largest - nearest).max() < 1e-3, "and the nearest of them"
 
 
 def test_double_quantisation_quantises_the_constants(base):
@@ -96,6 +103,14 @@ def test_a_base_that_is_not_in_four_bits_is_refused(base):
     with pytest.raises(UserError, match="not loaded in 4 bits") as error:
         qlora.attach(load_model(base), Qlora(), context())
     assert "lora" in error.value.fix
+
+
+def test_widths_that_the_cpu_computes_wrongly_are_refused(tmp_path):
+    from tests.tiny_base import make_base
+
+    with pytest.raises(UserError, match="its width 16 is not a multiple of 64") as error:
+        qlora.attach(quantised(make_base(tmp_path / "narrow")), Qlora(), context())
+    assert "GPU" in error.value.fix
 
 
 def test_an_adapter_is_no_base_to_quantise(root, base, trained):
