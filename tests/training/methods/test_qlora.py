@@ -7,6 +7,7 @@ from schemas.errors import UserError
 from schemas.methods_peft import Qlora
 from tasks.release import export
 from tasks.release.export import export_model
+from tasks.training.counts import numbers
 from tasks.training.methods import qlora
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_base, load_model
@@ -41,6 +42,7 @@ def test_a_weight_takes_four_bits_and_is_one_of_sixteen_values(base):
     model, plain = quantised(base), load_model(base).get_submodule(LAYER).weight.detach()
     layer = model.get_submodule(LAYER)
     assert layer.weight.numel() * layer.weight.element_size() == plain.numel() / 2
+    assert sum(map(numbers, model.parameters())) == sum(p.numel() for p in load_model(base).parameters())
     assert model.lm_head.weight.dtype == torch.float32, "the output head is not quantised"
     blocks = (
         qlora.dequantize(quantised(base, double_quantization=False))
@@ -111,6 +113,17 @@ def test_widths_that_the_cpu_computes_wrongly_are_refused(tmp_path):
     with pytest.raises(UserError, match="its width 16 is not a multiple of 64") as error:
         qlora.attach(quantised(make_base(tmp_path / "narrow")), Qlora(), context())
     assert "GPU" in error.value.fix
+
+
+def test_weights_are_never_repacked_to_where_no_gradient_flows(base, monkeypatch):
+    from bitsandbytes.nn import modules
+
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)  # as on a newer CPU
+    model = quantised(base)
+    logits(model)
+    states = [m.weight.quant_state for m in model.modules() if isinstance(m, modules.Linear4bit)]
+    assert len(states) == 14
+    assert not any(getattr(state, "packing_format_for_cpu", False) for state in states)
 
 
 def test_an_adapter_is_no_base_to_quantise(root, base, trained):
