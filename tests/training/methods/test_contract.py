@@ -228,6 +228,20 @@ def test_accumulated_gradients_train_the_same_model(root, base, inputs, trained,
 
 
 @pytest.mark.parametrize("kind", BASIC)
+def test_an_accumulated_gradient_is_that_of_the_whole_batch(root, base, tmp_path, kind):
+    norms = []
+    for micro in (32, 128):
+        spec = spec_for(root, base, kind, steps=4, micro_batch_tokens=micro, max_grad_norm=1e9)
+        assert spec.training.batch_tokens == 128
+        inputs = prepare_inputs(root, spec)
+        tuned = attach(spec, inputs, find_device())
+        trainer, _ = _make_trainer(tuned, tmp_path / str(micro), spec, inputs, find_device(), None)
+        trainer.train()
+        norms.append(trainer.state.log_history[0]["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", BASIC)
 def test_killed_and_resumed_the_weights_are_those_of_the_undisturbed_run(root, base, start, tmp_path, kind):
     spec = spec_for(root, base, kind, steps=8, checkpoint_every=3)
     inputs = prepare_inputs(root, spec)
