@@ -12,6 +12,7 @@ from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
+from tasks.training.counts import numbers
 from tasks.training.train import TrainingInputs, attach, micro_batch_tokens, open_dataset
 
 MEASURED_STEPS = 3
@@ -91,7 +92,7 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     mib = 2**20
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(numbers(p) for p in model.parameters()),
         "parameters trained": trainable,
         "micro-batch": f"{micro} tokens, {training.batch_tokens // micro} a step",
         "memory of weights": f"{weights / mib:,.1f} MiB",

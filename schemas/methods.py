@@ -1,47 +1,66 @@
 """Settings of every tuning method. The keys are the papers' names."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from schemas.base import Schema
+from schemas.method_settings import MethodSettings
+from schemas.methods_peft import (
+    AdaLora,
+    Ia3,
+    Lora,
+    Osf,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    PTuningV2,
+    Qlora,
+    Vera,
+)
+from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
 
-
-class MethodSettings(Schema):
-    """What is known of a method before any model is loaded."""
-
-    changes_base: ClassVar[bool] = False
-    """The base's own weights move while training, so they are kept in fp32."""
-    packs: ClassVar[bool] = True
-    """Documents that share a packed sequence stay apart; otherwise each trains as a padded row of its own."""
-    checkpoints_activations: ClassVar[bool] = True
-    """Works with training.gradient_checkpointing."""
-    needs_task_head: ClassVar[bool] = False
-    """Trains nothing in a language model: only models with a new task head have something to train."""
-
-    kind: str
+__all__ = ["Full", "Lora", "Method", "MethodSettings"]
 
 
 class Full(MethodSettings):
     """Full fine-tuning: every parameter trains."""
 
     changes_base: ClassVar[bool] = True
+    replaces_base: ClassVar[bool] = True
 
     kind: Literal["full"] = "full"
+    anchor: Literal["none", "l2_sp", "decay_to_base"] = "none"
+    """Pull towards the base: L2-SP (Li et al., 2018), a penalty in the loss; or a decay towards the base's weights
+    after each step, decoupled from the gradient as AdamW's decay to zero is (Loshchilov and Hutter, 2019)."""
+    anchor_strength: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Strength of the pull: L2-SP adds strength / 2 times the squared distance to the loss; decay_to_base removes
+    learning rate times strength of the distance at each step."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.anchor == "none") != (self.anchor_strength is None):
+            raise ValueError("anchor_strength: give it exactly when anchor is not 'none'")
+        return self
 
 
-class Lora(MethodSettings):
-    """LoRA (Hu et al., 2021): a low-rank update beside frozen matrices."""
-
-    kind: Literal["lora"] = "lora"
-    r: int = Field(default=16, ge=1, le=4096)
-    """Rank of the update."""
-    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
-    """Scale: the update is multiplied by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the input of the update."""
-    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
-
-
-Method = Annotated[Full | Lora, Field(discriminator="kind")]
+Method = Annotated[
+    Full
+    | Lora
+    | AdaLora
+    | Qlora
+    | Ia3
+    | Vera
+    | Osf
+    | PromptTuning
+    | PrefixTuning
+    | PTuning
+    | PTuningV2
+    | Selective
+    | HeadOnly
+    | BitFit
+    | Lisa
+    | Sparse
+    | Fisher
+    | DiffPruning,
+    Field(discriminator="kind"),
+]

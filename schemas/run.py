@@ -65,6 +65,21 @@ class RunSpec(Schema):
             problems.append(
                 f"training.gradient_checkpointing: method '{self.method.kind}' does not train with it; set it to false"
             )
+        if self.method.needs_task_head and self.objective.kind == "language_modeling":
+            problems.append(
+                f"method.kind: '{self.method.kind}' trains a task's new head, and language modelling has none;"
+                " choose selective, whose patterns can name the output layer"
+            )
+        pull = self.method.anchor_strength or 0.0 if isinstance(self.method, Full) else 0.0
+        if (
+            self.method.kind == "full"
+            and self.method.anchor == "decay_to_base"
+            and self.training.learning_rate * pull >= 1
+        ):
+            problems.append(
+                "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
+                " lower one of them until it is below 1"
+            )
         if self.mixture.replay_ratio > 0 and not self.replay:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"

@@ -102,16 +102,23 @@ def _prompt_ids(
     if not ids:
         raise UserError("the prompt is empty", "PROMPT", "give the model at least one word to continue")
     context_length = getattr(model.config, "max_position_embeddings", None)
-    if context_length is not None and len(ids) + max_new_tokens > context_length:
-        room = context_length - len(ids)
+    virtual = _virtual_tokens(model)
+    if context_length is not None and virtual + len(ids) + max_new_tokens > context_length:
+        room = context_length - virtual - len(ids)
         fix = f"ask for at most {room} new tokens" if room > 0 else "shorten the prompt"
         raise UserError(
             f"the prompt has {len(ids)} tokens and {max_new_tokens} more are asked for, but the model reads"
-            f" {context_length} in all",
+            f" {context_length} in all" + (f", {virtual} of them virtual" if virtual else ""),
             "PROMPT",
             fix,
         )
     return ids
+
+
+def _virtual_tokens(model: Any) -> int:
+    """Positions of the model's context that a prompt method has taken (PEFT's)."""
+    configs = getattr(model, "peft_config", None) or {}
+    return sum(getattr(config, "num_virtual_tokens", None) or 0 for config in configs.values())
 
 
 def _require_settings(max_new_tokens: int, temperature: float, top_p: float) -> None:

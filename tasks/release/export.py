@@ -10,11 +10,14 @@ from tasks.training.models import load_model, model_sha256
 from tasks.training.tuned import is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
+MEAN_KL = 1e-6  # nats per token
 PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
 
 
 def export_model(model: Path, target: Path, merge: bool) -> str:
     """Copy the model to a new folder; with `merge`, an adapter is first merged into a float32 copy of its base.
+
+    A 4-bit base is turned into float32 before: merged into 4 bits the update would be rounded away.
 
     Raises:
         UserError: the target exists, there is nothing to merge, or the merged model is not equivalent.
@@ -38,10 +41,11 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
             )
         return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
     tuned = load_tuned(model)
-    if not tuned.merges:
+    if not (tuned.merges or tuned.dequantizes):
         fix = "export without --merge: base and method are deployed side by side"
         raise UserError("this method leaves nothing to merge into the base's weights", str(model), fix)
-    tuned.merge().save_pretrained(target)
+    merged = tuned.merge() if tuned.merges else tuned.dequantized(model)
+    merged.save_pretrained(target)
     for name in (
         "tokenizer.json",
         "tokenizer_config.json",
@@ -51,25 +55,34 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
     ):
         if (model / name).is_file():
             shutil.copy(model / name, target / name)
-    difference = _largest_difference(load_tuned(model).model.eval(), load_model(target), target)
-    if difference > TOLERANCE:
+    difference, divergence = _compare(load_tuned(model).model.eval(), load_model(target), target)
+    if difference > TOLERANCE or divergence > MEAN_KL:
         shutil.rmtree(target)
         raise UserError(
-            f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE})",
+            f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE}),"
+            f" its predictions by {divergence:.2g} nats per token on average (allowed {MEAN_KL})",
             str(model),
             "deploy base and adapter side by side instead",
         )
-    return f"merged weights in {target}; largest logit difference to base + adapter: {difference:.2g}"
+    return (
+        f"merged weights in {target}; against base + adapter the largest logit difference is {difference:.2g}"
+        f" (allowed {TOLERANCE}), the mean KL divergence {divergence:.2g} nats per token (allowed {MEAN_KL})"
+    )
 
 
-def _largest_difference(first: Any, second: Any, tokenizer_folder: Path) -> float:
+def _compare(first: Any, second: Any, tokenizer_folder: Path) -> tuple[float, float]:
+    """Largest difference of a logit, and mean KL(first || second) per token in nats, over the probes."""
     import torch
+    from torch.nn.functional import kl_div, log_softmax
 
-    largest = 0.0
+    largest, divergences = 0.0, []
     for ids in encode_text(tokenizer_folder, PROBES):
         batch = torch.tensor([ids])
         with torch.inference_mode():
-            largest = max(
-                largest, float((first(input_ids=batch).logits - second(input_ids=batch).logits).abs().max())
-            )
-    return largest
+            logits = [
+                model(input_ids=batch.to(model.device)).logits[0].double().cpu() for model in (first, second)
+            ]  # (T, V) each
+        largest = max(largest, float((logits[0] - logits[1]).abs().max()))
+        p, q = (log_softmax(values, dim=-1) for values in logits)
+        divergences.append(kl_div(q, p, reduction="none", log_target=True).sum(dim=-1))  # (T,)
+    return largest, max(0.0, float(torch.cat(divergences).mean()))

@@ -23,7 +23,7 @@ def count_parameters(model: Any, base: Path, saved: Path, before: Any = None) ->
     """
     import torch
 
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(numbers(parameter) for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     stored = sum(path.stat().st_size for path in saved.glob("*.safetensors"))
     merges = not is_tuned(saved) or load_tuned(saved).merges
@@ -44,6 +44,12 @@ def count_parameters(model: Any, base: Path, saved: Path, before: Any = None) ->
         stored_bytes=stored,
         ranks=Ranks.of(ranks) if rank_all else None,
     )
+
+
+def numbers(parameter: Any) -> int:
+    """Numbers in a parameter; a 4-bit one holds two in each byte."""
+    quantised = getattr(parameter, "quant_state", None)
+    return int(quantised.shape.numel() if quantised is not None else parameter.numel())
 
 
 def numerical_rank(before: Any, after: Any) -> int:

@@ -122,7 +122,13 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
     from tasks.training.tuned import is_tuned, load_tuned
 
     if not is_tuned(folder):
-        return load_plain(folder, dtype, **(settings or {}))
+        model = load_plain(folder, dtype, **(settings or {}))
+        for module in model.modules():
+            # bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 in the first forward pass without gradients,
+            # to a layout that rounds the scales and through which no gradient flows
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        return model
     if settings:
         fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
         raise UserError("a base that is itself an adapter cannot be loaded quantised", str(folder), fix)

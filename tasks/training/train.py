@@ -66,7 +66,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         },
         settings=[
             spec.method.model_dump(mode="json"),
-            inputs.reference if spec.method.kind != "full" else None,
+            None if spec.method.replaces_base else inputs.reference,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
         ],
         code=code_version(("tasks/training",), LIBRARIES),
@@ -155,7 +155,8 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
 
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
-    context = TrainingContext(inputs.base, steps, spec.training.seed, batches, new)
+    length = spec.training.sequence_length
+    context = TrainingContext(inputs.base, steps, spec.training.seed, batches, new, sequence_length=length)
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned

@@ -28,7 +28,7 @@ def save_tuned(tuned: Any, folder: Path, settings: MethodSettings, base: str, ba
     """Write what the method deploys; full weights stand for themselves, anything else names its base."""
     folder.mkdir(parents=True, exist_ok=True)
     tuned.save(folder, base)
-    if settings.kind != "full":
+    if not settings.replaces_base:
         saved = {"method": settings.model_dump(mode="json"), "base": base, "base_sha256": base_sha256}
         write_atomic(folder / METHOD_FILE, json.dumps(saved, indent=1))
 

@@ -100,7 +100,7 @@ BEGINNERS = {
     "method as text": ("{kind: lora, r: 16}", "lora", f"method {MAPPING} the text 'lora'", "8", "write `method: {kind: lora}`; known: full, lora"),
     "method as a list": ("{kind: lora, r: 16}", "[lora]", f"method {MAPPING} a list", "8", "write `method: {kind: full}`; known: full, lora"),
     "method without kind": ("{kind: lora, r: 16}", "{r: 16}", "method.kind is missing", "8", "add `kind: full`; known: full, lora"),
-    "a neighbour's key": ("r: 16", "rank: 16", "method.rank is not a setting of 'lora'", "8", "write r; known: alpha, dropout, kind, r, target_modules"),
+    "a neighbour's key": ("r: 16", "rank: 16", "method.rank is not a setting of 'lora'", "8", "write r; known: alpha, dropout, init, kind, learning_rate_ratio, r, rank_stabilized, target_modules, weight_decomposed"),
     "percent": ("0.25", "25%", "mixture.replay_ratio must be a number, not the text '25%'", "7", "write 0.25"),
     "quoted number": ("steps: 3", 'steps: "3"', "training.steps must be a whole number, not the text '3'", "10", "write 3 without quotes"),
     "true for a number": ("steps: 3", "steps: true", "training.steps must be a whole number, not true", "10", "write a whole number"),

@@ -102,6 +102,10 @@ METHOD: dict[str, dict[str, Any]] = {
     "alpha": {"alpha": 9.0},
     "dropout": {"dropout": 0.2},
     "target_modules": {"target_modules": ["q_proj"]},
+    "rank_stabilized": {"rank_stabilized": True},
+    "weight_decomposed": {"weight_decomposed": True},
+    "init": {"init": "pissa"},
+    "learning_rate_ratio": {"learning_rate_ratio": 4.0},
 }
 
 

@@ -26,6 +26,8 @@ class TrainingContext:
     """The run's own micro-batches from the first on, on the CPU; each call begins again."""
     head: tuple[str, ...] = ()
     """Names of the modules that are new with the task: they train whatever the method (empty for language modelling)."""
+    sequence_length: int = 0
+    """Longest text, in tokens, that training shows the model; 0 where nobody knows."""
 
 
 class Tuned(abc.ABC):
@@ -34,7 +36,9 @@ class Tuned(abc.ABC):
     model: Any
     """Call it, train it and generate with it as with the base; what trains requires a gradient, nothing else does."""
     merges: bool = True
-    """Whether `merge` can make plain weights of it."""
+    """Whether `merge` can make plain weights of it, at no cost to who calls the model."""
+    dequantizes: bool = False
+    """Whether `dequantized` can make plain weights of it: it does not merge, because its base would not stay 4-bit."""
 
     @abc.abstractmethod
     def save(self, folder: Path, reference: str) -> None:
@@ -47,6 +51,10 @@ class Tuned(abc.ABC):
     def merge(self) -> Any:
         """Return a plain model of the base's architecture that computes the same; only where `merges`."""
         raise NotImplementedError(f"{type(self).__name__} does not merge")
+
+    def dequantized(self, folder: Path) -> Any:
+        """Return a plain float32 model that computes the same as what is saved in `folder`; only where `dequantizes`."""
+        raise NotImplementedError(f"{type(self).__name__} has no quantised base")
 
     def callbacks(self) -> list[Any]:
         """transformers.TrainerCallback objects that the method needs in every training."""

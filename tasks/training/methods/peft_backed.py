@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.training.methods.base import Tuned
+from tasks.training.methods.base import TrainingContext, Tuned
 
 
 class PeftTuned(Tuned):
@@ -18,31 +18,68 @@ class PeftTuned(Tuned):
 
     def save(self, folder: Path, reference: str) -> None:
         """Write adapter_config.json and adapter_model.safetensors as PEFT does."""
-        for config in self.model.peft_config.values():
-            config.base_model_name_or_path = reference
-            if isinstance(
-                getattr(config, "target_modules", None), set
-            ):  # its order would change between processes
-                config.target_modules = sorted(config.target_modules)
+        self.settle_config(self.model.active_peft_config, reference)
         self.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
+
+    @staticmethod
+    def settle_config(config: Any, reference: str) -> None:
+        """Make adapter_config.json name its base, and be the same in every process."""
+        config.base_model_name_or_path = reference
+        for name in ("target_modules", "feedforward_modules", "modules_to_save"):
+            if isinstance(getattr(config, name, None), set):
+                setattr(config, name, sorted(getattr(config, name)))
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
         """The base as it was."""
+        if self.model.active_peft_config.is_prompt_learning and not hasattr(
+            self.model, "prepare_inputs_for_generation"
+        ):  # PEFT's own way asks for that method, which a model with a task head does not have
+            self.model.forward = self.model.base_model.forward
+            try:
+                yield
+            finally:
+                del self.model.forward
+            return
         with self.model.disable_adapter():
             yield
 
     def merge(self) -> Any:
         """Add the update to the base's weights, in place."""
+        if not self.merges:
+            return super().merge()
         return self.model.merge_and_unload()
 
 
-def attach_peft(model: Any, config: Any) -> PeftTuned:
-    """Put a new adapter on the model."""
+def attach_peft(model: Any, config: Any, context: TrainingContext) -> Any:
+    """Put a new adapter on the model; return the PeftModel, in which the task's head trains too.
+
+    Raises:
+        UserError: PEFT would leave the head as it is.
+    """
     from peft import get_peft_model
 
-    return PeftTuned(get_peft_model(model, config))
+    config.task_type = task_type(model, context)
+    if context.head:
+        config.modules_to_save = list(context.head)
+    peft_model = get_peft_model(model, config)
+    trained = {name for name, parameter in peft_model.named_parameters() if parameter.requires_grad}
+    for head in context.head:
+        if not any(f".{head}." in f".{name}" for name in trained):
+            raise UserError(
+                f"PEFT does not train the task's head {head} with this method",
+                "method.kind",
+                "choose another method (rootstock methods lists them)",
+            )
+    return peft_model
+
+
+def task_type(model: Any, context: TrainingContext) -> str:
+    """PEFT's word for what the model's head does."""
+    if not context.head:
+        return "CAUSAL_LM"
+    return "TOKEN_CLS" if type(model).__name__.endswith("ForTokenClassification") else "SEQ_CLS"
 
 
 def load_peft(model: Any, folder: Path, settings: Any = None) -> PeftTuned:
@@ -51,55 +88,73 @@ def load_peft(model: Any, folder: Path, settings: Any = None) -> PeftTuned:
     Raises:
         UserError: the file and the model do not fit: the adapter would silently do nothing or half of its work.
     """
+    return PeftTuned(load_peft_model(model, folder))
+
+
+def load_peft_model(model: Any, folder: Path) -> Any:
+    """Put a saved adapter on the model; return the PeftModel. See load_peft."""
     from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
     peft_model = get_peft_model(model, config)
-    result: Any = set_peft_model_state_dict(peft_model, load_peft_weights(str(folder), device="cpu"))
-    adapter = {name for name in result.missing_keys if _is_adapter(name, peft_model.prefix)}
-    if result.unexpected_keys or adapter:
-        first = sorted([*result.unexpected_keys, *adapter])[0]
-        raise UserError(
-            f"the adapter does not fit its base: {first} is in only one of them",
-            str(folder),
-            "load it on the base it was trained on, named in adapter_config.json",
-        )
-    return PeftTuned(peft_model)
+    weights = load_peft_weights(str(folder), device="cpu")
+    try:
+        result: Any = set_peft_model_state_dict(peft_model, weights)
+    except (KeyError, RuntimeError) as error:
+        raise _misfit(str(error).strip().splitlines()[-1].strip(), folder) from None
+    if config.is_prompt_learning:  # its one tensor was put in its place, strictly, beside the others
+        odd = sorted(set(result.unexpected_keys) - {"prompt_embeddings"})
+    else:
+        missing = {name for name in result.missing_keys if f".{peft_model.prefix}" in name}
+        odd = sorted([*result.unexpected_keys, *missing])
+    if odd:
+        raise _misfit(f"{odd[0]} is in only one of them", folder)
+    return peft_model
 
 
-def _is_adapter(name: str, prefix: str | None) -> bool:
-    return bool(prefix) and f".{prefix}" in name
-
-
-def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of the model's linear layers, its output head left out."""
-    import torch
-
-    head = model.get_output_embeddings()
-    return sorted(
-        {
-            name.rsplit(".", 1)[-1]
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and module is not head
-        }
+def _misfit(reason: str, folder: Path) -> UserError:
+    return UserError(
+        f"the adapter does not fit its base: {reason}",
+        str(folder),
+        "load it on the base it was trained on, named in adapter_config.json",
     )
 
 
-def require_modules(model: Any, wanted: tuple[str, ...] | str) -> str | list[str]:
+def linear_layers(model: Any, context: TrainingContext) -> dict[str, Any]:
+    """The model's linear layers by full name (GPT-2's Conv1D included), its output head and the task's head left out."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and module is not output
+        and not any(f".{name}.".find(f".{head}.") >= 0 for head in context.head)
+    }
+
+
+def require_modules(
+    model: Any, wanted: tuple[str, ...] | str, context: TrainingContext, key: str = "target_modules"
+) -> str | list[str]:
     """Return what PEFT takes as target_modules.
 
     Raises:
         UserError: no linear layer is named like one of them.
     """
+    layers = linear_layers(model, context)
     if isinstance(wanted, str):
-        return wanted
-    known = linear_names(model)
-    unknown = [name for name in wanted if name not in known]
+        return list(layers) if context.head else wanted
+    known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    unknown = [
+        name for name in wanted if not any(full == name or full.endswith(f".{name}") for full in layers)
+    ]
     if unknown:
         raise UserError(
-            f"method.target_modules: the model has no linear layer named {', '.join(unknown)}",
-            "method.target_modules",
+            f"method.{key}: the model has no linear layer named {', '.join(unknown)}",
+            f"method.{key}",
             f"known: {', '.join(known)}",
         )
     return list(wanted)

@@ -2,17 +2,54 @@
 
 from typing import Any
 
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any] | None] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
+    "adalora": {"init_r": 4, "target_r": 2, "delta_t": 1},
+    "qlora": {"r": 4, "alpha": 64},
+    "ia3": {},
+    "vera": {"r": 8},
+    "osf": {},
+    "prompt_tuning": {"virtual_tokens": 6},
+    "prefix_tuning": {"virtual_tokens": 4, "hidden_size": 8},
+    "p_tuning": {"virtual_tokens": 4, "hidden_size": 8},
+    "p_tuning_v2": {"virtual_tokens": 4},
+    "selective": {"layers": 1},
+    "head_only": {},
+    "bitfit": None,  # the tiny Llama has no biases: tests/training/methods/test_bitfit.py has models that do
+    "lisa": {"layers": 1, "interval": 2},
+    "sparse": {"share": 0.1},
+    "fisher": {"share": 0.1, "samples": 20},
+    "diff_pruning": {"share": 0.1},
 }
-"""kind -> settings."""
+"""kind -> settings; None where the method refuses the tiny Llama."""
 
-NOT_THE_BASE_AT_START: dict[str, str] = {}
+NOT_THE_BASE_AT_START: dict[str, str] = {
+    "osf": "the update starts as the difference of two equal products, which rounds",
+    "prompt_tuning": "virtual tokens are read from the first step on",
+    "prefix_tuning": "virtual tokens are read from the first step on",
+    "p_tuning": "virtual tokens are read from the first step on",
+    "p_tuning_v2": "virtual tokens are read from the first step on",
+}
 """kind -> why training does not start at exactly the base model."""
 
-NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
+NO_WAY_BACK: dict[str, str] = {
+    "full": "every weight has moved",
+    "lisa": "every weight may have moved",
+}
 """kind -> why the base cannot be had back from the tuned model in memory."""
 
 MERGE_TOLERANCE: dict[str, float] = {"full": 0.0}
 """kind -> largest difference of a logit between the method beside its base and merged into it (1e-4 unless given)."""
+
+SAVED_ROUNDS: dict[str, str] = {
+    "adalora": "the cut singular vectors are left out, so sums have fewer terms",
+    "prefix_tuning": "the MLP's output is stored, computed once instead of per text",
+    "p_tuning": "the encoder's output is stored, computed once instead of per text",
+}
+"""kind -> why a logit of the loaded model may differ from the trained one's, by at most SAVED_TOLERANCE."""
+
+SAVED_TOLERANCE = 1e-6
+
+WIDE = frozenset({"qlora"})
+"""Kinds that need the wide tiny base."""

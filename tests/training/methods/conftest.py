@@ -1,0 +1,14 @@
+"""A base for methods that need wider layers than the tiny one has."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_base import TINY, make_base
+
+
+@pytest.fixture(scope="session")
+def wide_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every layer takes 64 inputs: a whole block of a 4-bit weight."""
+    wide = TINY.model_copy(update={"hidden_size": 64, "intermediate_size": 64})
+    return make_base(tmp_path_factory.mktemp("wide") / "model", wide)
