@@ -4,22 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.base import Schema
-
-
-class MethodSettings(Schema):
-    """What is known of a method before any model is loaded."""
-
-    changes_base: ClassVar[bool] = False
-    """The base's own weights move while training, so they are kept in fp32."""
-    packs: ClassVar[bool] = True
-    """Documents that share a packed sequence stay apart; otherwise each trains as a padded row of its own."""
-    checkpoints_activations: ClassVar[bool] = True
-    """Works with training.gradient_checkpointing."""
-    needs_task_head: ClassVar[bool] = False
-    """Trains nothing in a language model: only models with a new task head have something to train."""
-
-    kind: str
+from schemas.method_settings import MethodSettings
+from schemas.methods_adapters import (
+    Adapter,
+    AdapterDrop,
+    AdapterParallel,
+    AdapterPfeiffer,
+)
 
 
 class Full(MethodSettings):
@@ -44,4 +35,6 @@ class Lora(MethodSettings):
     """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
 
 
-Method = Annotated[Full | Lora, Field(discriminator="kind")]
+Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop
+
+Method = Annotated[Full | Lora | Adapters, Field(discriminator="kind")]

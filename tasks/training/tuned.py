@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.methods import Method, MethodSettings
+from schemas.method_settings import MethodSettings
+from schemas.methods import Method
 from tasks.storage.atomic import write_atomic
 
 METHOD_FILE = "method.json"

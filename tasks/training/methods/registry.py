@@ -1,7 +1,8 @@
 """The tuning methods there are. `rootstock methods` and docs/methods.md are made from this table."""
 
 from schemas.methods import Full, Lora
-from tasks.training.methods import full, lora
+from schemas.methods_adapters import Adapter, AdapterDrop, AdapterParallel, AdapterPfeiffer
+from tasks.training.methods import adapter_drop, adapters, full, lora
 from tasks.training.methods.base import MethodEntry
 from tasks.training.methods.peft_backed import load_peft
 
@@ -23,5 +24,41 @@ METHODS: dict[str, MethodEntry] = {
         trains="two low-rank matrices beside each chosen linear layer",
         stores="the matrices (PEFT format), mergeable into the base",
         refuses="modules that the model does not have; a base from scratch",
+    ),
+    "adapter": MethodEntry(
+        settings=Adapter,
+        attach=adapters.attach,
+        load=adapters.load,
+        paper="Houlsby et al., 2019, https://arxiv.org/abs/1902.00751",
+        trains="two bottlenecks in each block, after attention and after the feed-forward network, and the blocks' norms",
+        stores="the bottlenecks and norms, beside the base",
+        refuses="models that are not made of blocks with attention; merging; a base from scratch",
+    ),
+    "adapter_pfeiffer": MethodEntry(
+        settings=AdapterPfeiffer,
+        attach=adapters.attach,
+        load=adapters.load,
+        paper="Pfeiffer et al., 2021, https://arxiv.org/abs/2005.00247",
+        trains="one bottleneck in each block, after the feed-forward network",
+        stores="the bottlenecks, beside the base",
+        refuses="models that are not made of blocks with attention; merging; a base from scratch",
+    ),
+    "adapter_parallel": MethodEntry(
+        settings=AdapterParallel,
+        attach=adapters.attach,
+        load=adapters.load,
+        paper="He et al., 2022, https://arxiv.org/abs/2110.04366",
+        trains="one scaled bottleneck in each block, beside the feed-forward network",
+        stores="the bottlenecks, beside the base",
+        refuses="models that are not made of blocks with attention; merging; a base from scratch",
+    ),
+    "adapter_drop": MethodEntry(
+        settings=AdapterDrop,
+        attach=adapter_drop.attach,
+        load=adapter_drop.load,
+        paper="Rücklé et al., 2021, https://arxiv.org/abs/2010.11918",
+        trains="Pfeiffer's bottlenecks, in each step without those of the lowest blocks",
+        stores="the bottlenecks, beside the base; those of the lowest blocks can be left out when the model is used",
+        refuses="dropping every block; models that are not made of blocks with attention; merging; a base from scratch",
     ),
 }

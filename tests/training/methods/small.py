@@ -5,6 +5,10 @@ from typing import Any
 SMALL: dict[str, dict[str, Any]] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
+    "adapter": {"size": 4},
+    "adapter_pfeiffer": {"size": 4},
+    "adapter_parallel": {"size": 4},
+    "adapter_drop": {"size": 4, "drop_blocks": 1},
 }
 """kind -> settings."""
 

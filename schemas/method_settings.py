@@ -1,0 +1,24 @@
+"""What the settings of every tuning method say of it."""
+
+from typing import ClassVar
+
+from schemas.base import Schema
+
+
+class MethodSettings(Schema):
+    """What is known of a method before any model is loaded."""
+
+    changes_base: ClassVar[bool] = False
+    """The base's own weights move while training, so they are kept in fp32."""
+    packs: ClassVar[bool] = True
+    """Documents that share a packed sequence stay apart; otherwise each trains as a padded row of its own."""
+    checkpoints_activations: ClassVar[bool] = True
+    """Works with training.gradient_checkpointing."""
+    needs_task_head: ClassVar[bool] = False
+    """Trains nothing in a language model: only models with a new task head have something to train."""
+
+    kind: str
+
+    def folders(self) -> tuple[str, ...]:
+        """Models that training reads besides the base; what they hold is part of what the training is named by."""
+        return ()

@@ -1,0 +1,70 @@
+"""Settings of the methods that insert modules of ours into a frozen base. The keys are the papers' names."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.method_settings import MethodSettings
+
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+
+
+class Bottleneck(MethodSettings):
+    """A bottleneck of `size` units between two linear layers."""
+
+    size: int | None = Field(default=None, ge=1, le=65536)
+    """Units of the bottleneck, in place of `reduction_factor`."""
+    reduction_factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    """Width of the model over units of the bottleneck; 16 where neither this nor `size` is given."""
+    activation: Activation = "relu"
+    """Nonlinearity of the bottleneck."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the bottleneck's activations."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.size is not None and self.reduction_factor is not None:
+            raise ValueError("size and reduction_factor both set the bottleneck; keep one of them")
+        return self
+
+
+class Adapter(Bottleneck):
+    """Adapters (Houlsby et al., 2019): a bottleneck after attention and another after the feed-forward network."""
+
+    kind: Literal["adapter"] = "adapter"
+    activation: Activation = "gelu"
+    """Nonlinearity of the bottleneck."""
+    train_norms: bool = True
+    """Train the normalisation layers of the blocks too, as the paper does."""
+
+
+class AdapterPfeiffer(Bottleneck):
+    """Pfeiffer's adapters (Pfeiffer et al., 2021): one bottleneck per block, after the feed-forward network."""
+
+    kind: Literal["adapter_pfeiffer"] = "adapter_pfeiffer"
+
+
+class AdapterParallel(Bottleneck):
+    """Scaled parallel adapters (He et al., 2022): a bottleneck beside the feed-forward network, from its own input."""
+
+    kind: Literal["adapter_parallel"] = "adapter_parallel"
+    reduction_factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    """Width of the model over units of the bottleneck; 2 where neither this nor `size` is given."""
+    scale: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    """What the bottleneck gives is multiplied by it."""
+
+
+class AdapterDrop(Bottleneck):
+    """AdapterDrop (Rücklé et al., 2021): Pfeiffer's adapters that the lowest blocks can do without."""
+
+    kind: Literal["adapter_drop"] = "adapter_drop"
+    training: Literal["robust", "specialized"] = "robust"
+    """`robust`: in each step the lowest n blocks train without, n drawn anew; `specialized`: always the lowest `drop_blocks`."""
+    drop_blocks: int = Field(default=0, ge=0)
+    """Lowest blocks whose adapters are left out when the model is used; `rootstock` reads it again on each load."""
+
+    @model_validator(mode="after")
+    def _drops(self) -> Self:
+        if self.training == "specialized" and not self.drop_blocks:
+            raise ValueError("training: specialized drops nothing while drop_blocks is 0; give drop_blocks")
+        return self
