@@ -8,6 +8,7 @@ from schemas.method_settings import MethodSettings
 from schemas.methods_adapters import (
     Adapter,
     AdapterDrop,
+    AdapterFusion,
     AdapterParallel,
     AdapterPfeiffer,
 )
@@ -35,6 +36,6 @@ class Lora(MethodSettings):
     """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
 
 
-Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop
+Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop | AdapterFusion
 
 Method = Annotated[Full | Lora | Adapters, Field(discriminator="kind")]

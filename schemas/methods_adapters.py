@@ -68,3 +68,23 @@ class AdapterDrop(Bottleneck):
         if self.training == "specialized" and not self.drop_blocks:
             raise ValueError("training: specialized drops nothing while drop_blocks is 0; give drop_blocks")
         return self
+
+
+class AdapterFusion(MethodSettings):
+    """AdapterFusion (Pfeiffer et al., 2021): attention over the frozen adapters of earlier trainings."""
+
+    kind: Literal["adapter_fusion"] = "adapter_fusion"
+    adapters: tuple[str, ...] = Field(min_length=2)
+    """Folders of runs (or of their models) with method adapter_pfeiffer on the same base."""
+    regularization: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    """Strength of the pull of each value matrix V towards the identity: times the squared Frobenius norm of V - I."""
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.adapters)) < len(self.adapters):
+            raise ValueError("adapters: an adapter is named twice; name each once")
+        return self
+
+    def folders(self) -> tuple[str, ...]:
+        """The adapters."""
+        return self.adapters

@@ -17,7 +17,7 @@ from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
-from tasks.training.tuned import save_tuned
+from tasks.training.tuned import find_tuned, save_tuned
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
@@ -38,10 +38,11 @@ class TrainingInputs:
 
 def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
     """Name the training step."""
+    models = {name: model_sha256(find_tuned(name)) for name in spec.method.folders()}
     return StepPlan(
         root=root,
         name="train",
-        inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base)},
+        inputs={"plan": inputs.plan.key, "base": model_sha256(inputs.base), **models},
         settings=[
             spec.method.model_dump(mode="json"),
             inputs.reference if spec.method.kind != "full" else None,

@@ -26,7 +26,7 @@ def blocks_dropped(seed: int, step: int, num_blocks: int) -> int:
     return int(np.random.default_rng([seed, _STREAM, step]).integers(num_blocks))
 
 
-def build(architecture: Architecture, settings: AdapterDrop) -> Modules:
+def build(architecture: Architecture, settings: AdapterDrop, folder: Path | None = None) -> Modules:
     """Adapters for every block that has one; what is drawn for a block does not depend on which others have.
 
     Raises:

@@ -21,7 +21,7 @@ from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules, b
 from tasks.training.methods.structure import Architecture, Sublayer
 
 
-def build(architecture: Architecture, settings: Bottleneck) -> Modules:
+def build(architecture: Architecture, settings: Bottleneck, folder: Path | None = None) -> Modules:
     """New adapters of the kind that the settings name."""
     from tasks.training.methods import bottleneck
 

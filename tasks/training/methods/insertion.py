@@ -41,8 +41,8 @@ class Inserted:
 
 
 Modules = Mapping[str, Inserted]
-Build = Callable[[Architecture, Any], Modules]
-"""(what the model is made of, settings) -> new modules by name; torch is seeded before."""
+Build = Callable[[Architecture, Any, Path | None], Modules]
+"""(what the model is made of, settings, folder they will be filled from or None) -> new modules by name."""
 
 
 def behind(sublayer: Sublayer) -> "Callable[[Any, Active], Handles]":
@@ -92,7 +92,7 @@ class InsertedTuned(Tuned):
 
         assert name not in self._handles, f"{name} is inserted already"
         held = nn.ModuleDict({key: inserted.module for key, inserted in modules.items()})
-        getattr(self.model, CONTAINER)[name] = held.to(self.architecture.device)
+        getattr(self.model, CONTAINER)[name] = held.to(self.model.device)
         self._handles[name] = [
             handle
             for inserted in modules.values()
@@ -139,7 +139,7 @@ class InsertedTuned(Tuned):
         if saved.method.kind != self.settings.kind:
             what = f"the adapter was made by method {saved.method.kind}, this one by {self.settings.kind}"
             raise UserError(what, str(folder), "load it by itself")
-        self.insert(name, self.build(self.architecture, saved.method))
+        self.insert(name, self.build(self.architecture, saved.method, folder))
         try:
             self._heads[name] = self._load(name, folder)
         except UserError:
@@ -162,9 +162,12 @@ class InsertedTuned(Tuned):
 
         tensors = {f"{CONTAINER}.{name}": tensor for name, tensor in self.modules().state_dict().items()}
         tensors |= self._head_tensors()
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS
-        )
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, folder / WEIGHTS, metadata=self.metadata())
+
+    def metadata(self) -> dict[str, str]:
+        """What `build` must know of a folder besides the settings; stands in the head of the safetensors file."""
+        return {}
 
     def _head_tensors(self) -> "dict[str, torch.Tensor]":
         return {
@@ -191,8 +194,8 @@ class InsertedTuned(Tuned):
         return {key: tensor for key, tensor in tensors.items() if not key.startswith(CONTAINER)}
 
     def begin(self) -> Self:
-        """Insert new modules, ready to train."""
-        self.insert(TRAINED, self.build(self.architecture, self.settings))
+        """Insert new modules, ready to train; torch is seeded before."""
+        self.insert(TRAINED, self.build(self.architecture, self.settings, None))
         self.activate(TRAINED)
         self.train()
         return self
@@ -203,7 +206,7 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: the file does not fit the model.
         """
-        self.insert(TRAINED, self.build(self.architecture, self.settings))
+        self.insert(TRAINED, self.build(self.architecture, self.settings, folder))
         head = self._load(TRAINED, folder)
         self.head = tuple(sorted({name.rpartition(".")[0] for name in head}))
         self._load_head(head, str(folder))

@@ -1,8 +1,8 @@
 """The tuning methods there are. `rootstock methods` and docs/methods.md are made from this table."""
 
 from schemas.methods import Full, Lora
-from schemas.methods_adapters import Adapter, AdapterDrop, AdapterParallel, AdapterPfeiffer
-from tasks.training.methods import adapter_drop, adapters, full, lora
+from schemas.methods_adapters import Adapter, AdapterDrop, AdapterFusion, AdapterParallel, AdapterPfeiffer
+from tasks.training.methods import adapter_drop, adapter_fusion, adapters, full, lora
 from tasks.training.methods.base import MethodEntry
 from tasks.training.methods.peft_backed import load_peft
 
@@ -60,5 +60,14 @@ METHODS: dict[str, MethodEntry] = {
         trains="Pfeiffer's bottlenecks, in each step without those of the lowest blocks",
         stores="the bottlenecks, beside the base; those of the lowest blocks can be left out when the model is used",
         refuses="dropping every block; models that are not made of blocks with attention; merging; a base from scratch",
+    ),
+    "adapter_fusion": MethodEntry(
+        settings=AdapterFusion,
+        attach=adapter_fusion.attach,
+        load=adapter_fusion.load,
+        paper="Pfeiffer et al., 2021, https://arxiv.org/abs/2005.00247",
+        trains="in each block an attention over adapters of earlier trainings, which stay frozen",
+        stores="the attentions and the frozen adapters, beside the base",
+        refuses="adapters of another method or base; merging; a base from scratch",
     ),
 }

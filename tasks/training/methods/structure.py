@@ -46,7 +46,6 @@ class Architecture:
     blocks: tuple[Block, ...]
     width: int
     """d, the size of the hidden states."""
-    device: Any
 
 
 @dataclass
@@ -67,10 +66,9 @@ def read_architecture(model: Any) -> Architecture:
     blocks = tuple(_read_block(model, number, block, calls) for number, block in enumerate(modules))
     exits = [sublayer.exit for block in blocks for sublayer in (block.attention, block.feed_forward)]
     outputs = [_calls_of(exit, calls)[0].output for exit in exits]
-    width, device = outputs[0].shape[-1], outputs[0].device
     if len(set(map(id, exits))) < len(exits):
         raise _unreadable(model, "blocks share a sublayer")
-    architecture = Architecture(blocks, width, device)
+    architecture = Architecture(blocks, width=outputs[0].shape[-1])
     _require_inside_branches(model, architecture)
     return architecture
 
