@@ -11,6 +11,8 @@ from schemas.methods_adapters import (
     AdapterFusion,
     AdapterParallel,
     AdapterPfeiffer,
+    Mam,
+    Unipelt,
 )
 
 
@@ -36,6 +38,6 @@ class Lora(MethodSettings):
     """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
 
 
-Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop | AdapterFusion
+Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop | AdapterFusion | Mam | Unipelt
 
 Method = Annotated[Full | Lora | Adapters, Field(discriminator="kind")]

@@ -88,3 +88,27 @@ class AdapterFusion(MethodSettings):
     def folders(self) -> tuple[str, ...]:
         """The adapters."""
         return self.adapters
+
+
+class Mam(AdapterParallel):
+    """MAM adapter (He et al., 2022): a short prefix in attention and a scaled parallel adapter."""
+
+    kind: Literal["mam"] = "mam"  # type: ignore[assignment]
+    prefix_length: int = Field(default=30, ge=1, le=4096)
+    """Keys and values in front of each attention's own."""
+    prefix_mlp_size: int | None = Field(default=800, ge=1, le=65536)
+    """Units of the network that the prefix is made from while it trains; `null` trains the prefix itself."""
+
+
+class Unipelt(Bottleneck):
+    """UniPELT (Mao et al., 2022): LoRA on queries and values, a prefix, and Pfeiffer's adapter, each behind a gate."""
+
+    kind: Literal["unipelt"] = "unipelt"
+    r: int = Field(default=8, ge=1, le=4096)
+    """Rank of LoRA's update."""
+    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    """Scale of LoRA's update: it is multiplied by alpha / r, and by its gate."""
+    prefix_length: int = Field(default=10, ge=1, le=4096)
+    """Keys and values in front of each attention's own."""
+    prefix_mlp_size: int | None = Field(default=512, ge=1, le=65536)
+    """Units of the network that the prefix is made from while it trains; `null` trains the prefix itself."""

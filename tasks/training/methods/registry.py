@@ -1,8 +1,16 @@
 """The tuning methods there are. `rootstock methods` and docs/methods.md are made from this table."""
 
 from schemas.methods import Full, Lora
-from schemas.methods_adapters import Adapter, AdapterDrop, AdapterFusion, AdapterParallel, AdapterPfeiffer
-from tasks.training.methods import adapter_drop, adapter_fusion, adapters, full, lora
+from schemas.methods_adapters import (
+    Adapter,
+    AdapterDrop,
+    AdapterFusion,
+    AdapterParallel,
+    AdapterPfeiffer,
+    Mam,
+    Unipelt,
+)
+from tasks.training.methods import adapter_drop, adapter_fusion, adapters, full, lora, mam, unipelt
 from tasks.training.methods.base import MethodEntry
 from tasks.training.methods.peft_backed import load_peft
 
@@ -69,5 +77,23 @@ METHODS: dict[str, MethodEntry] = {
         trains="in each block an attention over adapters of earlier trainings, which stay frozen",
         stores="the attentions and the frozen adapters, beside the base",
         refuses="adapters of another method or base; merging; a base from scratch",
+    ),
+    "mam": MethodEntry(
+        settings=Mam,
+        attach=mam.attach,
+        load=mam.load,
+        paper="He et al., 2022, https://arxiv.org/abs/2110.04366",
+        trains="a short prefix in each attention, and a scaled parallel bottleneck in each block",
+        stores="the prefixes and bottlenecks, beside the base",
+        refuses="attention that is not transformers' own (sdpa); merging; a base from scratch",
+    ),
+    "unipelt": MethodEntry(
+        settings=Unipelt,
+        attach=unipelt.attach,
+        load=unipelt.load,
+        paper="Mao et al., 2022, https://arxiv.org/abs/2110.07577",
+        trains="in each block LoRA on queries and values, a prefix, a bottleneck, and a gate for each of the three",
+        stores="all of these, beside the base",
+        refuses="queries and values in one matrix (GPT-2); attention that is not transformers' own (sdpa); merging; a base from scratch",
     ),
 }

@@ -43,6 +43,7 @@ class Block:
 class Architecture:
     """What can be inserted into."""
 
+    model: Any
     blocks: tuple[Block, ...]
     width: int
     """d, the size of the hidden states."""
@@ -68,8 +69,8 @@ def read_architecture(model: Any) -> Architecture:
     outputs = [_calls_of(exit, calls)[0].output for exit in exits]
     if len(set(map(id, exits))) < len(exits):
         raise _unreadable(model, "blocks share a sublayer")
-    architecture = Architecture(blocks, width=outputs[0].shape[-1])
-    _require_inside_branches(model, architecture)
+    architecture = Architecture(model, blocks, width=outputs[0].shape[-1])
+    _require_inside_branches(architecture)
     return architecture
 
 
@@ -227,14 +228,14 @@ def _watch(model: Any, blocks: list[Any]) -> list[_Call]:
     return calls
 
 
-def _require_inside_branches(model: Any, architecture: Architecture) -> None:
+def _require_inside_branches(architecture: Architecture) -> None:
     """With every sublayer silenced at its end, the last block must still depend on the tokens: through the residual.
 
     If it does not, a sublayer adds the residual itself, and what is put at its end would stand outside the branch.
     """
     import torch
 
-    outputs: list[torch.Tensor] = []
+    model, outputs = architecture.model, list[torch.Tensor]()
     last = architecture.blocks[-1].module
     with _silenced(architecture):
         handle = last.register_forward_hook(lambda _module, _args, output: outputs.append(tensor_of(output)))

@@ -10,10 +10,15 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "adapter_parallel": {"size": 4},
     "adapter_drop": {"size": 4, "drop_blocks": 1},
     "adapter_fusion": None,  # needs adapters of earlier trainings: see test_adapter_fusion.py
+    "mam": {"size": 4, "prefix_length": 3, "prefix_mlp_size": 8},
+    "unipelt": {"size": 4, "r": 2, "prefix_length": 3, "prefix_mlp_size": None},
 }
 """kind -> settings."""
 
-NOT_THE_BASE_AT_START: dict[str, str] = {}
+NOT_THE_BASE_AT_START: dict[str, str] = {
+    "mam": "a prefix takes its share of attention from the first step on",
+    "unipelt": "a prefix takes its share of attention from the first step on",
+}
 """kind -> why training does not start at exactly the base model."""
 
 NO_WAY_BACK: dict[str, str] = {"full": "every weight has moved"}
