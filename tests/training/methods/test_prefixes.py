@@ -151,7 +151,7 @@ def test_every_family_trains_them_and_comes_back_to_the_base(name, attach):
     before = logits(tuned.model)
     with torch.no_grad():
         for part in (part for key, part in tuned.modules().items() if key.endswith("prefix")):
-            getattr(part, "prefix", part).values.add_(1.0)
+            getattr(part, "prefix", part).values.add_(10.0)
     assert not torch.allclose(logits(tuned.model), before, atol=1e-3), "the prefix is seen"
 
 
