@@ -12,6 +12,7 @@ from schemas.methods_adapters import (
     AdapterParallel,
     AdapterPfeiffer,
     Mam,
+    PTuningTemplate,
     Unipelt,
 )
 
@@ -38,6 +39,15 @@ class Lora(MethodSettings):
     """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
 
 
-Adapters = Adapter | AdapterPfeiffer | AdapterParallel | AdapterDrop | AdapterFusion | Mam | Unipelt
+Adapters = (
+    Adapter
+    | AdapterPfeiffer
+    | AdapterParallel
+    | AdapterDrop
+    | AdapterFusion
+    | Mam
+    | Unipelt
+    | PTuningTemplate
+)
 
 Method = Annotated[Full | Lora | Adapters, Field(discriminator="kind")]

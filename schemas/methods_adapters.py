@@ -1,6 +1,7 @@
 """Settings of the methods that insert modules of ours into a frozen base. The keys are the papers' names."""
 
-from typing import Literal, Self
+import re
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -112,3 +113,44 @@ class Unipelt(Bottleneck):
     """Keys and values in front of each attention's own."""
     prefix_mlp_size: int | None = Field(default=512, ge=1, le=65536)
     """Units of the network that the prefix is made from while it trains; `null` trains the prefix itself."""
+
+
+_PIECE = re.compile(r"\{(?:v(?P<virtual>[1-9]\d{0,3})|text(?::(?P<length>[1-9]\d{0,5}))?)\}")
+
+
+class PTuningTemplate(MethodSettings):
+    """P-Tuning with a template (Liu et al., 2021): virtual tokens in front of the text and inside it."""
+
+    packs: ClassVar[bool] = False
+
+    kind: Literal["p_tuning_template"] = "p_tuning_template"
+    template: str = "{v10}{text}"
+    """Where virtual tokens stand: `{v4}` is four of them, `{text:16}` the text's next 16 tokens, `{text}` all the rest."""
+    encoder: Literal["lstm", "mlp"] = "lstm"
+    """What makes the virtual tokens while they train: a bidirectional LSTM and two layers, or the two layers alone."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        pieces = [piece for piece in re.split(r"(?<=\})", self.template) if piece]
+        wrong = next((piece for piece in pieces if not _PIECE.fullmatch(piece)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"template: {wrong} is no part of a template; write {{v4}}, {{text:16}} and {{text}}"
+            )
+        if pieces.count("{text}") != 1 or pieces[-1] != "{text}":
+            raise ValueError(
+                "template: no token of a text sees what stands behind it, so it would never be trained; end with {text}, once"
+            )
+        if not self.groups():
+            raise ValueError("template: it has no virtual tokens; add some, for example {v10}{text}")
+        return self
+
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """(number of text tokens before, number of virtual tokens), from the front on."""
+        found: dict[int, int] = {}
+        at = 0
+        for piece in _PIECE.finditer(self.template):
+            if piece["virtual"]:
+                found[at] = found.get(at, 0) + int(piece["virtual"])
+            at += int(piece["length"] or 0)
+        return tuple(found.items())

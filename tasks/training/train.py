@@ -127,7 +127,10 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
 
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
-    tuned = entry.attach(model, settings, TrainingContext(inputs.base, steps, spec.training.seed, batches))
+    context = TrainingContext(
+        inputs.base, steps, spec.training.seed, batches, sequence_length=spec.training.sequence_length
+    )
+    tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
 

@@ -26,6 +26,8 @@ class TrainingContext:
     """The run's own micro-batches from the first on, on the CPU; each call begins again."""
     head: tuple[str, ...] = ()
     """Names of the modules that are new with the task: they train whatever the method (empty for language modelling)."""
+    sequence_length: int = 0
+    """Longest text, in tokens, that training shows the model; 0 where nobody knows."""
 
 
 class Tuned(abc.ABC):

@@ -8,9 +8,19 @@ from schemas.methods_adapters import (
     AdapterParallel,
     AdapterPfeiffer,
     Mam,
+    PTuningTemplate,
     Unipelt,
 )
-from tasks.training.methods import adapter_drop, adapter_fusion, adapters, full, lora, mam, unipelt
+from tasks.training.methods import (
+    adapter_drop,
+    adapter_fusion,
+    adapters,
+    full,
+    lora,
+    mam,
+    p_tuning_template,
+    unipelt,
+)
 from tasks.training.methods.base import MethodEntry
 from tasks.training.methods.peft_backed import load_peft
 
@@ -95,5 +105,14 @@ METHODS: dict[str, MethodEntry] = {
         trains="in each block LoRA on queries and values, a prefix, a bottleneck, and a gate for each of the three",
         stores="all of these, beside the base",
         refuses="queries and values in one matrix (GPT-2); attention that is not transformers' own (sdpa); merging; a base from scratch",
+    ),
+    "p_tuning_template": MethodEntry(
+        settings=PTuningTemplate,
+        attach=p_tuning_template.attach,
+        load=p_tuning_template.load,
+        paper="Liu et al., 2021, https://arxiv.org/abs/2103.10385",
+        trains="virtual tokens at the places of a template, made by an LSTM or MLP",
+        stores="the virtual tokens' embeddings, beside the base",
+        refuses="virtual tokens behind the text; task heads; texts that with them exceed the context; merging; a base from scratch",
     ),
 }

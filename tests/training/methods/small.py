@@ -12,12 +12,14 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "adapter_fusion": None,  # needs adapters of earlier trainings: see test_adapter_fusion.py
     "mam": {"size": 4, "prefix_length": 3, "prefix_mlp_size": 8},
     "unipelt": {"size": 4, "r": 2, "prefix_length": 3, "prefix_mlp_size": None},
+    "p_tuning_template": {"template": "{v3}{text:4}{v2}{text}"},
 }
 """kind -> settings."""
 
 NOT_THE_BASE_AT_START: dict[str, str] = {
     "mam": "a prefix takes its share of attention from the first step on",
     "unipelt": "a prefix takes its share of attention from the first step on",
+    "p_tuning_template": "virtual tokens are read from the first step on",
 }
 """kind -> why training does not start at exactly the base model."""
 
