@@ -55,7 +55,7 @@ def computed(root: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -
     def provide(settings: type[Any], changes: dict[str, Any]) -> torch.Tensor:
         method = {"kind": settings.model_fields["kind"].default, **SMALL[settings], **changes}
         if (key := repr(sorted(method.items()))) not in done:
-            spec = spec_of(root, base, method=method, training={"steps": 3, "learning_rate": 0.1})
+            spec = spec_of(root, base, method=method, training={"steps": 5, "learning_rate": 0.1})
             model = load_model(train_here(root, spec, state).folder / "model")
             with torch.inference_mode():
                 done[key] = model(input_ids=IDS).logits
