@@ -20,3 +20,7 @@ class MethodSettings(Schema):
     """Trains nothing in a language model: only models with a new task head have something to train."""
 
     kind: str
+
+    def folders(self) -> tuple[str, ...]:
+        """Models that training reads besides the base; what they hold is part of what the training is named by."""
+        return ()

@@ -5,6 +5,16 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.method_settings import MethodSettings
+from schemas.methods_adapters import (
+    Adapter,
+    AdapterDrop,
+    AdapterFusion,
+    AdapterParallel,
+    AdapterPfeiffer,
+    Mam,
+    PTuningTemplate,
+    Unipelt,
+)
 from schemas.methods_peft import (
     AdaLora,
     Ia3,
@@ -61,6 +71,14 @@ Method = Annotated[
     | Lisa
     | Sparse
     | Fisher
-    | DiffPruning,
+    | DiffPruning
+    | Adapter
+    | AdapterPfeiffer
+    | AdapterParallel
+    | AdapterDrop
+    | AdapterFusion
+    | Mam
+    | Unipelt
+    | PTuningTemplate,
     Field(discriminator="kind"),
 ]

@@ -23,7 +23,7 @@ from tasks.training.counts import count_parameters
 from tasks.training.heads import Head, head_loss, load_with_head, require_length
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
-from tasks.training.tuned import save_tuned
+from tasks.training.tuned import find_tuned, save_tuned
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
@@ -56,6 +56,7 @@ class TrainingInputs:
 
 def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
     """Name the training step."""
+    models = {name: model_sha256(find_tuned(name)) for name in spec.method.folders()}
     return StepPlan(
         root=root,
         name="train",
@@ -63,6 +64,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
             **({"labels": inputs.head.key} if inputs.head else {}),
+            **models,
         },
         settings=[
             spec.method.model_dump(mode="json"),

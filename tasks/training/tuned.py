@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.methods import Method, MethodSettings
+from schemas.method_settings import MethodSettings
+from schemas.methods import Method
 from tasks.storage.atomic import write_atomic
 
 METHOD_FILE = "method.json"
@@ -52,6 +53,26 @@ def read_method(folder: Path) -> SavedMethod:
         raise UserError(
             f"method.json does not say how the model was tuned: {reason}", str(file), "export the run again"
         ) from None
+
+
+def find_tuned(reference: str) -> Path:
+    """Folder of a tuned model, named by itself or by the run that made it.
+
+    Raises:
+        UserError: there is none.
+    """
+    from schemas.load import expand
+
+    try:
+        named = Path(expand(reference))
+    except KeyError as error:
+        what = f"{reference} names the environment variable {error.args[0]}, which is not set"
+        raise UserError(what, "method", f"run: export {error.args[0]}=...") from None
+    found = next((folder for folder in (named, named / "model") if (folder / METHOD_FILE).is_file()), None)
+    if found is None:
+        fix = "name the folder of a finished run, or its model folder"
+        raise UserError(f"there is no tuned model in {reference}", str(named.absolute()), fix)
+    return found
 
 
 def load_tuned(folder: Path, dtype: Any = None) -> Any:

@@ -21,6 +21,14 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "sparse": {"share": 0.1},
     "fisher": {"share": 0.1, "samples": 20},
     "diff_pruning": {"share": 0.1},
+    "adapter": {"size": 4},
+    "adapter_pfeiffer": {"size": 4},
+    "adapter_parallel": {"size": 4},
+    "adapter_drop": {"size": 4, "drop_blocks": 1},
+    "adapter_fusion": None,  # needs adapters of earlier trainings: see test_adapter_fusion.py
+    "mam": {"size": 4, "prefix_length": 3, "prefix_mlp_size": 8},
+    "unipelt": {"size": 4, "r": 2, "prefix_length": 3, "prefix_mlp_size": None},
+    "p_tuning_template": {"template": "{v3}{text:4}{v2}{text}"},
 }
 """kind -> settings; None where the method refuses the tiny Llama."""
 
@@ -30,6 +38,9 @@ NOT_THE_BASE_AT_START: dict[str, str] = {
     "prefix_tuning": "virtual tokens are read from the first step on",
     "p_tuning": "virtual tokens are read from the first step on",
     "p_tuning_v2": "virtual tokens are read from the first step on",
+    "mam": "a prefix takes its share of attention from the first step on",
+    "unipelt": "a prefix takes its share of attention from the first step on",
+    "p_tuning_template": "virtual tokens are read from the first step on",
 }
 """kind -> why training does not start at exactly the base model."""
 
