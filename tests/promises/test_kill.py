@@ -1,5 +1,6 @@
 """Promises 4 and 5: killed at any instant, a run goes on to the very same weights; a visible checkpoint is complete."""
 
+import glob
 import json
 import os
 import random
@@ -29,9 +30,14 @@ Sign = Callable[[State, float], bool]
 STEPS = ("validate", "gate", "divide", "tokenize", "plan", "score", "train")
 
 
+def seen(state: State, pattern: str) -> list[Path]:
+    """What matches now; unlike Path.glob, glob.glob bears folders that vanish meanwhile."""
+    return [state / path for path in glob.glob(pattern, root_dir=state)]  # noqa: PTH207
+
+
 def fresh(state: State, patterns: list[str], since: float) -> bool:
     for pattern in patterns:
-        for path in state.glob(pattern):
+        for path in seen(state, pattern):
             try:
                 if path.stat().st_mtime >= since:
                     return True
@@ -49,12 +55,16 @@ def begun(step: str) -> Sign:
 
 def trained(steps: int) -> Sign:
     def sign(state: State, since: float) -> bool:
-        files = [
-            file for file in state.glob("data/.train-*.work/metrics.jsonl") if file.stat().st_mtime >= since
-        ]
-        return any(file.read_bytes().count(b"\n") >= steps for file in files) or in_run("[.]model.tmp")(
-            state, since
-        )
+        try:
+            files = [
+                file
+                for file in seen(state, "data/.train-*.work/metrics.jsonl")
+                if file.stat().st_mtime >= since
+            ]
+            enough = any(file.read_bytes().count(b"\n") >= steps for file in files)
+        except FileNotFoundError:  # training has just ended
+            enough = True
+        return enough or in_run("[.]model.tmp")(state, since)
 
     return sign
 
