@@ -26,8 +26,8 @@ from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
-from tasks.training.heads import Head
-from tasks.training.train import HeadInputs, TrainingInputs, train
+from tasks.training.heads import Head, HeadInputs
+from tasks.training.train import TrainingInputs, train
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]
