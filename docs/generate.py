@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
 from schemas.mixture import Mixture
@@ -133,6 +134,7 @@ def methods() -> str:
         for kind, entry in METHODS.items()
     ]
     parts = [HEAD, METHODS_PAGE, table(["kind", "paper", "trains", "stores", "refuses"], rows)]
+    parts.append(results())
     for kind, entry in METHODS.items():
         parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n")
         parts.append(

@@ -27,8 +27,8 @@ from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
-from tasks.training.heads import Head
-from tasks.training.train import HeadInputs, TrainingInputs, train
+from tasks.training.heads import Head, HeadInputs
+from tasks.training.train import TrainingInputs, train
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]

@@ -166,13 +166,16 @@ def tokenize_source(
         from tasks.data.words import tokenize_words
 
         jobs = [(str(part), number) for number, part in enumerate(source.parts)]
-        tokenizer, out = str(tokenizer_folder), str(folder)
         work_one: Callable[[tuple[str, int]], int]
         if record == "tagged_tokens":
-            work_one = functools.partial(tokenize_words, tokenizer_folder=tokenizer, out=out)
+            work_one = functools.partial(
+                tokenize_words, tokenizer_folder=str(tokenizer_folder), out=str(folder)
+            )
         else:
             framed = record == "labeled_text"
-            work_one = functools.partial(tokenize_part, framed=framed, tokenizer_folder=tokenizer, out=out)
+            work_one = functools.partial(
+                tokenize_part, tokenizer_folder=str(tokenizer_folder), out=str(folder), framed=framed
+            )
         return {"tokens": sum(map_shards(work_one, jobs))}
 
     return run_step(plan, work)

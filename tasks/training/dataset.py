@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.data.labels import IGNORED
+from tasks.data.labels import IGNORED as IGNORED
 from tasks.data.mix import Pieces
 from tasks.data.tokenize import TokenPart
 

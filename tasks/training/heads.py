@@ -4,10 +4,13 @@ The head is new on a base without one, initialised from the seed. On a base that
 knows are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
@@ -25,6 +28,16 @@ class Head:
     """Of its outputs, in their order."""
     pad: int
     """Id of padding: causal models pool the last token that is another."""
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """The head to train, and the labels beside the tokens."""
+
+    head: Head
+    labels: Sequence[Sequence[npt.NDArray[np.int32]]]
+    key: str
+    """Of the step that wrote the labels."""
 
 
 @dataclass(frozen=True)

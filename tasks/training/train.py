@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from schemas.artifacts import MixtureReport
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
@@ -20,7 +17,7 @@ from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
-from tasks.training.heads import Head, head_loss, load_with_head, require_length
+from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
@@ -28,16 +25,6 @@ from tasks.training.tuned import find_tuned, save_tuned
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
 DEFAULT_MICRO_BATCH_TOKENS = 8192
-
-
-@dataclass(frozen=True)
-class HeadInputs:
-    """The head to train, and the labels beside the tokens."""
-
-    head: Head
-    labels: Sequence[Sequence[npt.NDArray[np.int32]]]
-    key: str
-    """Of the step that wrote the labels."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,3 +101,17 @@ def test_shares_add_up_exactly_and_none_is_off_by_a_token(total, weights):
 def test_a_share_goes_to_the_largest_remainder():
     assert share_tokens(10, [2, 1]) == [7, 3]
     assert share_tokens(11, [2, 1]) == [7, 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_documents_drawn_in_parts_come_once_each_and_whole(seed):
+    """An edge inside a document gives it to the part in which it begins, and to that part alone."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, 30, 40)
+    corpus = replace(made_corpus(0, lengths), whole=True)
+    total = corpus.label_tokens
+    edges = [0, *sorted(rng.choice(np.arange(1, total), 5, replace=False).tolist()), total]
+    parts = [draw([corpus], b - a, a, seed, 0) for a, b in itertools.pairwise(edges)]
+    together = np.concatenate(parts)
+    assert together.tolist() == draw([corpus], total, 0, seed, 0).tolist()
+    assert sorted(together["length"].tolist()) == sorted(lengths.tolist())

@@ -108,6 +108,20 @@ def test_an_answer_does_not_depend_on_what_it_was_batched_with(tmp_path, encoder
     assert [len(a) for a in alone] == [1 if kind == TEXT else len(item.gold) for item in suite.items]
 
 
+def test_short_texts_can_be_given_any_of_many_labels(encoder) -> None:
+    """There are more labels than tokens: each text alone is given the likeliest of all of them."""
+    import torch
+
+    names = tuple(f"label {n}" for n in range(50))
+    model = load_with_head(encoder, Head(TEXT, names, 0), None, 5).model.eval()
+    texts = [np.array([2, *range(5 + n, 9 + n), 3]) for n in range(12)]
+    items = [Item(f"f:{n}", "g", 9, ids, ("label 0",)) for n, ids in enumerate(texts)]
+    with torch.inference_mode():
+        best = [int(model(input_ids=torch.from_numpy(ids)[None]).logits.argmax()) for ids in texts]
+    assert max(best) > 10
+    assert answer(model, names, items, 48, "cpu") == [[names[n]] for n in best]
+
+
 def test_words_beyond_the_cut_and_dropped_words_are_answered_with_o(encoder) -> None:
     import torch
 

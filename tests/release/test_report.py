@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from schemas.artifacts import FileLedger, Ledger, Scores, Verdict
+from schemas.scores import LabelScore, LabelSuite
 from tasks.release.report import ReportData, duration, incumbent, short, size, spec_yaml, write_report
 from tests.release.made_up import made_up, suites
 
@@ -265,3 +266,37 @@ def test_an_interval_without_bounds_is_shown_as_infinite(tmp_path: Path) -> None
 def test_the_specification_keeps_its_order() -> None:
     keys = [line.split(":")[0] for line in spec_yaml(made_up().spec).splitlines() if re.match("[a-z]", line)]
     assert keys[:3] == ["name", "base", "objective"]
+
+
+def with_head(yardstick: str | None = "majority class") -> ReportData:
+    """A classifier's report: one label is hostile."""
+    names = ["ham", HOSTILE]
+    items = tuple(
+        LabelScore(id=f"{HOSTILE}:{n}", group=str(n), gold=names[n % 2], predicted={"base": "ham", "candidate": names[n % 2 if n % 5 else 0]})
+        for n in range(1, 61)
+    )  # fmt: skip
+    suites_ = tuple(LabelSuite(name=name, kind=kind, floor=0.5, items=items) for name, kind in (("domain", "domain"), ("old", "general")))  # fmt: skip
+    scores = Scores(unit="accuracy", yardstick=yardstick, suites=suites_)
+    return replace(made_up(champion=False), scores=scores, labels={"ham": 90, HOSTILE: 70})
+
+
+def test_a_head_is_reported_in_fractions_with_its_labels_and_its_yardstick(tmp_path: Path) -> None:
+    html = render(tmp_path, with_head())
+    page, text = Page(html), words(html)
+    assert page.open == []
+    assert not any(tag == "script" for tag, _ in page.elements)
+    assert "Domain accuracy 0.500 → 0.900 majority class to candidate; macro F1" in text
+    assert "Higher is better everywhere" in text
+    assert "better: accuracy rises" in html
+    assert "against the majority class" in text
+    assert "against the base" not in text
+    assert "ham 90" in text
+    assert "right only now 24" in text
+    assert "Nats per label, domain" in text
+    assert (
+        "nats per token"
+        not in text.replace(made_up("promote").decision.sentence, "").split("Gain and forgetting")[0]
+    )
+    named = words(render(tmp_path, with_head(yardstick=None)))
+    assert "against the base" in named
+    assert "has no head" not in named
