@@ -262,14 +262,6 @@ class Decision(Schema):
         return self
 
 
-class Parameters(Schema):
-    """Counts of a trained model."""
-
-    total: int
-    trainable: int
-    stored_bytes: int
-
-
 class StepMetrics(Schema):
     """One line of `metrics.jsonl`."""
 

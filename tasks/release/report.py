@@ -19,12 +19,12 @@ from schemas.artifacts import (
     Ledger,
     Lineage,
     MixtureReport,
-    Parameters,
     Scores,
     StepMetrics,
     SuiteScores,
     Who,
 )
+from schemas.counts import Parameters
 from schemas.run import RunSpec
 from tasks.release import pictures
 from tasks.storage.atomic import write_atomic

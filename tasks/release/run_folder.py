@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.contract import contract_sha256, load_contract
-from schemas.artifacts import Bindings, Decision, Parameters, Scores
+from schemas.artifacts import Bindings, Decision, Scores
+from schemas.counts import Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.run import RunSpec

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import MixtureReport, Parameters
+from schemas.artifacts import MixtureReport
+from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.counts import count_parameters
 from tasks.training.models import load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
@@ -246,10 +248,7 @@ def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
 
 def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Parameters:
     """Write what is deployed: weights (or what stands beside the base's), configuration and tokenizer."""
-    model = tuned.model
-    total = sum(parameter.numel() for parameter in model.parameters())
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    model.config.use_cache = True
+    tuned.model.config.use_cache = True
     save_tuned(tuned, folder, spec.method, inputs.reference, model_sha256(inputs.base))
     for name in (
         "tokenizer.json",
@@ -260,5 +259,4 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
     ):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return Parameters(total=total, trainable=trainable, stored_bytes=stored)
+    return count_parameters(tuned.model, inputs.base, folder)

@@ -12,6 +12,7 @@ from transformers import Trainer
 
 from schemas.errors import TrainingFailed
 from tasks.training import checkpoints
+from tasks.training.by_length import split_by_length
 from tasks.training.methods.base import Tuned
 
 WEIGHTS = "trained.safetensors"
@@ -23,7 +24,9 @@ class ResumableTrainer(Trainer):
     checkpoint_folder: Path
     tuned: Tuned
     _micro = (-1, 0)
-    """(step, micro-batch in it) that comes next."""
+    """(step, forward pass in it) that comes next."""
+    _shares = 1
+    """Forward passes that share the penalty of one optimizer step."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """The plan is already in order: batch k is a pure function of (plan, k)."""
@@ -31,13 +34,25 @@ class ResumableTrainer(Trainer):
         return SequentialSampler(dataset)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward on a micro-batch, laid out as the device computes it fastest."""
+        packed = (
+            "position_ids" in inputs and self.model_accepts_loss_kwargs
+        )  # else a mean of means would come out
+        if self.args.device.type != "cpu" or not packed:
+            return self._forward_backward(model, inputs, num_items_in_batch)
+        parts = list(split_by_length(inputs))
+        losses = [self._forward_backward(model, part, num_items_in_batch, len(parts)) for part in parts]
+        return torch.stack(losses).sum()
+
+    def _forward_backward(self, model: Any, inputs: Any, num_items: Any, parts: int = 1) -> torch.Tensor:
         """Seed dropout from (seed, step, micro-batch), so that no random state has to survive a kill."""
         step = self.state.global_step
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]))
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._shares = self.current_gradient_accumulation_steps * parts
+        loss = super().training_step(model, inputs, num_items)
         if not torch.isfinite(loss):
             raise self._not_finite("loss")
         return loss
@@ -46,7 +61,7 @@ class ResumableTrainer(Trainer):
         """The loss of the label tokens, and the method's penalty once per optimizer step."""
         loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
         penalty = self.tuned.penalty() if model.training else None
-        return loss if penalty is None else loss + penalty / self.current_gradient_accumulation_steps
+        return loss if penalty is None else loss + penalty / self._shares
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Give a method's parameters their own learning rates, where it has such."""

@@ -13,7 +13,6 @@ from schemas.artifacts import (
     Ledger,
     Lineage,
     MixtureReport,
-    Parameters,
     ReplayShare,
     RuleOutcome,
     RuleResult,
@@ -22,6 +21,7 @@ from schemas.artifacts import (
     SuiteScores,
     TokenLedger,
 )
+from schemas.counts import Parameters, Ranks
 from schemas.run import RunSpec
 from tasks.release.report import ReportData
 
@@ -50,7 +50,14 @@ def made_up(verdict: Verdict = "promote", champion: bool = True) -> ReportData:
         mixture=mixture(),
         gates=gates(),
         metrics=[step_metrics(chance, step) for step in range(1, 501)],
-        parameters=Parameters(total=596_049_920, trainable=10_092_544, stored_bytes=20_214_112),
+        parameters=Parameters(
+            total=606_142_464,
+            trainable=10_092_544,
+            changed=440_401_920,
+            added=0,
+            stored_bytes=20_214_112,
+            ranks=Ranks(matrices=196, total=3136, smallest=16, median=16, largest=16),
+        ),
         lineage=lineage(),
         seconds={"read and validate": 4.2, "check contracts": 6.8, "deduplicate and split": 1.9, "tokenize and pack": 9.4,
                  "train": 148.3, "evaluate": 31.7, "decide": 0.6},
