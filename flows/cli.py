@@ -212,12 +212,23 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge an adapter into its base, and check that nothing changed.")
     ] = False,
+    drop_blocks: Annotated[
+        int | None,
+        typer.Option(min=0, help="Leave out the adapters of so many of the lowest blocks (adapter_drop)."),
+    ] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
     """Copy a run's model out, as adapter or merged weights."""
+    from tasks.release.drop_blocks import export_with_dropped
     from tasks.release.export import export_model
 
-    print(export_model(Path(find_run_model(state, run_id)), to, merge))
+    model = Path(find_run_model(state, run_id))
+    if drop_blocks is None:
+        print(export_model(model, to, merge))
+        return
+    if merge:
+        raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
+    print(export_with_dropped(model, to, drop_blocks))
 
 
 @app.command()

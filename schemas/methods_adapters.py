@@ -62,7 +62,7 @@ class AdapterDrop(Bottleneck):
     training: Literal["robust", "specialized"] = "robust"
     """`robust`: in each step the lowest n blocks train without, n drawn anew; `specialized`: always the lowest `drop_blocks`."""
     drop_blocks: int = Field(default=0, ge=0)
-    """Lowest blocks whose adapters are left out when the model is used; `rootstock` reads it again on each load."""
+    """Lowest blocks whose adapters are left out when the model is used; `rootstock export --drop-blocks` changes it."""
 
     @model_validator(mode="after")
     def _drops(self) -> Self:

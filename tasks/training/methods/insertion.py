@@ -83,6 +83,8 @@ class InsertedTuned(Tuned):
         self.enabled, self.active = True, ""
         self.first_block = 0
         """Blocks below it compute without their modules (AdapterDrop)."""
+        self.base_sha256: str | None = None
+        """What the folder that was loaded says of its base."""
         self._handles: dict[str, Handles] = {}
         self._heads: dict[str, dict[str, torch.Tensor]] = {}
 
@@ -139,6 +141,9 @@ class InsertedTuned(Tuned):
         if saved.method.kind != self.settings.kind:
             what = f"the adapter was made by method {saved.method.kind}, this one by {self.settings.kind}"
             raise UserError(what, str(folder), "load it by itself")
+        if self.base_sha256 not in (None, saved.base_sha256):
+            fix = "add adapters of one base only"
+            raise UserError("the adapter was trained on another base", str(folder), fix)
         self.insert(name, self.build(self.architecture, saved.method, folder))
         try:
             self._heads[name] = self._load(name, folder)
@@ -206,6 +211,10 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: the file does not fit the model.
         """
+        from tasks.training.tuned import METHOD_FILE, read_method
+
+        if (folder / METHOD_FILE).is_file():
+            self.base_sha256 = read_method(folder).base_sha256
         self.insert(TRAINED, self.build(self.architecture, self.settings, folder))
         head = self._load(TRAINED, folder)
         self.head = tuple(sorted({name.rpartition(".")[0] for name in head}))

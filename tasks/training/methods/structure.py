@@ -155,7 +155,7 @@ def _read_block(model: Any, number: int, block: Any, calls: list[_Call]) -> Bloc
     attention_end = _last_linear([attention], calls)
     if first is None or attention_end is None:
         raise _unreadable(model, f"block {number} has no feed-forward network that runs on every token")
-    feed_forward_end = _last_linear(others, calls) if _is_all_linear(others) else others[-1]
+    feed_forward_end = _last_linear(others, calls) if _is_all_linear(others) else _last_of(others, calls)
     into = _calls_of(block, calls)
     for part in (block, attention_end, feed_forward_end):
         if (times := len(_calls_of(part, calls))) != 1:
@@ -186,6 +186,10 @@ def _is_all_linear(children: list[Any]) -> bool:
 def _last_linear(children: list[Any], calls: list[_Call]) -> Any:
     inside = {id(module) for child in children for module in child.modules() if is_linear(module)}
     return next((call.module for call in reversed(calls) if id(call.module) in inside), None)
+
+
+def _last_of(children: list[Any], calls: list[_Call]) -> Any:
+    return next(call.module for call in reversed(calls) if any(call.module is child for child in children))
 
 
 def _norms(

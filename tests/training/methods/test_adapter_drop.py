@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterDrop
+from tasks.release.drop_blocks import export_with_dropped
 from tasks.training.methods import adapter_drop
 from tasks.training.methods.adapter_drop import blocks_dropped
 from tasks.training.methods.base import TrainingContext
@@ -128,3 +129,31 @@ def test_dropping_every_block_is_refused():
 def test_specialized_needs_a_number_of_blocks():
     with pytest.raises(ValueError, match="drops nothing"):
         AdapterDrop(training="specialized")
+
+
+def test_an_export_can_leave_out_more_blocks_than_the_training_said(root, base, tmp_path):
+    method = {"kind": "adapter_drop", "size": 4}
+    training = {"steps": 4, "learning_rate": 0.1}
+    folder = (
+        train_here(root, spec_of(root, base, method=method, training=training), tmp_path).folder / "model"
+    )
+    said = export_with_dropped(folder, tmp_path / "light", 1)
+    assert "lowest 1 blocks compute without" in said
+    tuned = load_tuned(folder)
+    assert not torch.equal(logits(load_tuned(tmp_path / "light").model), logits(tuned.model))
+    tuned.drop(1)
+    assert torch.equal(logits(load_tuned(tmp_path / "light").model), logits(tuned.model))
+    with pytest.raises(UserError, match="all 2 blocks would lose"):
+        export_with_dropped(folder, tmp_path / "none", 2)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(UserError, match="exists already"):
+        export_with_dropped(folder, tmp_path / "light", 0)
+
+
+def test_only_robust_adapters_can_be_left_out_of_an_export(root, base, tmp_path):
+    spec = spec_of(root, base, method={"kind": "adapter_pfeiffer", "size": 4}, training={"steps": 1})
+    folder = train_here(root, spec, tmp_path).folder / "model"
+    for model in (folder, base):
+        with pytest.raises(UserError, match="not trained to do without") as error:
+            export_with_dropped(model, tmp_path / "light", 1)
+        assert "adapter_drop" in error.value.fix

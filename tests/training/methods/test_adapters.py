@@ -257,6 +257,14 @@ def test_an_adapter_of_another_method_is_not_added(saved):
         tuned.add("second", saved["two"][0])
 
 
+def test_an_adapter_of_another_base_is_not_added(saved):
+    tuned = adapters.load(make("bert"), saved["one"][0], AdapterPfeiffer(size=M))
+    file = saved["two"][0] / "method.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_sha256": "1" * 64}))
+    with pytest.raises(UserError, match="trained on another base"):
+        tuned.add("second", saved["two"][0])
+
+
 @pytest.mark.parametrize("change", ["missing", "left over", "another shape", "another head"])
 def test_a_file_that_does_not_fit_is_refused(saved, change):
     folder = saved["one"][0]
