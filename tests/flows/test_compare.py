@@ -1,0 +1,101 @@
+"""`rootstock compare` on a tiny model: the same tokens for all, resumable, a refused method is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.compare import final_cells, group_of, search_cells
+from flows.load_comparison import load_comparison
+from schemas.comparison import CellResult, Comparison
+from schemas.errors import UserError
+from tests.command_line import rootstock
+from tests.corpora import write_rows
+from tests.tiny_base import make_base, prose
+
+SPEC = """\
+name: tiny
+base: model
+domain: [{path: domain.jsonl, contract: domain_text}]
+mixture: {replay_ratio: 0}
+training: {steps: 6, sequence_length: 32, batch_tokens: 256, learning_rate: 1.0e-2}
+evaluation: {domain_holdout: 0.2, general: [{path: general.jsonl, contract: general_text}]}
+"""
+COMPARISON = """\
+name: small
+spec: tiny.yaml
+methods:
+  - {kind: full}
+  - {kind: lora, r: 4}
+  - {kind: bitfit}
+learning_rates: [1.0e-3, 1.0e-2]
+seeds: [1, 2]
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    make_base(tmp_path / "model")
+    write_rows(tmp_path / "domain.jsonl", [line[:300] for line in prose("en_*")])
+    write_rows(tmp_path / "general.jsonl", [line[:300] for line in prose("zh_*")[:20]])
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    (tmp_path / "small.yaml").write_text(COMPARISON)
+    return tmp_path
+
+
+def load(place: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Comparison, object]:
+    monkeypatch.chdir(place)
+    (place / "other.yaml").write_text(text)
+    return load_comparison(place / "other.yaml")
+
+
+def test_every_method_gets_the_same_rates_and_seeds(place, monkeypatch):
+    comparison, _ = load(place, COMPARISON + "documents: [5, all]\n", monkeypatch)
+    cells = search_cells(comparison)
+    assert len(cells) == 3 * 2 * 2
+    assert {cell.seed for cell in cells} == {0}
+    final = final_cells(comparison, {group_of(cell): 1e-3 for cell in cells})
+    assert len(final) == 3 * 2 * 2
+    assert {cell.seed for cell in final} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (("seeds: [1, 2]", "seeds: [0, 1]"), "search_seed must not be one of seeds"),
+        (("kind: bitfit", "kind: bitfitt"), "bitfitt"),
+        (("spec: tiny.yaml", "spec: nowhere.yaml"), "nowhere.yaml"),
+        (("learning_rates: [1.0e-3, 1.0e-2]", "learning_rates: []"), "learning_rates"),
+        (("name: small", "name: small\nseedz: [1]"), "seedz"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(place, monkeypatch, change, what):
+    with pytest.raises(UserError) as error:
+        load(place, COMPARISON.replace(*change), monkeypatch)
+    assert what in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
+    done = rootstock("compare", "small.yaml", cwd=place)
+    assert done.code == 0, done.err
+    assert "bitfit" in done.out
+    assert "biases" in done.out, "the refusal is told"
+    folder = place / ".rootstock" / "compare" / "small"
+    results = [
+        CellResult.model_validate_json(file.read_bytes())
+        for file in sorted((folder / "cells").glob("*.json"))
+    ]
+    trained = [result for result in results if result.scores is not None]
+    assert len(trained) == 2 * 2 + 2 * 2
+    for seed in (0, 1, 2):
+        assert len({result.label_tokens for result in trained if result.cell.seed == seed}) == 1
+    rows = json.loads((folder / "comparison.json").read_bytes())["rows"]
+    assert [row["refused"] is None for row in rows] == [True, True, False]
+    assert rows[0]["gain"]["estimate"] > 0
+    assert "<svg" in (folder / "index.html").read_text()
+    before = {file: file.stat().st_mtime_ns for file in (folder / "cells").glob("*.json")}
+    again = rootstock("compare", "small.yaml", cwd=place)
+    assert again.code == 0, again.err
+    assert {file: file.stat().st_mtime_ns for file in (folder / "cells").glob("*.json")} == before
+    assert again.out == done.out
