@@ -9,13 +9,13 @@ from flows.compare import final_cells, group_of, search_cells
 from flows.load_comparison import load_comparison
 from schemas.comparison import CellResult, Comparison
 from schemas.errors import UserError
-from tests.command_line import rootstock
+from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
-from tests.tiny_base import make_base, prose
+from tests.tiny_base import prose
 
 SPEC = """\
 name: tiny
-base: model
+base: {base}
 domain: [{path: domain.jsonl, contract: domain_text}]
 mixture: {replay_ratio: 0}
 training: {steps: 6, sequence_length: 32, batch_tokens: 256, learning_rate: 1.0e-2}
@@ -35,10 +35,9 @@ seeds: [1, 2]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    make_base(tmp_path / "model")
     write_rows(tmp_path / "domain.jsonl", [line[:300] for line in prose("en_*")])
     write_rows(tmp_path / "general.jsonl", [line[:300] for line in prose("zh_*")[:20]])
-    (tmp_path / "tiny.yaml").write_text(SPEC)
+    (tmp_path / "tiny.yaml").write_text(SPEC.replace("{base}", str(ROOT / "assets" / "base")))
     (tmp_path / "small.yaml").write_text(COMPARISON)
     return tmp_path
 
