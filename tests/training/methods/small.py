@@ -6,7 +6,7 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "full": {},
     "lora": {"r": 4, "alpha": 16},
     "adalora": {"init_r": 4, "target_r": 2, "delta_t": 1},
-    "qlora": {"r": 4, "alpha": 64},
+    "qlora": {"r": 4, "alpha": 64, "dropout": 0},
     "ia3": {},
     "vera": {"r": 8},
     "osf": {},
@@ -18,9 +18,9 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "head_only": {},
     "bitfit": None,  # the tiny Llama has no biases: tests/training/methods/test_bitfit.py has models that do
     "lisa": {"layers": 1, "interval": 2},
-    "sparse": {"share": 0.1},
-    "fisher": {"share": 0.1, "samples": 20},
-    "diff_pruning": {"share": 0.1},
+    "sparse": {"trainable_ratio": 0.1},
+    "fisher": {"trainable_ratio": 0.1, "samples": 20},
+    "diff_pruning": {"target_ratio": 0.1},
 }
 """kind -> settings; None where the method refuses the tiny Llama."""
 
