@@ -95,8 +95,8 @@ class Qlora(MethodSettings):
     """Rank of the update."""
     alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
     """Scale: the update is multiplied by alpha / r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the input of the update."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout on the input of the update (the paper's 0.1; above 30 billion parameters it takes 0.05)."""
     target_modules: Targets = "all-linear"
     """Names of the modules that get an update; `all-linear` is every linear layer but the output head."""
     double_quantization: bool = True

@@ -72,7 +72,7 @@ class Sparse(MethodSettings):
     """Sparse tuning after SHiRA (Bhardwaj et al., 2024): a random few of the weights of each matrix train."""
 
     kind: Literal["sparse"] = "sparse"
-    share: float = Field(default=0.02, gt=0, lt=1)
+    trainable_ratio: float = Field(default=0.02, gt=0, lt=1)
     """Share of the weights that train."""
     target_modules: MaskTargets = "all-linear"
     """Names of the modules whose weights may train; `all-linear` is every linear layer but the output head,
@@ -83,7 +83,7 @@ class Fisher(MethodSettings):
     """FISH mask (Sung et al., 2021): the weights with the largest Fisher information on the run's own text train."""
 
     kind: Literal["fisher"] = "fisher"
-    share: float = Field(default=0.005, gt=0, lt=1)
+    trainable_ratio: float = Field(default=0.005, gt=0, lt=1)
     """Share of the weights that train."""
     samples: int = Field(default=1024, ge=1)
     """Documents on which the Fisher information is measured (all there are, if fewer)."""
@@ -96,7 +96,7 @@ class DiffPruning(MethodSettings):
     """Diff pruning (Guo et al., 2021): a difference to the base that learns which of its entries it needs."""
 
     kind: Literal["diff_pruning"] = "diff_pruning"
-    share: float = Field(default=0.005, gt=0, lt=1)
+    target_ratio: float = Field(default=0.005, gt=0, lt=1)
     """Share of the weights that differ from the base in the end."""
     sparsity_penalty: float = Field(default=1.25e-7, ge=0, allow_inf_nan=False)
     """Weight of the expected number of differing weights in the loss (the paper's lambda)."""

@@ -10,7 +10,7 @@ from tasks.training.methods.base import TrainingContext, Tuned
 def attach(model: Any, settings: DiffPruning, context: TrainingContext) -> Tuned:
     """Train W + z w for every chosen matrix. w starts at zero, so training starts at the base model.
 
-    In the last `final_ratio` of the steps the entries with the largest |z w|, a `share` of all, train without gates
+    In the last `final_ratio` of the steps the entries with the largest |z w|, a `target_ratio` of all, train without gates
     (the paper's second stage). Gates are per entry; the paper's gates per group, and deltas on embeddings, norms and
     biases, are left out.
 

@@ -14,7 +14,7 @@ IGNORED = -100
 
 
 def attach(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
-    """Train the `share` of all entries with the largest empirical Fisher information, equation 6: the mean over
+    """Train the `trainable_ratio` of all entries with the largest empirical Fisher information, equation 6: the mean over
     documents of the squared gradient of a document's log-likelihood. Training starts at the base model.
 
     Raises:
@@ -24,7 +24,7 @@ def attach(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
 
     places = find_places(model, settings.target_modules, context)
     scores = squared_gradients(model, list(places), context, settings.samples)
-    k = count_of(settings.share, sum(score.numel() for score in scores.values()))
+    k = count_of(settings.trainable_ratio, sum(score.numel() for score in scores.values()))
     return choose_sparse(model, largest(scores, k), places, context)
 
 

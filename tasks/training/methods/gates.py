@@ -87,7 +87,7 @@ class DiffPruningTuned(DeltaTuned):
     def choose(self) -> None:
         """Keep the entries with the largest |z w| over all tensors."""
         scores = {name: delta.magnitude() for name, delta in self.gated.items()}
-        k = count_of(self.settings.share, sum(score.numel() for score in scores.values()))
+        k = count_of(self.settings.target_ratio, sum(score.numel() for score in scores.values()))
         for name, indices in largest(scores, k).items():
             self.gated[name].choose(indices)
 

@@ -37,7 +37,7 @@ def base_settings(settings: Qlora) -> dict[str, Any]:
     import importlib.util
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("QLoRA needs bitsandbytes", "method.kind", "run: pip install 'rootstock[gpu]'")
+        raise UserError("QLoRA needs bitsandbytes", "method.kind", "run: pip install 'bitsandbytes>=0.50'")
     from transformers import BitsAndBytesConfig
 
     from tasks.training.device import find_device

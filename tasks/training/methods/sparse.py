@@ -8,7 +8,7 @@ from tasks.training.methods.base import TrainingContext, Tuned
 
 
 def attach(model: Any, settings: Sparse, context: TrainingContext) -> Tuned:
-    """Train a random `share` of the entries of every chosen matrix. Training starts at the base model.
+    """Train a random `trainable_ratio` of the entries of every chosen matrix. Training starts at the base model.
 
     Raises:
         UserError: no module is named like one of settings.target_modules.
@@ -22,7 +22,7 @@ def attach(model: Any, settings: Sparse, context: TrainingContext) -> Tuned:
     chosen = {}
     for name in places:
         size = own[name].numel()
-        picked = torch.randperm(size, generator=generator)[: count_of(settings.share, size)]
+        picked = torch.randperm(size, generator=generator)[: count_of(settings.trainable_ratio, size)]
         chosen[name] = picked.sort().values
     return choose_sparse(model, chosen, places, context)
 

@@ -67,6 +67,10 @@ def test_what_it_remembers_is_its_state(base):
     moments = copy.deepcopy(optimizer.state_dict())
     other, again = fresh(base)
     other.load_state(state)
+    taken = other.state()
+    assert taken.keys() == state.keys()
+    assert sum(name.startswith("exp_avg_unc:") for name in state) == 3 * MATRICES
+    assert all(torch.equal(taken[name], state[name]) for name in state)
     again.load_state_dict(moments)
     for step in range(5, 11):
         step_once(tuned, optimizer, step)

@@ -27,18 +27,18 @@ PACKED = {
 
 
 def test_a_random_share_of_every_matrix_trains(base):
-    tuned = sparse.attach(load_model(base), Sparse(share=0.25), context())
+    tuned = sparse.attach(load_model(base), Sparse(trainable_ratio=0.25), context())
     assert sum(p.numel() for p in trainable(tuned.model).values()) == MATRICES / 4
     chosen = {name: tuple(delta.indices.tolist()) for name, delta in tuned.deltas.items()}
     assert all(len(set(indices)) == len(indices) for indices in chosen.values())
-    same = sparse.attach(load_model(base), Sparse(share=0.25), context())
-    other = sparse.attach(load_model(base), Sparse(share=0.25), context(seed=18))
+    same = sparse.attach(load_model(base), Sparse(trainable_ratio=0.25), context())
+    other = sparse.attach(load_model(base), Sparse(trainable_ratio=0.25), context(seed=18))
     assert chosen == {name: tuple(delta.indices.tolist()) for name, delta in same.deltas.items()}
     assert chosen != {name: tuple(delta.indices.tolist()) for name, delta in other.deltas.items()}
 
 
 def test_chosen_entries_move_and_the_others_are_the_base(base):
-    tuned = sparse.attach(load_model(base), Sparse(share=0.1), context())
+    tuned = sparse.attach(load_model(base), Sparse(trainable_ratio=0.1), context())
     train_a_little(tuned.model)
     values = {name: (d.indices.clone(), d.values.detach().clone()) for name, d in tuned.deltas.items()}
     before = logits(tuned.model)
@@ -54,7 +54,7 @@ def test_chosen_entries_move_and_the_others_are_the_base(base):
 
 
 def test_what_is_stored_are_the_entries(base, tmp_path):
-    tuned = sparse.attach(load_model(base), Sparse(share=0.1), context())
+    tuned = sparse.attach(load_model(base), Sparse(trainable_ratio=0.1), context())
     train_a_little(tuned.model)
     tuned.save(tmp_path, "base")
     entries = sum(p.numel() for p in trainable(tuned.model).values())
@@ -75,7 +75,7 @@ def test_a_tensor_that_is_used_twice_changes_in_both_places_once(base):
         torch.manual_seed(3)
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base, tie_word_embeddings=True))
 
-    tuned = sparse.attach(tied(), Sparse(share=0.5, target_modules="all"), context())
+    tuned = sparse.attach(tied(), Sparse(trainable_ratio=0.5, target_modules="all"), context())
     assert len(tuned.places["model.embed_tokens.weight"]) == 2
     train_a_little(tuned.model)
     before = logits(tuned.model)
@@ -98,7 +98,9 @@ def test_packed_documents_are_measured_one_by_one():
 
 
 def test_the_entries_with_the_largest_mean_squared_gradient_train(base):
-    tuned = fisher.attach(load_model(base), Fisher(share=0.02, samples=9), context(batches=[PACKED]))
+    tuned = fisher.attach(
+        load_model(base), Fisher(trainable_ratio=0.02, samples=9), context(batches=[PACKED])
+    )
     plain = load_model(base).eval()
     scores = {name: torch.zeros_like(p) for name, p in plain.named_parameters()}
     for ids in (torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, 10, 11]])):
@@ -149,6 +151,8 @@ def test_gates_are_hard_concrete():
         delta = GatedDelta(torch.zeros(200_000), alpha)
         delta.draw(torch.Generator().manual_seed(1))
         z = delta.gates(delta.noise)
+        assert torch.equal(delta.train().factor(), z)
+        assert torch.equal(delta.eval().factor(), delta.gates()), "noise is for training"
         assert 0 <= z.min() <= z.max() <= 1
         expected = float(delta.expected_entries()) / 200_000
         assert expected == pytest.approx(1 / (1 + 2.718281828**-alpha), rel=1e-5)
@@ -172,7 +176,10 @@ def test_a_share_of_the_entries_is_chosen_and_trains_on(root, base, tmp_path):
     from transformers import TrainerCallback
 
     spec = spec_of(
-        root, base, method={"kind": "diff_pruning", "share": 0.1}, training={"steps": 8, "warmup_ratio": 0}
+        root,
+        base,
+        method={"kind": "diff_pruning", "target_ratio": 0.1},
+        training={"steps": 8, "warmup_ratio": 0},
     )
     inputs = prepare_inputs(root, spec)
     tuned = attach(spec, inputs, find_device())
@@ -201,14 +208,18 @@ def test_a_share_of_the_entries_is_chosen_and_trains_on(root, base, tmp_path):
 
 
 def test_the_largest_differences_are_chosen(base):
-    tuned = diff_pruning.attach(load_model(base), DiffPruning(share=0.05), context())
+    tuned = diff_pruning.attach(load_model(base), DiffPruning(target_ratio=0.05), context())
     torch.manual_seed(0)
     with torch.no_grad():
         for delta in tuned.gated.values():
             delta.w.normal_()
             delta.alpha.normal_()
     before = {name: delta.magnitude() for name, delta in tuned.gated.items()}
+    values = {name: (delta.gates() * delta.w).detach().flatten() for name, delta in tuned.gated.items()}
     tuned.finish()
+    for name, delta in tuned.gated.items():
+        indices, kept_values = delta.entries()
+        assert torch.equal(kept_values, values[name][indices]), "at the value they had with their gates"
     kept = torch.cat([before[name][delta.mask] for name, delta in tuned.gated.items()])
     cut = torch.cat([before[name][~delta.mask] for name, delta in tuned.gated.items()])
     assert len(kept) == round(0.05 * MATRICES)
@@ -216,7 +227,7 @@ def test_the_largest_differences_are_chosen(base):
 
 
 def test_without_final_steps_the_choice_is_made_at_the_end(root, base, tmp_path):
-    method = {"kind": "diff_pruning", "share": 0.1, "final_ratio": 0}
+    method = {"kind": "diff_pruning", "target_ratio": 0.1, "final_ratio": 0}
     spec = spec_of(root, base, method=method, training={"steps": 4})
     step = train(tmp_path, spec, prepare_inputs(root, spec))
     tuned = load_tuned(step.folder / "model")

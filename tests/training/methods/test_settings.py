@@ -56,11 +56,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]] = {
     ),
     "bitfit": ({}, {"biases": {"biases": "query_and_second_mlp"}}),
     "lisa": ({"layers": 1, "interval": 1}, {"layers": {"layers": 2}, "interval": {"interval": 3}}),
-    "sparse": ({"share": 0.1}, {"share": {"share": 0.2}, "target_modules": {"target_modules": "all"}}),
-    "fisher": ({"share": 0.01, "samples": 2}, {"share": {"share": 0.02}, "samples": {"samples": 9}, "target_modules": {"target_modules": ONE}}),
+    "sparse": ({"trainable_ratio": 0.1}, {"trainable_ratio": {"trainable_ratio": 0.2}, "target_modules": {"target_modules": "all"}}),
+    "fisher": ({"trainable_ratio": 0.01, "samples": 2}, {"trainable_ratio": {"trainable_ratio": 0.02}, "samples": {"samples": 9}, "target_modules": {"target_modules": ONE}}),
     "diff_pruning": (
-        {"share": 0.1},
-        {"share": {"share": 0.2}, "sparsity_penalty": {"sparsity_penalty": 1e-3}, "alpha_initial": {"alpha_initial": 0.0},
+        {"target_ratio": 0.1},
+        {"target_ratio": {"target_ratio": 0.2}, "sparsity_penalty": {"sparsity_penalty": 1e-3}, "alpha_initial": {"alpha_initial": 0.0},
          "final_ratio": {"final_ratio": 0.5}, "target_modules": {"target_modules": ONE}},
     ),
 }  # fmt: skip
