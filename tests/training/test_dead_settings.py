@@ -83,6 +83,7 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
     "tokens": ({"tokens": 500}, {"tokens": 501}, plan_bytes),
     "epochs": ({"epochs": 0.5}, {"epochs": 0.6}, plan_bytes),
     "steps": ({"steps": 4}, {"steps": 5}, plan_bytes),
+    "documents": ({"tokens": 500}, {"documents": 3}, plan_bytes),
     "sequence_length": (STEPS, {"sequence_length": 64}, plan_bytes),
     "batch_tokens": ({"tokens": 1000}, {"batch_tokens": 64}, plan_bytes),
     "micro_batch_tokens": (STEPS, {"micro_batch_tokens": 32}, batch_shapes),
