@@ -103,7 +103,9 @@ def answer(
                 padded = pad_documents([(cut[index], 0) for index in batch], pad)
                 ids, mask = padded["input_ids"].to(device), padded["attention_mask"].to(device)
                 logits = model(input_ids=ids, attention_mask=mask).logits  # (B, L) or (B, T, L)
-                if logits.dim() == 3:  # methods that prepend virtual tokens tag them too: the text's own are the last
+                if (
+                    logits.dim() == 3
+                ):  # methods that prepend virtual tokens tag them too: the text's own are the last
                     logits = logits[:, -ids.shape[1] :]
                 _require_finite(logits if logits.dim() == 2 else logits[mask.bool()])
                 best = logits.argmax(dim=-1).cpu().numpy()  # (B,) or (B, T)
