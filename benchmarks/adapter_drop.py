@@ -5,7 +5,8 @@
 Three models are trained on Python's own language reference from the same base in the same steps: adapter_pfeiffer,
 adapter_drop robust, and adapter_drop specialized to half of the blocks. Each is scored with n = 0, 1, ... blocks left
 out. Times are of the same forward and of the same training pass (forward and backward), every n in turn in each round,
-in another order each time; a ratio is within its round. See benchmarks/README.md.
+in another order each time; a ratio is within its round. On a CPU it is processor time, which hardly depends on what
+else runs there; on a GPU wall time. See benchmarks/README.md.
 """
 
 import argparse
@@ -96,14 +97,15 @@ def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, li
 def _seconds(work: Callable[[], None], device: str) -> float:
     import torch
 
+    clock = time.perf_counter if device == "cuda" else time.process_time
     if device == "cuda":
         torch.cuda.synchronize()
-    began = time.perf_counter()
+    began = clock()
     for _ in range(PASSES_PER_TIME):
         work()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def speed_ups(times: dict[int, list[float]]) -> dict[int, dict[str, float]]:
@@ -122,7 +124,7 @@ def table(result: dict[str, Any], command: str) -> list[str]:
         "# AdapterDrop: speed against score",
         "",
         f"{result['steps']} training steps on Python's language reference; the base has {losses['base'][0]:.3f} held-out"
-        f" nats per token. Times: {result['rounds']} rounds, median (lowest to highest) of the ratio within a round.",
+        f" nats per token. {result['clock'].capitalize()} time: {result['rounds']} rounds, median (lowest to highest) of the ratio within a round.",
         "",
         "| lowest blocks left out | forward is ... times as fast | a training pass is ... times as fast | adapter_pfeiffer, nats | robust, nats | specialized, nats |",
         "|---|---|---|---|---|---|",
@@ -153,6 +155,7 @@ def main(given: Sequence[str] | None = None) -> None:
         "settings": SETTINGS,
         "steps": arguments.steps,
         "rounds": arguments.rounds,
+        "clock": "wall" if arguments.device == "cuda" else "processor",
         "losses": losses,
         **{name: speed_ups(seconds) for name, seconds in times.items()},
         "seconds": times,
