@@ -82,13 +82,13 @@ MISTAKES = {
         ("contract: general_text}\nmixture", "contract: generaltext}\nmixture"),
         "there is no contract 'generaltext'",
         6,
-        "did you mean general_text? known: domain_text, general_text; or the path of an .odcs.yaml file",
+        "did you mean general_text? known: domain_text, general_text, labeled_text, tagged_tokens; or the path",
     ),
     "setting of another method": (
         ("kind: lora", "kind: full"),
         "method.r is not a setting of 'full'",
         8,
-        "r belongs to 'lora'; known: kind",
+        "r belongs to 'lora' or 'qlora'",
     ),
     "YAML syntax": (
         ("mixture: {replay_ratio: 0.25}", "mixture: {replay_ratio: [0.25}"),

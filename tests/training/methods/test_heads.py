@@ -14,7 +14,12 @@ BATCH = {
     "labels": torch.tensor([0, 1, 2, 0]),
 }
 TOKEN_BATCH = BATCH | {"labels": torch.arange(8).remainder(3).repeat(4, 1)}
-NOT_HERE = {"qlora": "needs a base on disk to load in 4 bits", "lisa": "stores the whole model"}
+NOT_HERE = {
+    "qlora": "needs a base on disk to load in 4 bits",
+    "lisa": "stores the whole model",
+    "adapter_fusion": "needs adapters of earlier trainings: test_adapter_fusion.py",
+    "p_tuning_template": "refuses task heads",
+}
 KINDS = [kind for kind in METHODS if kind not in {"full", *NOT_HERE}]
 
 
