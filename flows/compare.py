@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from schemas.comparison import Cell, CellResult, Comparison, Row
+from schemas.comparison import Cell, CellResult, Comparison
 from schemas.errors import MachineFailed, UserError
 from schemas.run import RunSpec
 from tasks.evaluation.ranking import best_rate, rank_methods
@@ -134,13 +134,10 @@ def run_cell(job: Job, state: Path, folder: Path, note: Callable[[str], None]) -
 
 def _failure(text: str, spec: RunSpec) -> UserError:
     lines = [line for line in text.strip().splitlines() if line.strip()]
-    what = next(
-        (line for line in lines if not line.startswith("  ")), "the training process ended without a word"
-    )
     if len(lines) >= 3 and lines[-2].startswith("  where: "):
         return UserError(lines[-3], lines[-2][9:], lines[-1][7:])
     return MachineFailed(
-        f"a training of the comparison died: {lines[-1] if lines else what}",
+        f"a training of the comparison died: {lines[-1] if lines else 'it ended without a word'}",
         f"method {spec.method.kind}",
         "run the same command again: finished trainings are kept",
     )
@@ -154,8 +151,3 @@ def told(result: CellResult, spec: RunSpec) -> str:
         return f"{where}: refused: {result.refused}"
     suite, unit = result.scores.suites[0], result.scores.unit
     return f"{where}: {suite.name} {suite.value('base', unit):.3f} -> {suite.value('candidate', unit):.3f} {unit}"
-
-
-def results_of(folder: Path) -> list[Row]:
-    """Rows of a finished comparison."""
-    return [Row.model_validate(row) for row in json.loads((folder / "comparison.json").read_bytes())["rows"]]
