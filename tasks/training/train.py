@@ -245,8 +245,7 @@ def _make_trainer(
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
-    if isinstance(trainer, HeadTrainer):
-        trainer.positions = micro
+    trainer.positions = micro
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:

@@ -12,7 +12,7 @@ from transformers import Trainer
 
 from schemas.errors import TrainingFailed
 from tasks.training import checkpoints
-from tasks.training.by_length import split_by_length
+from tasks.training.by_length import split_packed
 from tasks.training.methods.base import Tuned
 
 WEIGHTS = "trained.safetensors"
@@ -23,6 +23,10 @@ class ResumableTrainer(Trainer):
 
     checkpoint_folder: Path
     tuned: Tuned
+    positions: int
+    """Positions of a forward pass, padding included; a single longer document is one by itself."""
+    _laid_aside: tuple[Any, ...] = ()
+    """Micro-batches of the step that wait for its last one."""
     _micro = (-1, 0)
     """(step, forward pass in it) that comes next."""
     _shares = 1
@@ -34,24 +38,34 @@ class ResumableTrainer(Trainer):
         return SequentialSampler(dataset)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward on a micro-batch, laid out as the device computes it fastest."""
+        """Forward and backward on a micro-batch; on a CPU, on the whole step once its last micro-batch is there."""
         packed = (
             "position_ids" in inputs and self.model_accepts_loss_kwargs
         )  # else a mean of means would come out
         if self.args.device.type != "cpu" or not packed:
             return self._forward_backward(model, inputs, num_items_in_batch)
-        parts = list(split_by_length(inputs))
-        losses = [self._forward_backward(model, part, num_items_in_batch, len(parts)) for part in parts]
+        self._laid_aside = (*self._laid_aside, inputs)
+        if not self.accelerator.gradient_state.sync_gradients:
+            return torch.zeros(())
+        step, self._laid_aside = self._laid_aside, ()
+        parts = list(split_packed(step, self.positions))
+        return self._in_turn(model, parts, num_items_in_batch, shares=len(parts))
+
+    def _in_turn(self, model: Any, parts: list[Any], num_items: Any, shares: int) -> torch.Tensor:
+        """Forward and backward on what was one batch; the summed loss."""
+        losses = [self._forward_backward(model, part, num_items, shares) for part in parts]
         return torch.stack(losses).sum()
 
-    def _forward_backward(self, model: Any, inputs: Any, num_items: Any, parts: int = 1) -> torch.Tensor:
+    def _forward_backward(
+        self, model: Any, inputs: Any, num_items: Any, shares: int | None = None
+    ) -> torch.Tensor:
         """Seed dropout from (seed, step, micro-batch), so that no random state has to survive a kill."""
         step = self.state.global_step
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]))
-        self._shares = self.current_gradient_accumulation_steps * parts
+        self._shares = shares or self.current_gradient_accumulation_steps
         loss = super().training_step(model, inputs, num_items)
         if not torch.isfinite(loss):
             raise self._not_finite("loss")

@@ -8,7 +8,7 @@ from schemas.artifacts import TokenLedger
 from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED
 from tasks.data.plan import load_plan
-from tasks.training.head_trainer import split_by_length
+from tasks.training.by_length import split_padded
 from tasks.training.heads import Head, head_loss, load_with_head
 from tasks.training.labelled import LabelledDocuments, collate_labelled, pad_documents
 from tests.tiny_encoder import make_encoder
@@ -153,7 +153,7 @@ def test_a_long_document_does_not_blow_up_the_rows_beside_it(kind) -> None:
         for n in lengths
     ]
     batch = pad_documents(documents, 0)
-    parts = list(split_by_length(batch, 64))
+    parts = list(split_padded(batch, 64))
     assert sum(part["input_ids"].numel() for part in parts) < batch["input_ids"].numel() / 5
     assert all(part["input_ids"].numel() <= 64 or len(part["input_ids"]) == 1 for part in parts)
     found = [
@@ -182,6 +182,6 @@ def test_forward_passes_by_length_give_the_gradient_of_the_whole_batch(tmp_path,
             head_loss(outputs, part["labels"], items).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
-    parts = list(split_by_length(batch, 50))
+    parts = list(split_padded(batch, 50))
     assert len(parts) > 2
     torch.testing.assert_close(gradient(parts), gradient([batch]), atol=1e-6, rtol=1e-4)
