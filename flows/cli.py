@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli_models import models_app
+from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
 from schemas.errors import ExitCode, UserError
 
@@ -21,17 +23,7 @@ app = typer.Typer(
 )
 contract_app = typer.Typer(help="Work with data contracts.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
-
-Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated."
-    ),
-]
-State = Annotated[Path, typer.Option("--state", help="Folder that keeps data, runs and the registry.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-DEFAULT_STATE = Path(".rootstock")
+app.add_typer(models_app)
 
 
 def main() -> None:
@@ -65,13 +57,6 @@ def quiet_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _load(spec: Path, sets: list[str] | None) -> Any:
-    from data_contracts.contract import list_contracts
-    from schemas.load import load_spec
-
-    return load_spec(spec, sets or [], list_contracts())
-
-
 @app.command()
 def run(
     spec: Spec,
@@ -89,7 +74,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Follow a specification from its files to its verdict (exit 0 promote, 10 reject, 11 inconclusive)."""
-    loaded = _load(spec, sets)
+    loaded = load(spec, sets)
     if dry_run:
         from flows.plan import show_plan
 
@@ -124,7 +109,7 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
 @app.command()
 def plan(spec: Spec, sets: Sets = None, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what would happen: rows, tokens, steps, memory, time; refuse what cannot work."""
-    loaded = _load(spec, sets)
+    loaded = load(spec, sets)
     from flows.plan import show_plan
 
     show_plan(loaded, state, as_json)
@@ -169,122 +154,7 @@ def methods(as_json: Json = False) -> None:
         {"kind": kind, "paper": m.paper, "trains": m.trains, "stores": m.stores, "refuses": m.refuses}
         for kind, m in METHODS.items()
     ]
-    _print_table("tuning methods", rows, as_json)
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, Hub id or run id.")],
-    spec: Spec,
-    sets: Sets = None,
-    state: State = DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """Score a model on a specification's suites."""
-    loaded = _load(spec, sets)
-    from flows.evaluate_model import evaluate_model
-
-    _print_table("scores", evaluate_model(loaded, state, find_run_model(state, model)), as_json)
-
-
-@app.command()
-def generate(
-    model: Annotated[str, typer.Argument(help="Model folder, Hub id, run id, or name of a promoted model.")],
-    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer in tokens.")] = 80,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
-    top_p: Annotated[
-        float, typer.Option(help="Sample from the likeliest tokens of this total probability.")
-    ] = 0.95,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    state: State = DEFAULT_STATE,
-) -> None:
-    """Let a model continue a prompt."""
-    from flows.evaluate_model import generate_text
-
-    generate_text(find_run_model(state, model), prompt, max_new_tokens, temperature, top_p, seed)
-
-
-@app.command()
-def export(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id (or name of a promoted model).")],
-    to: Annotated[Path, typer.Option("--to", help="New folder for the model.")],
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Merge an adapter into its base, and check that nothing changed.")
-    ] = False,
-    drop_blocks: Annotated[
-        int | None,
-        typer.Option(min=0, help="Leave out the adapters of so many of the lowest blocks (adapter_drop)."),
-    ] = None,
-    state: State = DEFAULT_STATE,
-) -> None:
-    """Copy a run's model out, as adapter or merged weights."""
-    from tasks.release.drop_blocks import export_with_dropped
-    from tasks.release.export import export_model
-
-    model = Path(find_run_model(state, run_id))
-    if drop_blocks is None:
-        print(export_model(model, to, merge))
-        return
-    if merge:
-        raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
-    print(export_with_dropped(model, to, drop_blocks))
-
-
-@app.command()
-def history(
-    name: Annotated[str, typer.Argument(help="Name in the registry.")],
-    state: State = DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """Show every version of a model and who is champion."""
-    from tasks.release import registry
-
-    rows = [
-        {
-            "version": h.version,
-            "run": h.run_id,
-            "verdict": h.verdict,
-            "aliases": ", ".join(h.aliases),
-            "time": str(h.time),
-        }
-        for h in registry.history(state, name)
-    ]
-    _print_table(f"history of {name}", rows, as_json)
-
-
-@app.command()
-def promote(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")], state: State = DEFAULT_STATE
-) -> None:
-    """Make a run's model champion; only with a passing decision bound to its very files."""
-    from tasks.release.promotion import promote as promote_run
-
-    model = promote_run(state, state / "runs" / run_id)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
-
-
-@app.command()
-def rollback(
-    name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
-) -> None:
-    """Make the previous champion champion again."""
-    from tasks.release import registry
-
-    model = registry.rollback(state, name)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
-
-
-@app.command()
-def trace(
-    row: Annotated[str, typer.Argument(metavar="FILE:LINE", help="Place of a row.")],
-    state: State = DEFAULT_STATE,
-    as_json: Json = False,
-) -> None:
-    """Tell what became of a row: its fate in every run, the steps that trained it, and the models that saw it."""
-    from tasks.release.trace import trace_row
-
-    _print_table(f"traces of {row}", trace_row(state, row), as_json)
+    print_table("tuning methods", rows, as_json)
 
 
 @app.command()
@@ -325,7 +195,7 @@ def doctor(as_json: Json = False) -> None:
     """Tell what will and will not work on this machine."""
     from flows.doctor import examine
 
-    _print_table("this machine", examine(), as_json)
+    print_table("this machine", examine(), as_json)
 
 
 @app.command()
@@ -334,52 +204,6 @@ def schema() -> None:
     from schemas.run import RunSpec
 
     print(json.dumps(RunSpec.model_json_schema(), indent=2))
-
-
-def find_run_model(state: Path, name: str) -> str:
-    """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
-    if (state / "runs" / name / "model").is_dir():
-        return str(state / "runs" / name / "model")
-    if not Path(name).exists() and "/" not in name:
-        from tasks.release import registry
-
-        champion = registry.champion(state, name)
-        if champion is not None:
-            return str(champion.model_folder)
-        runs = (
-            sorted(path.name for path in (state / "runs").glob("*") if path.is_dir())
-            if (state / "runs").is_dir()
-            else []
-        )
-        raise UserError(
-            f"there is no run, promoted model or folder '{name}'",
-            str(state),
-            f"known runs: {', '.join(runs[-8:])}"
-            if runs
-            else "make one with: rootstock run runs/quickstart.yaml",
-        )
-    return name
-
-
-def _print_table(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Rows as a table for people or as JSON for machines."""
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False, default=str))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in rows[0] if rows else ["nothing"]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(
-                f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
-                for v in row.values()
-            )
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":

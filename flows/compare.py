@@ -4,7 +4,9 @@ First each method tries every learning rate with the search's seed; then it is t
 seed. Each training is a process of its own and leaves a file: a comparison that was stopped goes on where it was.
 """
 
+import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from schemas.run import RunSpec
 from tasks.evaluation.ranking import best_rate, rank_methods
 from tasks.release.comparison_page import write_comparison
 from tasks.storage.atomic import write_atomic
+from tasks.storage.children import die_with
 
 Job = tuple[Cell, RunSpec]
 RunJobs = Callable[[Sequence[Job], Path, Path], list[CellResult]]
@@ -122,7 +125,7 @@ def run_cell(job: Job, state: Path, folder: Path, note: Callable[[str], None]) -
         write_atomic(job_file, json.dumps(job_value))
         done = subprocess.run(
             [sys.executable, "-m", "flows.compare_cell", str(job_file), str(file)],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, preexec_fn=functools.partial(die_with, os.getpid()),
         )  # fmt: skip
         job_file.unlink()
         if done.returncode:

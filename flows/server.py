@@ -1,6 +1,6 @@
 """A Prefect server of our own: a child process that never outlives the one that started it."""
 
-import ctypes
+import functools
 import json
 import os
 import signal
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
+from tasks.storage.children import die_with
 
 STARTUP_SECONDS = 240
 NOTE = "server.json"
@@ -104,13 +105,8 @@ def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C stops us first: the last states of a run still have to be written
-            preexec_fn=_die_with_parent,
+            preexec_fn=functools.partial(die_with, os.getpid()),
         )
-
-
-def _die_with_parent() -> None:
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, home: Path) -> None:

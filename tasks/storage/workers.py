@@ -1,15 +1,14 @@
 """Map a function over shards in worker processes that die with their parent."""
 
-import ctypes
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
 from schemas.errors import MachineFailed
+from tasks.storage.children import die_with
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +31,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         return [function(item) for item in items]
     context = multiprocessing.get_context("spawn")  # torch and fork do not mix
     try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
             return list(pool.map(function, items))
     except BrokenProcessPool:
         raise MachineFailed(
@@ -45,10 +44,3 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
 def num_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _die_with_parent() -> None:
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:  # the parent died before the call
-        os._exit(1)

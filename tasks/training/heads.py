@@ -15,6 +15,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
+from tasks.training.models import load_base, read_config, read_weights, require_none
 
 INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
 
@@ -59,7 +60,6 @@ def load_with_head(
     """
     import torch
 
-    from tasks.training.models import load_base
     from tasks.training.tuned import is_tuned
 
     known = read_head(folder)
@@ -95,44 +95,20 @@ def load_plain_head(
     Raises:
         UserError: the weights do not fit the architecture, or it has no such head.
     """
-    import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
     from transformers.utils import logging
 
     classification = head.kind == "text_classification"
     auto: Any = AutoModelForSequenceClassification if classification else AutoModelForTokenClassification
+    fix = f"name the complete folder of a model that transformers has a {head.kind} head for"
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # that the head is new is no news here
     try:
-        loaded: Any = auto.from_pretrained(
-            folder,
-            dtype=dtype or torch.float32,
-            attn_implementation="sdpa",
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **_outputs(head),
-            **(settings or {}),
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        fix = f"name the complete folder of a model that transformers has a {head.kind} head for"
-        raise UserError(f"cannot load the model with a head: {reason}", str(folder), fix) from None
+        model, missing = read_weights(auto, folder, dtype, {**_outputs(head), **(settings or {})}, fix)
     finally:
         logging.set_verbosity(verbosity)
-    model, report = loaded
-    missing = sorted(report["missing_keys"])
-    lost = [n for n in missing if n.startswith(f"{model.base_model_prefix}.") and ".pooler." not in n]
-    if lost:
-        raise UserError(
-            f"{len(lost)} weights are missing from the model, the first is {lost[0]}",
-            str(folder),
-            "name the complete folder of a model; if it was copied, fetch it again",
-        )
+    body = f"{model.base_model_prefix}."
+    require_none([name for name in missing if name.startswith(body) and ".pooler." not in name], folder, fix)
     return model, missing
 
 
@@ -145,9 +121,7 @@ def load_head_model(folder: Path, dtype: Any = None) -> Any:
     head = head_of(folder)
     assert head is not None
     model, missing = load_plain_head(folder, head, dtype)
-    if missing:
-        what = f"{len(missing)} weights are missing from the model, the first is {missing[0]}"
-        raise UserError(what, str(folder), "fetch or train the model again")
+    require_none(missing, folder, "fetch or train the model again")
     return model
 
 
@@ -158,8 +132,6 @@ def head_of(folder: Path) -> Head | None:
 
 
 def _pad_of(folder: Path) -> int:
-    from tasks.training.models import read_config
-
     pad = read_config(folder / "config.json").get("pad_token_id")
     if not isinstance(pad, int):
         what = "the model's configuration names no padding token (pad_token_id)"

@@ -1,7 +1,7 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +143,27 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
 
 def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:
     """Load full weights; see load_model."""
-    import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    fix = "name the complete folder of a causal language model; if it was copied, fetch it again"
+    model, missing = read_weights(AutoModelForCausalLM, folder, dtype, settings, fix)
+    require_none(missing, folder, fix)
+    return model
+
+
+def read_weights(
+    kind: Any, folder: Path, dtype: Any, settings: Mapping[str, Any], fix: str
+) -> tuple[Any, list[str]]:
+    """A model of one of transformers' Auto classes, and the names of the weights that the folder does not have.
+
+    Raises:
+        UserError: the folder does not hold such a model; `fix` says what to name instead.
+    """
+    import torch
+    from safetensors import SafetensorError
+
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        model, report = kind.from_pretrained(
             folder,
             dtype=dtype or torch.float32,
             attn_implementation="sdpa",
@@ -162,14 +177,16 @@ def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:
         reason = next(
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
-        fix = "name the complete folder of a causal language model; if it was copied, fetch it again"
         raise UserError(f"cannot load the model: {reason}", str(folder), fix) from None
-    model, report = loaded
-    missing = sorted(report["missing_keys"])
+    return model, sorted(report["missing_keys"])
+
+
+def require_none(missing: Sequence[str], folder: Path, fix: str) -> None:
+    """Stop if weights are missing from the folder: they would be random.
+
+    Raises:
+        UserError: some are.
+    """
     if missing:
-        raise UserError(
-            f"{len(missing)} weights are missing from the model, the first is {missing[0]}",
-            str(folder),
-            "name the complete folder of a causal language model",
-        )
-    return model
+        what = f"{len(missing)} weights are missing from the model, the first is {missing[0]}"
+        raise UserError(what, str(folder), fix)

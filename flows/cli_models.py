@@ -1,0 +1,151 @@
+"""Verbs for models that exist: score them, try them, copy them out, promote them, look back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from schemas.errors import UserError
+
+models_app = typer.Typer()
+
+
+@models_app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, Hub id or run id.")],
+    spec: Spec,
+    sets: Sets = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Score a model on a specification's suites."""
+    loaded = load(spec, sets)
+    from flows.evaluate_model import evaluate_model
+
+    print_table("scores", evaluate_model(loaded, state, find_run_model(state, model)), as_json)
+
+
+@models_app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="Model folder, Hub id, run id, or name of a promoted model.")],
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer in tokens.")] = 80,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens of this total probability.")
+    ] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Let a model continue a prompt."""
+    from flows.evaluate_model import generate_text
+
+    generate_text(find_run_model(state, model), prompt, max_new_tokens, temperature, top_p, seed)
+
+
+@models_app.command()
+def export(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id (or name of a promoted model).")],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the model.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge an adapter into its base, and check that nothing changed.")
+    ] = False,
+    drop_blocks: Annotated[
+        int | None,
+        typer.Option(min=0, help="Leave out the adapters of so many of the lowest blocks (adapter_drop)."),
+    ] = None,
+    state: State = DEFAULT_STATE,
+) -> None:
+    """Copy a run's model out, as adapter or merged weights."""
+    from tasks.release.drop_blocks import export_with_dropped
+    from tasks.release.export import export_model
+
+    model = Path(find_run_model(state, run_id))
+    if drop_blocks is None:
+        print(export_model(model, to, merge))
+        return
+    if merge:
+        raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
+    print(export_with_dropped(model, to, drop_blocks))
+
+
+@models_app.command()
+def history(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Show every version of a model and who is champion."""
+    from tasks.release import registry
+
+    rows = [
+        {
+            "version": h.version,
+            "run": h.run_id,
+            "verdict": h.verdict,
+            "aliases": ", ".join(h.aliases),
+            "time": str(h.time),
+        }
+        for h in registry.history(state, name)
+    ]
+    print_table(f"history of {name}", rows, as_json)
+
+
+@models_app.command()
+def promote(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")], state: State = DEFAULT_STATE
+) -> None:
+    """Make a run's model champion; only with a passing decision bound to its very files."""
+    from tasks.release.promotion import promote as promote_run
+
+    model = promote_run(state, state / "runs" / run_id)
+    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+
+
+@models_app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
+) -> None:
+    """Make the previous champion champion again."""
+    from tasks.release import registry
+
+    model = registry.rollback(state, name)
+    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+
+
+@models_app.command()
+def trace(
+    row: Annotated[str, typer.Argument(metavar="FILE:LINE", help="Place of a row.")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Tell what became of a row: its fate in every run, the steps that trained it, and the models that saw it."""
+    from tasks.release.trace import trace_row
+
+    print_table(f"traces of {row}", trace_row(state, row), as_json)
+
+
+def find_run_model(state: Path, name: str) -> str:
+    """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
+    if (state / "runs" / name / "model").is_dir():
+        return str(state / "runs" / name / "model")
+    if not Path(name).exists() and "/" not in name:
+        from tasks.release import registry
+
+        champion = registry.champion(state, name)
+        if champion is not None:
+            return str(champion.model_folder)
+        runs = (
+            sorted(path.name for path in (state / "runs").glob("*") if path.is_dir())
+            if (state / "runs").is_dir()
+            else []
+        )
+        raise UserError(
+            f"there is no run, promoted model or folder '{name}'",
+            str(state),
+            f"known runs: {', '.join(runs[-8:])}"
+            if runs
+            else "make one with: rootstock run runs/quickstart.yaml",
+        )
+    return name

@@ -1,0 +1,47 @@
+"""What the verbs of the command line share: their common options, how they load a specification, how they print rows."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated."
+    ),
+]
+State = Annotated[Path, typer.Option("--state", help="Folder that keeps data, runs and the registry.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+DEFAULT_STATE = Path(".rootstock")
+
+
+def load(spec: Path, sets: list[str] | None) -> Any:
+    """The validated specification; imports nothing heavy."""
+    from data_contracts.contract import list_contracts
+    from schemas.load import load_spec
+
+    return load_spec(spec, sets or [], list_contracts())
+
+
+def print_table(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows as a table for people or as JSON for machines."""
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in rows[0] if rows else ["nothing"]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(
+                f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
+                for v in row.values()
+            )
+        )
+    Console().print(table)
