@@ -64,7 +64,7 @@ class ResumableTrainer(Trainer):
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
-        torch.manual_seed(int(seed[0]))
+        _seed_dropout(int(seed[0]), self.args.device.type)
         self._shares = shares or self.current_gradient_accumulation_steps
         loss = super().training_step(model, inputs, num_items)
         if not torch.isfinite(loss):
@@ -125,3 +125,10 @@ class ResumableTrainer(Trainer):
             self.args.output_dir = wanted
         written = temporary / f"checkpoint-{self.state.global_step}"
         checkpoints.publish(written, self.checkpoint_folder, self.state.global_step)
+
+
+def _seed_dropout(seed: int, device: str) -> None:
+    """Of the device in use alone: torch.manual_seed asks after every backend, which takes longer than a small layer."""
+    torch.default_generator.manual_seed(seed)
+    if device == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tasks.training.by_length import FEWEST_POSITIONS, SHORTEST, group_by_length, split_packed
+from tasks.training.by_length import group_by_length, split_packed
 from tasks.training.dataset import IGNORED, collate
 from tasks.training.models import load_model
 from tests.training.test_dataset import LENGTH, LENGTHS, PACKS, documents, pack
@@ -30,20 +30,32 @@ def test_every_document_is_one_row_whole_and_padding_is_none():
             assert torch.equal(ids[1:][labels[1:] != IGNORED], labels[labels != IGNORED])
 
 
-def test_documents_side_by_side_are_of_like_length_unless_they_are_few():
-    lengths = [*range(200, 2, -2), *[250] * 5]
-    groups = list(group_by_length(lengths, 10**6))
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    assert len(groups) > 3
-    for group in groups[:-1]:
-        used = [lengths[i] for i in group]
-        assert used[0] == max(used)
-        assert min(used) >= SHORTEST * max(used) or (len(used) - 1) * max(used) < FEWEST_POSITIONS
+def cost(groups: list[list[int]], lengths: list[int], overhead: int) -> int:
+    return sum(overhead + len(group) * max(lengths[i] for i in group) for group in groups)
+
+
+@pytest.mark.parametrize("overhead", [0, 5, 40, 1000])
+def test_no_other_cut_is_cheaper(overhead):
+    """Against every way to cut seven documents in order of length."""
+    lengths = [30, 7, 29, 12, 3, 11, 30]
+    order = sorted(range(7), key=lambda i: -lengths[i])
+    ways = []
+    for mask in range(2**6):
+        groups = [[order[0]]]
+        for place, index in enumerate(order[1:]):
+            if mask >> place & 1:
+                groups.append([])
+            groups[-1].append(index)
+        if all(len(group) * max(lengths[i] for i in group) <= 90 or len(group) == 1 for group in groups):
+            ways.append(cost(groups, lengths, overhead))
+    found = group_by_length(lengths, 90, overhead)
+    assert sorted(i for group in found for i in group) == list(range(7))
+    assert cost(found, lengths, overhead) == min(ways)
 
 
 def test_a_group_holds_no_more_positions_than_a_forward_pass_may():
     lengths = [7, 90, 3, 40, 40, 1, 12]
-    groups = list(group_by_length(lengths, 84))
+    groups = group_by_length(lengths, 84)
     assert [[lengths[i] for i in group] for group in groups] == [[90], [40, 40], [12, 7, 3, 1]]
 
 
