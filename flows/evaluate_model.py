@@ -7,6 +7,7 @@ from typing import Any
 from flows.journey import Call, assemble, call_plainly
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
+from schemas.scores import Scores
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release.report import score_columns
@@ -18,17 +19,7 @@ def evaluate_model(
     spec: RunSpec, state: Path, model: str, watch: Watch | None = None, call: Call = call_plainly
 ) -> list[dict[str, Any]]:
     """One row per suite: documents, every score there is, and the floor (unigram, or always the same answer)."""
-    watch = watch or Console()
-    folder = find_model(model)
-    with watch.stage("data"):
-        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        tokenized = call(
-            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
-        )
-        suites = build_suites(spec, prepared, tokenized)
-    with watch.stage("score"):
-        step = call(score_model, state, spec, suites, folder, on_progress=watch.scored)
-    scores = assemble(spec, suites, {"candidate": step}, tokenized)
+    scores = score_on_suites(spec, state, model, watch, call)
     floor = "floor" if scores.measure.higher_is_better else "unigram floor"
     return [
         {
@@ -40,6 +31,23 @@ def evaluate_model(
         }
         for suite in scores.suites
     ]
+
+
+def score_on_suites(
+    spec: RunSpec, state: Path, model: str, watch: Watch | None = None, call: Call = call_plainly
+) -> Scores:
+    """Scores of a model, as `candidate`, on every suite of the specification."""
+    watch = watch or Console()
+    folder = find_model(model)
+    with watch.stage("data"):
+        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
+        tokenized = call(
+            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
+        )
+        suites = build_suites(spec, prepared, tokenized)
+    with watch.stage("score"):
+        step = call(score_model, state, spec, suites, folder, on_progress=watch.scored)
+    return assemble(spec, suites, {"candidate": step}, tokenized)
 
 
 def generate_text(
