@@ -14,20 +14,27 @@ from tests.training.methods.tiny_models import IDS, context
 
 
 def make_tuned(
-    base: Path, folder: Path, kind: str, seed: int, settings: dict[str, Any] | None = None, by: float = 0.05
+    base: Path,
+    folder: Path,
+    kind: str,
+    seed: int,
+    settings: dict[str, Any] | None = None,
+    run_seed: int = 17,
 ) -> Path:
-    """Write the folder of a model tuned by `kind`; another seed is another training."""
+    """Write the folder of a model tuned by `kind`; another `seed` moves it elsewhere from the same start."""
     entry = METHODS[kind]
     chosen = entry.settings(**(settings or SMALL[kind] or {}))
     torch.manual_seed(3)
     model = load_base(base, None, entry.base_settings(chosen) if entry.base_settings else None)
-    batches = [{"input_ids": IDS, "labels": IDS}]
-    tuned = entry.attach(model, chosen, context(batches=batches, tokenizer=base, sequence_length=32))
+    batches = [{"input_ids": IDS, "labels": IDS, "attention_mask": torch.ones_like(IDS)}]
+    tuned = entry.attach(
+        model, chosen, context(batches=batches, tokenizer=base, sequence_length=32, seed=run_seed)
+    )
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in tuned.model.parameters():
             if parameter.requires_grad:
-                parameter.add_(by * torch.randn(parameter.shape, generator=draw))
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
     tuned.finish()
     save_tuned(tuned, folder, chosen, str(base), model_sha256(base))
     for name in ("tokenizer.json", "tokenizer_config.json"):

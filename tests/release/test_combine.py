@@ -80,7 +80,9 @@ def test_what_no_model_changed_is_the_base_s_and_tied_weights_stay_tied(base, le
     assert differs
     assert all("proj" in name for name in differs)
     assert changed == len(differs)
-    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(load_file(base / "model.safetensors"))
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(
+        load_file(base / "model.safetensors")
+    )
 
 
 def ties_by_the_paper(deltas: list[np.ndarray], density: float) -> np.ndarray:
@@ -127,7 +129,10 @@ def test_dare_ties_draws_and_then_averages_those_that_agree():
 def test_the_same_seed_is_the_same_model_to_the_bit_and_another_is_another(base, legal, news, tmp_path):
     for name, seed in (("a", 17), ("b", 17), ("c", 18)):
         combine_models(
-            base, origins(legal, news), recipe("dare_linear", 0.5, 0.5, density=0.5, seed=seed), tmp_path / name
+            base,
+            origins(legal, news),
+            recipe("dare_linear", 0.5, 0.5, density=0.5, seed=seed),
+            tmp_path / name,
         )
     a, b, c = (model_sha256(tmp_path / name) for name in "abc")
     assert a == b
