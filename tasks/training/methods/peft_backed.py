@@ -49,16 +49,16 @@ class PeftTuned(Tuned):
         """Put another saved adapter beside those there are; it is in use once it is activated.
 
         Raises:
-            UserError: PEFT cannot have it beside the others, or it does not fit the model.
+            UserError: it does not fit the model, or PEFT cannot have it beside the others (VeRA's must share their
+                projections: the same seed, rank and modules). The model is not to be used then.
         """
-        config = _inference_config(folder)
         try:
-            self.model.add_adapter(name, config)
-        except ValueError as error:
-            reason = str(error).strip().splitlines()[0]
+            self.model.add_adapter(name, _inference_config(folder))
+            _fill(self.model, folder, name)
+        except (ValueError, UserError) as error:
+            reason = error.what if isinstance(error, UserError) else str(error).strip().splitlines()[0]
             what = f"PEFT cannot have this adapter beside the others: {reason}"
             raise UserError(what, str(folder), "load it on a base of its own") from None
-        _fill(self.model, folder, name)
         self.model.eval()
 
     def activate(self, name: str) -> None:

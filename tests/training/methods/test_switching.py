@@ -30,7 +30,6 @@ OTHER: dict[str, dict] = {
     "selective": {"layers": 1, "choose": "first"},
     "prompt_tuning": {"virtual_tokens": 3},
     "p_tuning_v2": {"virtual_tokens": 2},
-    "vera": {"r": 8, "target_modules": ["q_proj"]},
     "sparse": {"trainable_ratio": 0.05},
 }
 """kind -> settings of the second training, where other ones are worth a look."""
@@ -156,12 +155,15 @@ def test_full_weights_and_task_heads_and_nothing_are_refused(base, tmp_path):
 
 
 def test_what_peft_cannot_have_side_by_side_is_refused(base, tmp_path):
-    folders = {
-        str(seed): make_tuned(base, tmp_path / str(seed), "vera", 1, run_seed=seed) for seed in (17, 18)
+    first = make_tuned(base, tmp_path / "first", "vera", 1)
+    others = {
+        "other projections": make_tuned(base, tmp_path / "seed", "vera", 1, run_seed=18),
+        "other modules": make_tuned(base, tmp_path / "q", "vera", 1, {"r": 8, "target_modules": ["q_proj"]}),
     }
-    with pytest.raises(UserError, match="PEFT cannot have this adapter beside the others") as error:
-        load_several(folders)
-    assert error.value.fix == "load it on a base of its own"
+    for name, folder in others.items():
+        with pytest.raises(UserError, match="PEFT cannot have this adapter beside the others") as error:
+            load_several({"first": first, name: folder})
+        assert error.value.fix == "load it on a base of its own"
 
 
 def test_half_an_adapter_is_refused(base, tmp_path):
