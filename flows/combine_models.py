@@ -1,10 +1,11 @@
 """Combine tuned models of one base, and score base, models and combination on the same suites."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from flows.evaluate_model import score_on_suites
+from flows.evaluate_model import prepare_suites, score_on_suites
+from flows.watch import Console
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release.combinable import common_base, read_origin
@@ -52,13 +53,17 @@ def combine_and_score(
     if spec is None:
         said += "; nothing was scored (--spec SPEC scores base, models and combination)"
     scored = [("base", found), *((origin.name, origin.folder) for origin in origins), ("combination", target)]
-    scores = [] if spec is None else [_row(name, folder, spec, state) for name, folder in scored]
+    scores = [] if spec is None else _score(scored, spec, state)
     return {"folder": str(target), "said": said, "changed_tensors": changed, "scores": scores}
 
 
-def _row(name: str, folder: Path, spec: RunSpec, state: Path) -> Row:
-    scores = score_on_suites(spec, state, str(folder))
-    losses = {
-        f"{suite.name} ({scores.unit})": suite.value("candidate", scores.unit) for suite in scores.suites
-    }
-    return {"model": name, **losses}
+def _score(models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path) -> list[Row]:
+    """All models have one tokenizer, so the suites are prepared once."""
+    watch, rows = Console(), []
+    prepared = prepare_suites(spec, state, models[0][1], watch)
+    for name, folder in models:
+        with watch.stage(f"score {name}"):
+            scores = score_on_suites(spec, state, prepared, folder, watch)
+        losses = {f"{s.name} ({scores.unit})": s.value("candidate", scores.unit) for s in scores.suites}
+        rows.append({"model": name, **losses})
+    return rows
