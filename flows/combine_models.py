@@ -59,7 +59,8 @@ def combine_and_score(
 
 def _score(models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path) -> list[Row]:
     """All models have one tokenizer, so the suites are prepared once."""
-    watch, rows = Console(), []
+    watch = Console()
+    rows: list[Row] = []
     prepared = prepare_suites(spec, state, models[0][1], watch)
     for name, folder in models:
         with watch.stage(f"score {name}"):

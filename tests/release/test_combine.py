@@ -39,7 +39,7 @@ def news(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("news") / "model"
     shutil.copytree(base, folder)
     weights = load_file(base / "model.safetensors")
-    moved = {name: t + 0.02 * torch.randn(t.shape, generator=RANDOM) for name, t in weights.items()}
+    moved = {name: t * torch.randn(t.shape, generator=RANDOM) for name, t in weights.items()}
     save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -175,12 +175,27 @@ def test_a_failure_leaves_nothing(base, legal, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_target_is_never_written_to(base, legal, tmp_path):
+def test_an_existing_target_is_refused_before_anything_is_loaded(base, legal, tmp_path, monkeypatch):
+    monkeypatch.setattr(combine, "load_base", None)
     (tmp_path / "mine").write_text("x")
     with pytest.raises(UserError, match="exists already") as error:
         combine_models(base, origins(legal), recipe("linear", 1.0), tmp_path)
     assert error.value.fix == "name a new folder"
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_target_that_appears_meanwhile_is_never_written_over(base, legal, tmp_path, monkeypatch):
+    write = combine.write_combined_card
+
+    def meanwhile(*arguments: object) -> None:
+        write(*arguments)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine").write_text("x")
+
+    monkeypatch.setattr(combine, "write_combined_card", meanwhile)
+    with pytest.raises(UserError, match="exists already"):
+        combine_models(base, origins(legal), recipe("linear", 1.0), tmp_path / "out")
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "mine"]
 
 
 def test_models_of_different_bases_are_refused(base, legal, tmp_path):

@@ -76,6 +76,17 @@ def test_each_computes_what_it_computes_alone_in_any_order(trained_on, tmp_path,
         assert several.in_use == name
 
 
+@pytest.mark.parametrize("kind", ["lora", "adapter", "adapter_drop", "prompt_tuning", "selective", "sparse"])
+def test_what_is_put_beside_counts_only_once_it_is_activated(base, tmp_path, kind):
+    first, second = two(kind, base, tmp_path).values()
+    tuned = load_tuned(first)
+    before = logits(tuned.model)
+    tuned.add("second", second)
+    assert torch.equal(logits(tuned.model), before)
+    tuned.activate("second")
+    assert torch.equal(logits(tuned.model), logits(load_tuned(second).model))
+
+
 def test_fusions_are_switched_with_the_adapters_that_each_has(base, tmp_path):
     for number in range(3):
         make_tuned(base, tmp_path / f"adapter-{number}", "adapter_pfeiffer", number)
