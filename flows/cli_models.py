@@ -1,5 +1,6 @@
 """Verbs for models that exist: score them, try them, copy them out, promote them, look back."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +69,65 @@ def export(
     if merge:
         raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
     print(export_with_dropped(model, to, drop_blocks))
+
+
+@models_app.command()
+def combine(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run ids, names of promoted models, or folders; all of one base."
+        ),
+    ],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the combination.")],
+    how: Annotated[
+        str,
+        typer.Option(
+            help="linear, ties, dare_linear or dare_ties: how the differences to the base become one."
+        ),
+    ] = "linear",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="W,W",
+            help="One factor per model. Default: equal shares of 1 (linear, dare_linear), or 1 each (ties, dare_ties,"
+            " which average).",
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(help="Share of each difference that is kept. Default: 0.2 for ties, 0.5 for dare."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draw of dare. Default: 17.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base, where full weights do not say what they were tuned from.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="Score base, models and combination on this specification's suites.")
+    ] = None,
+    sets: Sets = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Combine tuned models of one base into one, and score them all before and after."""
+    from tasks.release.combine_recipe import make_recipe, parse_weights
+
+    if sets and spec is None:
+        raise UserError("there is no specification to change", "--set", "add --spec SPEC, or leave out --set")
+    loaded = load(spec, sets) if spec is not None else None
+    recipe = make_recipe(how, len(models), parse_weights(weights), density, seed)
+    from flows.combine_models import combine_and_score
+
+    named = {name: find_run_model(state, name) for name in models}
+    combined = combine_and_score(
+        named, recipe, to, None if base is None else find_run_model(state, base), loaded, state
+    )
+    if as_json:
+        print(json.dumps(combined, ensure_ascii=False))
+        return
+    print(combined["said"])
+    if combined["scores"]:
+        print_table("before and after", combined["scores"], as_json)
 
 
 @models_app.command()

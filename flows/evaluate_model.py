@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.journey import Call, assemble, call_plainly
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
-from tasks.data.prepare import prepare, tokenize
+from schemas.scores import Scores
+from tasks.data.prepare import Tokenized, prepare, tokenize
+from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release.report import score_columns
 from tasks.storage.workers import map_in_processes
@@ -20,15 +22,9 @@ def evaluate_model(
     """One row per suite: documents, every score there is, and the floor (unigram, or always the same answer)."""
     watch = watch or Console()
     folder = find_model(model)
-    with watch.stage("data"):
-        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        tokenized = call(
-            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
-        )
-        suites = build_suites(spec, prepared, tokenized)
+    suites = prepare_suites(spec, state, folder, watch, call)
     with watch.stage("score"):
-        step = call(score_model, state, spec, suites, folder, on_progress=watch.scored)
-    scores = assemble(spec, suites, {"candidate": step}, tokenized)
+        scores = score_on_suites(spec, state, suites, folder, watch, call)
     floor = "floor" if scores.measure.higher_is_better else "unigram floor"
     return [
         {
@@ -40,6 +36,38 @@ def evaluate_model(
         }
         for suite in scores.suites
     ]
+
+
+class PreparedSuites(NamedTuple):
+    """A specification's suites, and what they were tokenised with."""
+
+    suites: list[Suite]
+    tokenized: Tokenized
+
+
+def prepare_suites(
+    spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly
+) -> PreparedSuites:
+    """The suites of a specification for a model, and for any other with the same tokenizer."""
+    with watch.stage("data"):
+        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
+        tokenized = call(
+            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
+        )
+        return PreparedSuites(build_suites(spec, prepared, tokenized), tokenized)
+
+
+def score_on_suites(
+    spec: RunSpec,
+    state: Path,
+    prepared: PreparedSuites,
+    folder: Path,
+    watch: Watch,
+    call: Call = call_plainly,
+) -> Scores:
+    """Scores of a model, as `candidate`, on every suite."""
+    step = call(score_model, state, spec, prepared.suites, folder, on_progress=watch.scored)
+    return assemble(spec, prepared.suites, {"candidate": step}, prepared.tokenized)
 
 
 def generate_text(

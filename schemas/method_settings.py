@@ -16,6 +16,8 @@ class MethodSettings(Schema):
     """Documents that share a packed sequence stay apart; otherwise each trains as a padded row of its own."""
     checkpoints_activations: ClassVar[bool] = True
     """Works with training.gradient_checkpointing."""
+    merges: ClassVar[bool] = True
+    """Can become plain weights of the base's architecture."""
     needs_task_head: ClassVar[bool] = False
     """Trains nothing in a language model: only models with a new task head have something to train."""
 

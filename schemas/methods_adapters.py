@@ -13,6 +13,8 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 class Bottleneck(MethodSettings):
     """A bottleneck of `size` units between two linear layers."""
 
+    merges: ClassVar[bool] = False
+
     size: int | None = Field(default=None, ge=1, le=65536)
     """Units of the bottleneck, in place of `reduction_factor`."""
     reduction_factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
@@ -74,6 +76,8 @@ class AdapterDrop(Bottleneck):
 class AdapterFusion(MethodSettings):
     """AdapterFusion (Pfeiffer et al., 2021): attention over the frozen adapters of earlier trainings."""
 
+    merges: ClassVar[bool] = False
+
     kind: Literal["adapter_fusion"] = "adapter_fusion"
     adapters: tuple[str, ...] = Field(min_length=2)
     """Folders of runs (or of their models) with method adapter_pfeiffer on the same base."""
@@ -121,6 +125,7 @@ _PIECE = re.compile(r"\{(?:v(?P<virtual>[1-9]\d{0,3})|text(?::(?P<length>[1-9]\d
 class PTuningTemplate(MethodSettings):
     """P-Tuning with a template (Liu et al., 2021): virtual tokens in front of the text and inside it."""
 
+    merges: ClassVar[bool] = False
     packs: ClassVar[bool] = False
 
     kind: Literal["p_tuning_template"] = "p_tuning_template"

@@ -90,6 +90,8 @@ class AdaLora(MethodSettings):
 class Qlora(MethodSettings):
     """QLoRA (Dettmers et al., 2023): LoRA beside a base held in 4 bits (NF4, double quantisation)."""
 
+    merges: ClassVar[bool] = False
+
     kind: Literal["qlora"] = "qlora"
     r: int = Field(default=64, ge=1, le=4096)
     """Rank of the update."""
@@ -140,6 +142,7 @@ class Osf(MethodSettings):
 class VirtualTokens(MethodSettings):
     """Virtual tokens in front of every text: they ignore position_ids, so documents are not packed."""
 
+    merges: ClassVar[bool] = False
     packs: ClassVar[bool] = False
 
     virtual_tokens: int = Field(default=20, ge=1, le=4096)

@@ -5,7 +5,9 @@ gradient goes below the lowest adapter. Robust training (section 3) draws n from
 number of blocks can be dropped later; specialized training leaves out the same blocks throughout.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterDrop
 from tasks.training.methods import adapters
-from tasks.training.methods.base import TrainingContext, Tuned
+from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 from tasks.training.methods.insertion import InsertedTuned, Modules
 from tasks.training.methods.structure import Architecture
 
@@ -46,6 +48,22 @@ class DroppingTuned(InsertedTuned):
     """Adapters of which the lowest are left out: by chance while training, as the settings say when used."""
 
     seed = 0
+    dropped: Mapping[str, int] = MappingProxyType({})
+    """Where there are several: name -> how many blocks go without it."""
+
+    def add(self, name: str, folder: Path) -> None:
+        """Insert another adapter, with the number of blocks that its own settings leave out."""
+        from tasks.training.tuned import read_method
+
+        super().add(name, folder)
+        saved = read_method(folder).method
+        assert isinstance(saved, AdapterDrop), "add refuses any other kind"
+        self.dropped = {TRAINED: self.settings.drop_blocks, **self.dropped, name: saved.drop_blocks}
+
+    def activate(self, name: str) -> None:
+        """Compute with this adapter in the blocks that its settings leave it."""
+        super().activate(name)
+        self.first_block = self.dropped.get(name, self.first_block)
 
     def callbacks(self) -> list[Any]:
         """Draws how many blocks go without, before each optimizer step."""

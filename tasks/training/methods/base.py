@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
 
 
+TRAINED = "default"
+"""Name of what a training makes and a folder holds, among several on one base."""
+
+
 @dataclass(frozen=True)
 class TrainingContext:
     """What a method may look at when it is attached."""
@@ -51,6 +55,14 @@ class Tuned(abc.ABC):
     def merge(self) -> Any:
         """Return a plain model of the base's architecture that computes the same; only where `merges`."""
         raise NotImplementedError(f"{type(self).__name__} does not merge")
+
+    def add(self, name: str, folder: Path) -> None:
+        """Load what another training of the same method on the same base saved, under a name; not of whole models."""
+        raise NotImplementedError(f"{type(self).__name__} shares no weights with another")
+
+    def activate(self, name: str) -> None:
+        """Compute with what has this name from now on: TRAINED, or what `add` was given; not of whole models."""
+        raise NotImplementedError(f"{type(self).__name__} shares no weights with another")
 
     def dequantized(self, folder: Path) -> Any:
         """Return a plain float32 model that computes the same as what is saved in `folder`; only where `dequantizes`."""

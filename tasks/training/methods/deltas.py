@@ -4,7 +4,7 @@ The base's tensors stay as they are; what trains, decays and is stored are the e
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from schemas.errors import UserError
-from tasks.training.methods.base import TrainingContext
+from tasks.training.methods.base import TRAINED, TrainingContext
 from tasks.training.methods.own_weights import OwnWeights, in_head, misfit
 from tasks.training.methods.peft_backed import linear_layers, require_modules
 
@@ -63,6 +63,8 @@ class DeltaTuned(OwnWeights):
     ):
         super().__init__(model, originals)
         self.deltas, self.places = deltas, places
+        self.by_name: dict[str, dict[str, Delta]] = {}
+        """Where there are several: name -> its deltas; those of the one in use are `deltas`."""
 
     def save(self, folder: Path, reference: str) -> None:
         """Write indices and values of every tensor that has some, and the task's head."""
@@ -90,6 +92,28 @@ class DeltaTuned(OwnWeights):
         finally:
             for delta in self.deltas.values():
                 delta.enabled = True
+
+    def add(self, name: str, folder: Path) -> None:
+        """Put saved entries of another training on the same tensors; they count once they are activated.
+
+        Raises:
+            UserError: the base has no such tensors.
+        """
+        self.by_name.setdefault(TRAINED, self.deltas)
+        tensors = _saved_entries(folder)
+        self.places |= places_of(self.model, tensors.keys() - self.places.keys())
+        self.by_name[name] = _deltas_of(tensors, self.places, folder)
+        for tensor, delta in self.by_name[name].items():
+            delta.enabled = False
+            for module, attribute in self.places[tensor]:
+                parametrize.register_parametrization(module, attribute, delta, unsafe=True)
+
+    def activate(self, name: str) -> None:
+        """Compute with the deltas of this name, and no others."""
+        self.deltas = self.by_name.get(name, self.deltas)
+        for deltas in self.by_name.values():
+            for delta in deltas.values():
+                delta.enabled = deltas is self.deltas
 
     def merge(self) -> Any:
         """Add the deltas to the base's tensors, in place, and take the mechanism out."""
@@ -146,7 +170,7 @@ def find_places(model: Any, targets: tuple[str, ...] | str, context: TrainingCon
     return places_of(model, wanted)
 
 
-def places_of(model: Any, names: set[str]) -> dict[str, Places]:
+def places_of(model: Any, names: Set[str]) -> dict[str, Places]:
     """Where the named tensors are used."""
     found: dict[str, Places] = {}
     by_identity = {id(p): name for name, p in model.named_parameters() if name in names}
@@ -192,27 +216,40 @@ def load_sparse(model: Any, folder: Path, settings: Any) -> DeltaTuned:
     Raises:
         UserError: the base has no such tensors.
     """
-    from safetensors.torch import load_file
-
     from tasks.training.methods import own_weights
 
     head = (
         own_weights.load_changed(model, folder, settings) if (folder / own_weights.FILE).is_file() else None
     )
-    tensors, own = load_file(folder / FILE), dict(model.named_parameters())
+    tensors = _saved_entries(folder)
+    places = places_of(model, tensors.keys())
+    tuned = put_deltas(model, _deltas_of(tensors, places, folder), places, None)
+    tuned.originals = head.originals if head else {}
+    return tuned
+
+
+def _saved_entries(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Name of a tensor -> flat indices (k,) and values (k,)."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / FILE)
     names = [key.removesuffix(".indices") for key in tensors if key.endswith(".indices")]
+    return {name: (tensors[f"{name}.indices"].long(), tensors[f"{name}.values"]) for name in names}
+
+
+def _deltas_of(
+    entries: dict[str, tuple[torch.Tensor, torch.Tensor]], places: dict[str, Places], folder: Path
+) -> dict[str, Delta]:
     deltas: dict[str, Delta] = {}
-    for name in names:
-        indices, values = tensors[f"{name}.indices"].long(), tensors[f"{name}.values"]
-        if name not in own or int(indices.max()) >= own[name].numel():
+    for name, (indices, values) in entries.items():
+        tensor = getattr(*places[name][0]) if name in places else None
+        if tensor is None or int(indices.max()) >= tensor.numel():
             raise misfit(name, folder)
-        delta = SparseDelta(indices, own[name].device)
+        delta = SparseDelta(indices, tensor.device)
         with torch.no_grad():
             delta.values.copy_(values)
         deltas[name] = delta
-    tuned = put_deltas(model, deltas, places_of(model, set(names)), None)
-    tuned.originals = head.originals if head else {}
-    return tuned
+    return deltas
 
 
 def count_of(share: float, total: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.errors import UserError
-from tasks.training.methods.base import Tuned
+from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.methods.structure import (
     Architecture,
     Sublayer,
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 CONTAINER = "rootstock"
 """Child of the model that holds the inserted modules: no name of the base begins with it."""
 WEIGHTS = "inserted.safetensors"
-TRAINED = "default"
-"""Name of the adapter that a training makes and a folder holds."""
 
 
 @dataclass(frozen=True)

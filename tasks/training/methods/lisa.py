@@ -27,7 +27,7 @@ class LisaTuned(WholeModel):
         draw = np.random.default_rng([self.context.seed, step // self.settings.interval])
         return tuple(sorted(draw.choice(len(self.blocks), self.settings.layers, replace=False).tolist()))
 
-    def activate(self, step: int, optimizer: Any) -> None:
+    def choose_layers(self, step: int, optimizer: Any) -> None:
         """Let this step's layers train; those that rest lose their optimizer state, as AdamW begins anew in the paper."""
         active = self.layers_of(step)
         if active == self._active:
@@ -48,7 +48,7 @@ class LisaTuned(WholeModel):
 
         class Draw(TrainerCallback):
             def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-                tuned.activate(state.global_step, given["optimizer"])
+                tuned.choose_layers(state.global_step, given["optimizer"])
 
         return [Draw()]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from schemas.errors import UserError
-from tasks.training.methods.base import TrainingContext, Tuned
+from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,8 @@ class OwnWeights(Tuned):
     def __init__(self, model: Any, originals: "dict[str, torch.Tensor]"):
         self.model = model
         self.originals = originals
+        self.named: dict[str, dict[str, torch.Tensor]] = {}
+        """Where there are several: name -> the parameters that it changes, with its values."""
 
     def save(self, folder: Path, reference: str) -> None:
         """Write the parameters that trained, whole."""
@@ -43,6 +45,27 @@ class OwnWeights(Tuned):
         finally:
             for name, data in trained.items():
                 own[name].data = data
+
+    def add(self, name: str, folder: Path) -> None:
+        """Keep in memory what another training saved; the parameters that it changed, whole.
+
+        Raises:
+            UserError: the base has no such parameters.
+        """
+        own = dict(self.model.named_parameters())
+        if not self.named:
+            self.named[TRAINED] = {changed: own[changed].data for changed in self.originals}
+        self.named[name] = {
+            changed: tensor.to(own[changed]) for changed, tensor in _read_changed(own, folder).items()
+        }
+        for changed in self.named[name].keys() - self.originals.keys():
+            self.originals[changed] = own[changed].detach().clone()
+
+    def activate(self, name: str) -> None:
+        """Put this one's values in place, and the base's where it changed nothing."""
+        own = dict(self.model.named_parameters())
+        for changed, original in self.originals.items():
+            own[changed].data = self.named[name].get(changed, original).to(own[changed].device)
 
     def merge(self) -> Any:
         """The model itself: what was trained are its own weights."""
@@ -95,15 +118,21 @@ def load_changed(model: Any, folder: Path, settings: Any) -> OwnWeights:
     import torch
 
     own = dict(model.named_parameters())
-    originals = {}
-    with safe_open(folder / FILE, "pt") as tensors, torch.no_grad():
-        for name in tensors.keys():  # noqa: SIM118
-            tensor = tensors.get_tensor(name)
-            if name not in own or own[name].shape != tensor.shape:
-                raise misfit(name, folder)
-            originals[name] = own[name].detach().clone()
+    changed = _read_changed(own, folder)
+    originals = {name: own[name].detach().clone() for name in changed}
+    with torch.no_grad():
+        for name, tensor in changed.items():
             own[name].copy_(tensor)
     return OwnWeights(model, originals)
+
+
+def _read_changed(own: "dict[str, torch.Tensor]", folder: Path) -> "dict[str, torch.Tensor]":
+    with safe_open(folder / FILE, "pt") as file:
+        changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, tensor in changed.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise misfit(name, folder)
+    return changed
 
 
 def misfit(name: str, folder: Path) -> UserError:

@@ -12,8 +12,8 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.methods_adapters import PTuningTemplate
-from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.insertion import TRAINED, Inserted, InsertedTuned, Modules
+from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
+from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules
 from tasks.training.methods.structure import Architecture
 
 VIRTUAL = "virtual_tokens"

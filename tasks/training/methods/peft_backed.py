@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.training.methods.base import TrainingContext, Tuned
+from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 
 
 class PeftTuned(Tuned):
-    """A PeftModel with one adapter, `default`."""
+    """A PeftModel with one adapter, `default`, beside which others of the same kind can be put."""
 
     def __init__(self, model: Any):
         self.model = model
@@ -44,6 +44,26 @@ class PeftTuned(Tuned):
             return
         with self.model.disable_adapter():
             yield
+
+    def add(self, name: str, folder: Path) -> None:
+        """Put another saved adapter beside those there are; it is in use once it is activated.
+
+        Raises:
+            UserError: it does not fit the model, or PEFT cannot have it beside the others (VeRA's must share their
+                projections: the same seed, rank and modules). The model is not to be used then.
+        """
+        try:
+            self.model.add_adapter(name, _inference_config(folder))
+            _fill(self.model, folder, name)
+        except (ValueError, UserError) as error:
+            reason = error.what if isinstance(error, UserError) else str(error).strip().splitlines()[0]
+            what = f"PEFT cannot have this adapter beside the others: {reason}"
+            raise UserError(what, str(folder), "load it on a base of its own") from None
+        self.model.eval()
+
+    def activate(self, name: str) -> None:
+        """Compute with the adapter of this name from now on; nothing of it trains."""
+        self.model.set_adapter(name, inference_mode=True)
 
     def merge(self) -> Any:
         """Add the update to the base's weights, in place."""
@@ -93,24 +113,43 @@ def load_peft(model: Any, folder: Path, settings: Any = None) -> PeftTuned:
 
 def load_peft_model(model: Any, folder: Path) -> Any:
     """Put a saved adapter on the model; return the PeftModel. See load_peft."""
-    from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+    from peft import get_peft_model
+
+    peft_model = get_peft_model(model, _inference_config(folder))
+    _fill(peft_model, folder, TRAINED)
+    return peft_model
+
+
+def _inference_config(folder: Path) -> Any:
+    from peft import PeftConfig
 
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = True
-    peft_model = get_peft_model(model, config)
+    return config
+
+
+def _fill(peft_model: Any, folder: Path, name: str) -> None:
+    """Fill the adapter of this name.
+
+    Raises:
+        UserError: see load_peft.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+
     weights = load_peft_weights(str(folder), device="cpu")
     try:
-        result: Any = set_peft_model_state_dict(peft_model, weights)
+        result: Any = set_peft_model_state_dict(peft_model, weights, adapter_name=name)
     except (KeyError, RuntimeError) as error:
         raise _misfit(str(error).strip().splitlines()[-1].strip(), folder) from None
-    if config.is_prompt_learning:  # its one tensor was put in its place, strictly, beside the others
+    if peft_model.peft_config[name].is_prompt_learning:  # its one tensor was put in its place, strictly
         odd = sorted(set(result.unexpected_keys) - {"prompt_embeddings"})
     else:
-        missing = {name for name in result.missing_keys if f".{peft_model.prefix}" in name}
+        missing = {
+            key for key in result.missing_keys if f".{peft_model.prefix}" in key and f".{name}." in f"{key}."
+        }
         odd = sorted([*result.unexpected_keys, *missing])
     if odd:
         raise _misfit(f"{odd[0]} is in only one of them", folder)
-    return peft_model
 
 
 def _misfit(reason: str, folder: Path) -> UserError:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from tasks.training.methods.insertion import TRAINED, Inserted, InsertedTuned, Modules
+from tasks.training.methods.base import TRAINED
+from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules
 from tasks.training.methods.structure import Architecture
 
 TRUNK = "prefix_trunk"

@@ -170,6 +170,7 @@ def test_merged_it_computes_the_same(trained, kind):
         return
     tuned = load_tuned(folder)
     beside = logits(tuned.model)
+    assert tuned.merges == METHODS[kind].settings.merges
     if not tuned.merges:
         with pytest.raises(NotImplementedError):
             tuned.merge()

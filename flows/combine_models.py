@@ -1,0 +1,70 @@
+"""Combine tuned models of one base, and score base, models and combination on the same suites."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from flows.evaluate_model import prepare_suites, score_on_suites
+from flows.watch import Console
+from schemas.errors import UserError
+from schemas.run import RunSpec
+from tasks.release.combinable import common_base, read_origin
+from tasks.release.combine import combine_models, require_new
+from tasks.release.combine_recipe import Recipe
+from tasks.training.models import find_model
+
+Row = dict[str, str | float]
+
+
+class Combined(TypedDict):
+    """What the command line prints."""
+
+    folder: str
+    said: str
+    changed_tensors: int
+    scores: list[Row]
+    """One row per model: its name, and the loss on each suite; empty if nothing was scored."""
+
+
+def combine_and_score(
+    models: Mapping[str, str],
+    recipe: Recipe,
+    target: Path,
+    base: str | None,
+    spec: RunSpec | None,
+    state: Path,
+) -> Combined:
+    """Combine `models` (name -> folder or Hub id) into `target`; with a specification, score them all.
+
+    Raises:
+        UserError: see combinable, combine and evaluate_model; a model named twice; suites that are not for language
+            models.
+    """
+    require_new(target)
+    if spec is not None and spec.objective.kind != "language_modeling":
+        what = f"the suites are for {spec.objective.kind}, and combinations are language models"
+        raise UserError(what, "objective.kind", "name a specification of objective language_modeling")
+    if len(models) != len(recipe.weights):
+        raise UserError("a model is named twice", ", ".join(models), "name each model once")
+    origins = [read_origin(name, find_model(folder)) for name, folder in models.items()]
+    found = common_base(origins, base)
+    changed = combine_models(found, origins, recipe, target)
+    said = f"{len(origins)} models combined by {recipe.how} in {target}: {changed:,} tensors differ from the base's"
+    if spec is None:
+        said += "; nothing was scored (--spec SPEC scores base, models and combination)"
+    scored = [("base", found), *((origin.name, origin.folder) for origin in origins), ("combination", target)]
+    scores = [] if spec is None else _score(scored, spec, state)
+    return {"folder": str(target), "said": said, "changed_tensors": changed, "scores": scores}
+
+
+def _score(models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path) -> list[Row]:
+    """All models have one tokenizer, so the suites are prepared once."""
+    watch = Console()
+    rows: list[Row] = []
+    prepared = prepare_suites(spec, state, models[0][1], watch)
+    for name, folder in models:
+        with watch.stage(f"score {name}"):
+            scores = score_on_suites(spec, state, prepared, folder, watch)
+        losses = {f"{s.name} ({scores.unit})": s.value("candidate", scores.unit) for s in scores.suites}
+        rows.append({"model": name, **losses})
+    return rows
