@@ -7,10 +7,9 @@ not a failure; anything else that goes wrong exits with the error's code.
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from flows.cli import quiet_environment
-from schemas.comparison import Cell, CellResult, Latency
+from schemas.comparison import Cell, CellResult
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
@@ -36,30 +35,8 @@ def train_cell(cell: Cell, spec: RunSpec, state: Path) -> CellResult:
         seconds=metrics[-1].seconds,
         label_tokens=measured.tokenized.mixture.domain_tokens + measured.tokenized.mixture.replay_tokens,
         peak_memory_bytes=max(line.peak_memory_bytes for line in metrics),
-        latency=measure_latency(measured),
+        latency=measured.latency,
     )
-
-
-def measure_latency(measured: Any) -> Latency:
-    """Base, tuned beside the base, and merged, one after the other on this device."""
-    from tasks.evaluation.latency import milliseconds
-    from tasks.training.device import find_device
-    from tasks.training.models import load_model
-    from tasks.training.tuned import is_tuned, load_tuned
-
-    device, saved = find_device(), measured.trained.folder / "model"
-    vocabulary = measured.tokenized.special.vocab_size
-
-    def timed(model: Any) -> float:
-        return milliseconds(model.to(device.name), vocabulary, device.name)
-
-    base = timed(load_model(measured.base.folder, device.frozen_dtype))
-    if not is_tuned(saved):
-        whole = timed(load_model(saved, device.frozen_dtype))
-        return Latency(base=base, tuned=whole, merged=whole)
-    tuned = load_tuned(saved, device.frozen_dtype)
-    beside = timed(tuned.model)
-    return Latency(base=base, tuned=beside, merged=timed(tuned.merge()) if tuned.merges else None)
 
 
 def main(job_file: str, result_file: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
+from schemas.counts import Latency
 from schemas.run import RunSpec
 from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
@@ -19,6 +20,7 @@ from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
+from tasks.evaluation.latency import measure_latency
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
@@ -93,6 +95,7 @@ class Measured(NamedTuple):
     base: BaseModel
     trained: Step
     scores: Scores
+    latency: Latency
 
 
 def measure(
@@ -148,7 +151,11 @@ def measure(
                     f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
                     f" unigram {yardstick['unigram']:.3f}"
                 )
-    return Measured(prepared, tokenized, base, trained, scores)
+    with watch.stage("time a forward pass"):
+        vocabulary = tokenized.special.vocab_size
+        latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)
+        watch.note(f"{latency.tokens} tokens: base {latency.base:.1f} ms, candidate {latency.tuned:.1f} ms")
+    return Measured(prepared, tokenized, base, trained, scores, latency)
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:

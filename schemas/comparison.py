@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.counts import Parameters
+from schemas.counts import Latency, Parameters
 from schemas.methods import Method
 from schemas.scores import Scores
 
@@ -56,16 +56,6 @@ class Cell(Schema):
     documents: int | Literal["all"]
     learning_rate: float
     seed: int
-
-
-class Latency(Schema):
-    """Median milliseconds of a forward pass over one sequence of 64 tokens."""
-
-    base: float
-    tuned: float
-    """With the method beside the base."""
-    merged: float | None
-    """Merged into plain weights; None where the method does not merge."""
 
 
 class CellResult(Schema):

@@ -46,3 +46,15 @@ class Parameters(Schema):
     """Bytes of the safetensors that are kept for this model."""
     ranks: Ranks | None
     """None where nothing of the base changed, or where the model is too large to decompose."""
+
+
+class Latency(Schema):
+    """Median milliseconds of a forward pass over one sequence."""
+
+    base: float
+    tuned: float
+    """With the method beside the base."""
+    merged: float | None
+    """Merged into plain weights; None where the method does not merge."""
+    tokens: int = 64
+    """Of the sequence; fewer where the model takes no more."""

@@ -21,7 +21,7 @@ from schemas.artifacts import (
     MixtureReport,
     StepMetrics,
 )
-from schemas.counts import Parameters
+from schemas.counts import Latency, Parameters
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures
@@ -53,6 +53,7 @@ class ReportData:
     gates: Sequence[GateReport]
     metrics: Sequence[StepMetrics]
     parameters: Parameters
+    latency: Latency
     lineage: Lineage
     seconds: Mapping[str, float]
     """Stage -> seconds, in the order they ran."""

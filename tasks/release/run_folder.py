@@ -10,7 +10,7 @@ from typing import Any
 
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import Bindings, Decision, Scores
-from schemas.counts import Parameters
+from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.run import RunSpec
@@ -40,6 +40,7 @@ class RunResult:
     base: BaseModel
     trained: Step
     scores: Scores
+    latency: Latency
     seconds: dict[str, float]
     device: str
 
@@ -195,6 +196,7 @@ class RunFolder:
             gates=result.prepared.gates,
             metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
             parameters=Parameters.model_validate(result.trained.facts["parameters"]),
+            latency=result.latency,
             lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
             seconds=result.seconds,
             device=result.device,

@@ -21,7 +21,7 @@ from schemas.artifacts import (
     SuiteScores,
     TokenLedger,
 )
-from schemas.counts import Parameters, Ranks
+from schemas.counts import Latency, Parameters, Ranks
 from schemas.run import RunSpec
 from tasks.release.report import ReportData
 
@@ -58,6 +58,7 @@ def made_up(verdict: Verdict = "promote", champion: bool = True) -> ReportData:
             stored_bytes=20_214_112,
             ranks=Ranks(matrices=196, total=3136, smallest=16, median=16, largest=16),
         ),
+        latency=Latency(base=41.2, tuned=47.9, merged=41.3),
         lineage=lineage(),
         seconds={"read and validate": 4.2, "check contracts": 6.8, "deduplicate and split": 1.9, "tokenize and pack": 9.4,
                  "train": 148.3, "evaluate": 31.7, "decide": 0.6},

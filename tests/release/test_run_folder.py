@@ -11,6 +11,7 @@ import pytest
 
 from data_contracts.contract import load_contract
 from schemas.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
+from schemas.counts import Latency
 from schemas.errors import LedgerImbalance, UserError
 from schemas.run import RunSpec
 from schemas.yaml_reader import read_yaml
@@ -130,6 +131,9 @@ def test_yaml_written_is_yaml_read(value: object) -> None:
     assert parse_yaml(dump_yaml({"a": value}), "s").value == {"a": value}
 
 
+LATENCY = Latency(base=1.0, tuned=2.0, merged=None)
+
+
 @pytest.fixture
 def result(spec: RunSpec, state: Path, base: Path, tmp_path: Path) -> RunResult:
     """A run up to its evidence: the data stages are real, the trained model is a few files."""
@@ -143,7 +147,7 @@ def result(spec: RunSpec, state: Path, base: Path, tmp_path: Path) -> RunResult:
     trained = Step(folder, Manifest(step="train", key="k", inputs={}, files=(), facts={}))
     tokenized = Tokenized(special, steps, plan)
     return RunResult(
-        spec, prepared, tokenized, BaseModel(base, "b", "b"), trained, Scores(suites=()), {}, "cpu"
+        spec, prepared, tokenized, BaseModel(base, "b", "b"), trained, Scores(suites=()), LATENCY, {}, "cpu"
     )
 
 
