@@ -192,7 +192,9 @@ def test_a_run_killed_in_every_phase_ends_as_the_undisturbed_one(
     sharded: Project, undisturbed: State
 ) -> None:
     state = sharded.folder / "killed in every phase"
-    generator = random.Random(11)
+    seed = random.SystemRandom().randrange(2**32)  # other moments every time
+    print("seed", seed)
+    generator = random.Random(seed)
     landed = []
     for number, (phase, sign, most) in enumerate(INSTANTS):
         delay = generator.uniform(0, most)
@@ -210,19 +212,6 @@ def test_a_run_killed_in_every_phase_ends_as_the_undisturbed_one(
         "writing a checkpoint",
         "promoting",
     } <= set(landed)
-    require_same_end(sharded, state, undisturbed)
-
-
-def test_a_run_killed_at_random_instants_ends_as_the_undisturbed_one(
-    sharded: Project, undisturbed: State
-) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    generator = random.Random(seed)
-    print("seed", seed)
-    state = sharded.folder / "killed at random"
-    for number in range(3):
-        if not kill_at(sharded, state, at_once, generator.uniform(1, 20), True, f"{os.getpid()}-r{number}"):
-            break
     require_same_end(sharded, state, undisturbed)
 
 
