@@ -9,9 +9,9 @@ from flows.compare import final_cells, group_of, search_cells
 from flows.load_comparison import load_comparison
 from schemas.comparison import CellResult, Comparison
 from schemas.errors import UserError
-from tests.command_line import rootstock
+from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
-from tests.tiny_base import make_base, prose
+from tests.tiny_base import prose
 
 SPEC = """\
 name: tiny
@@ -37,7 +37,7 @@ seeds: [1, 2]
 def place(tmp_path: Path) -> Path:
     write_rows(tmp_path / "domain.jsonl", [line[:300] for line in prose("en_*")])
     write_rows(tmp_path / "general.jsonl", [line[:300] for line in prose("zh_*")[:20]])
-    (tmp_path / "tiny.yaml").write_text(SPEC.replace("{base}", str(make_base(tmp_path / "base"))))
+    (tmp_path / "tiny.yaml").write_text(SPEC.replace("{base}", str(ROOT / "assets" / "base")))
     (tmp_path / "small.yaml").write_text(COMPARISON)
     return tmp_path
 
