@@ -3,14 +3,13 @@
     python -m benchmarks.methods [--only KIND ...]
 
 Every method gets the same data, mixture, tokens and seed, and the quick start's one learning rate, which was chosen for full
-tuning: this shows that each works and what it costs, not which is best (`rootstock compare` searches a rate for each).
+tuning: this shows that each works and what it changes, not which is best (`rootstock compare` searches a rate for each,
+and times them). A run that was stopped goes on, so times are not taken here.
 Writes results/methods.json; `make docs` puts the table into docs/methods.md.
 """
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +39,6 @@ def run(kind: str, seed: int = 17, sets: list[str] | None = None) -> dict[str, A
         "--set", f"method.kind={kind}", "--set", f"name=quickstart-{kind.replace('_', '-')}", "--set", f"training.seed={seed}",
         *(part for value in sets or [] for part in ("--set", value)),
     ]  # fmt: skip
-    started = _processor_seconds()
     done = subprocess.run(command, cwd=measure.ROOT, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 10, 11):
         lines = [
@@ -53,14 +51,7 @@ def run(kind: str, seed: int = 17, sets: list[str] | None = None) -> dict[str, A
     return {
         "kind": kind,
         **describe(Path(outcome["folder"]), outcome),
-        "processor_seconds": _processor_seconds() - started,
     }
-
-
-def _processor_seconds() -> float:
-    """Of all processes that were waited for: unlike time on the wall it hardly depends on what else runs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def run_folder(kind: str, seed: int) -> Path:
@@ -99,7 +90,6 @@ def main() -> None:
     subprocess.run([sys.executable, "assets/collect_python_reference.py"], cwd=measure.ROOT, check=True)
     known = json.loads(RESULTS.read_bytes())["methods"] if RESULTS.is_file() else {}
     machine = measure.describe_machine(LIBRARIES)
-    os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other would count as work
     for kind in wanted:
         if METHODS[kind].settings.needs_task_head:
             continue
