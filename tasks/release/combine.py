@@ -18,15 +18,12 @@ from tasks.release.combinable import ONE_BASE, Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.combined_card import write_combined_card
 from tasks.storage.atomic import atomic_folder
-from tasks.training.models import load_base, load_model
+from tasks.training.models import TOKENIZER_FILES, load_base, load_model
 
 if TYPE_CHECKING:
     import torch
 
-_COPIED = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt",
-    "tokenizer.model", "chat_template.jinja",
-)  # fmt: skip
+_COPIED = (*TOKENIZER_FILES, "vocab.json", "merges.txt", "tokenizer.model")
 
 
 def combine_deltas(deltas: "list[torch.Tensor]", recipe: Recipe, name: str) -> "torch.Tensor":

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.tokenize import encode_text
-from tasks.training.models import load_model, model_sha256
+from tasks.training.models import TOKENIZER_FILES, load_model, model_sha256
 from tasks.training.tuned import is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
@@ -46,13 +46,7 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
         raise UserError("this method leaves nothing to merge into the base's weights", str(model), fix)
     merged = tuned.merge() if tuned.merges else tuned.dequantized(model)
     merged.save_pretrained(target)
-    for name in (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "chat_template.jinja",
-        "README.md",
-    ):
+    for name in (*TOKENIZER_FILES, "README.md"):
         if (model / name).is_file():
             shutil.copy(model / name, target / name)
     difference, divergence = _compare(load_tuned(model).model.eval(), load_model(target), target)

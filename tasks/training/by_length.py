@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 OVERHEAD = 200
-"""What a forward and backward pass costs beside its positions, in positions (measured on a CPU: 50 for the bundled base,
-220 for stories260K): padding is cheaper than another pass up to there."""
+"""What a pass costs on a CPU beside its positions, in positions: padding is cheaper than another pass up to there.
+About what stories260K takes; a larger model takes fewer, and then a pass may hold up to so many positions of padding."""
 
 
 def group_by_length(lengths: Sequence[int], positions: int, overhead: int = OVERHEAD) -> list[list[int]]:
@@ -43,10 +43,12 @@ def group_by_length(lengths: Sequence[int], positions: int, overhead: int = OVER
     return groups[::-1]
 
 
-def split_padded(batch: "dict[str, torch.Tensor]", positions: int) -> "Iterator[dict[str, torch.Tensor]]":
+def split_padded(
+    batch: "dict[str, torch.Tensor]", positions: int, overhead: int = OVERHEAD
+) -> "Iterator[dict[str, torch.Tensor]]":
     """Cut a padded batch into groups of its rows. Labels are (B,) or (B, T), everything else (B, T)."""
     lengths = batch["attention_mask"].sum(dim=1).tolist()
-    for rows in group_by_length(lengths, positions):
+    for rows in group_by_length(lengths, positions, overhead):
         longest = lengths[rows[0]]
         yield {
             name: tensor[rows, :longest] if tensor.dim() == 2 else tensor[rows]
@@ -74,7 +76,7 @@ def split_packed(batches: "Sequence[dict[str, torch.Tensor]]", positions: int) -
         if bool((labels[start:stop] != IGNORED).any())  # padding is a document without labels
     ]
     for group in group_by_length([stop - start for start, stop in documents], positions):
-        longest = max(documents[i][1] - documents[i][0] for i in group)
+        longest = documents[group[0]][1] - documents[group[0]][0]
         rows = {
             name: torch.full((len(group), longest), fill, dtype=ids.dtype)
             for name, fill in (("input_ids", 0), ("labels", IGNORED))

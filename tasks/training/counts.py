@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.counts import Parameters, Ranks
 from tasks.training.models import load_base, load_model
-from tasks.training.tuned import is_tuned, load_tuned
+from tasks.training.tuned import is_tuned, read_method
 
 LARGEST_RANKED = 200_000_000
 """Parameters of a model whose differences are decomposed: beyond it the singular values take longer than training."""
@@ -26,7 +26,7 @@ def count_parameters(model: Any, base: Path, saved: Path, before: Any = None) ->
     total = sum(numbers(parameter) for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     stored = sum(path.stat().st_size for path in saved.glob("*.safetensors"))
-    merges = not is_tuned(saved) or load_tuned(saved).merges
+    merges = not is_tuned(saved) or read_method(saved).method.merges
     added = 0 if merges else _stored_numbers(saved)
     changed, ranks = 0, []
     rank_all = total <= LARGEST_RANKED

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from tasks.training.by_length import split_padded
+from tasks.training.by_length import OVERHEAD, split_padded
 from tasks.training.trainer import ResumableTrainer
 
 
@@ -13,6 +13,9 @@ class HeadTrainer(ResumableTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward on one group of documents after another."""
-        parts = list(split_padded(inputs, self.positions))
+        few = (
+            self.args.device.type != "cpu"
+        )  # a GPU takes as few passes as there can be: it waits for their launch
+        parts = list(split_padded(inputs, self.positions, self.positions if few else OVERHEAD))
         shares = len(parts) * self.current_gradient_accumulation_steps
         return self._in_turn(model, parts, num_items_in_batch, shares)

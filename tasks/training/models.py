@@ -11,9 +11,14 @@ from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
 from tasks.storage.hashing import sha256_files
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 _MODEL_FILES = (
-    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", *TOKENIZER_FILES,
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
 from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length
-from tasks.training.models import load_base, model_sha256
+from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
 
@@ -277,13 +277,7 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
         config = tuned.model.config
         config.architectures = [type(_plain(tuned.model)).__name__]
         config.save_pretrained(folder)
-    for name in (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "generation_config.json",
-        "chat_template.jinja",
-    ):
+    for name in (*TOKENIZER_FILES, "generation_config.json"):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)
     before = None
