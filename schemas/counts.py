@@ -49,7 +49,7 @@ class Parameters(Schema):
 
 
 class Latency(Schema):
-    """Median milliseconds of a forward pass over one sequence."""
+    """Least milliseconds of a forward pass over one sequence."""
 
     base: float
     tuned: float

@@ -1,6 +1,5 @@
 """How long a forward pass takes: of the base, of what is deployed beside it, and merged."""
 
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,16 @@ from tasks.training.models import load_model, model_sha256
 from tasks.training.tuned import is_tuned, load_tuned
 
 TOKENS = 64
-REPEATS = 15
+REPEATS = 40
+WARM_UP = 0.5
+"""Seconds of passes that do not count; at least one does not."""
 LONG_ENOUGH = 5.0
 """Seconds after which three passes of a large model must do."""
 CODE = ("tasks/evaluation/latency.py", "tasks/training")
 
 
 def measure_latency(state: Path, base: Path, saved: Path, vocabulary: int) -> Latency:
-    """Median milliseconds of each, one after the other on this device; measured once for the same models."""
+    """Milliseconds of each, one after the other on this device; measured once for the same models."""
     device = find_device()
     plan = StepPlan(
         root=state,
@@ -31,29 +32,30 @@ def measure_latency(state: Path, base: Path, saved: Path, vocabulary: int) -> La
         code=code_version(CODE, ("torch", "transformers", "peft")),
     )
 
-    def work(_folder: Path) -> dict[str, Any]:
-        dtype, head = device.frozen_dtype, head_of(saved)
-        model = load_model(base, dtype) if head is None else load_with_head(base, head, dtype, 0).model
+    dtype, head = device.frozen_dtype, head_of(saved)
+
+    def timed(model: Any) -> tuple[float, int]:
         positions = getattr(model.config, "max_position_embeddings", None) or 2 * TOKENS
         tokens = min(TOKENS, positions // 2)  # a method may put tokens of its own in front
+        return milliseconds(model.to(device.name), vocabulary, device.name, tokens), tokens
 
-        def timed(model: Any) -> float:
-            return milliseconds(model.to(device.name), vocabulary, device.name, tokens)
-
-        before = timed(model)
-        if not is_tuned(saved):
-            whole = timed(load_model(saved, dtype))
-            return Latency(base=before, tuned=whole, merged=whole, tokens=tokens).model_dump()
+    def work(_folder: Path) -> dict[str, Any]:
+        if not is_tuned(saved):  # whole weights of the base's architecture: one time stands for both
+            whole, tokens = timed(load_model(saved, dtype))
+            return Latency(base=whole, tuned=whole, merged=whole, tokens=tokens).model_dump()
+        before, tokens = timed(
+            load_model(base, dtype) if head is None else load_with_head(base, head, dtype, 0).model
+        )
         tuned = load_tuned(saved, dtype)
-        beside = timed(tuned.model)
-        merged = timed(tuned.merge()) if tuned.merges else None
+        beside, _ = timed(tuned.model)
+        merged = timed(tuned.merge())[0] if tuned.merges else None
         return Latency(base=before, tuned=beside, merged=merged, tokens=tokens).model_dump()
 
     return Latency.model_validate(run_step(plan, work).facts)
 
 
-def milliseconds(model: Any, vocabulary: int, device: str, tokens: int = TOKENS) -> float:
-    """Median time of a forward pass over one sequence, after two that warm up."""
+def milliseconds(model: Any, vocabulary: int, device: str, tokens: int) -> float:
+    """Least time of a forward pass over one sequence, once the machine is warm: whatever else runs only adds to it."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -61,14 +63,13 @@ def milliseconds(model: Any, vocabulary: int, device: str, tokens: int = TOKENS)
     mask = torch.ones_like(ids)
     times: list[float] = []
     model.eval()
+    begun = time.perf_counter()
     with torch.inference_mode():
-        for repeat in range(REPEATS + 2):
+        while len(times) < REPEATS and not (len(times) >= 3 and sum(times) > LONG_ENOUGH):
             started = time.perf_counter()
             model(input_ids=ids, attention_mask=mask)
             if device == "cuda":
                 torch.cuda.synchronize()
-            if repeat >= 2:
+            if started - begun >= WARM_UP:
                 times.append(time.perf_counter() - started)
-            if len(times) >= 3 and sum(times) > LONG_ENOUGH:
-                break
-    return 1000 * statistics.median(times)
+    return 1000 * min(times)
