@@ -83,6 +83,7 @@ def html_templates() -> Environment:
     environment.filters.update(
         signed=pictures.signed,
         breakable=breakable,
+        commands=commands,
         count=count,
         plain=plain,
         short=short,
@@ -91,6 +92,14 @@ def html_templates() -> Environment:
         size=size,
     )
     return environment
+
+
+def commands(text: str) -> Markup:
+    """Set what stands between backticks as code; everything is escaped."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(re.split("`([^`]+)`", text))
+    )
 
 
 def models_scored(scores: Scores) -> tuple[Who, ...]:

@@ -10,7 +10,16 @@ import pytest
 
 from schemas.artifacts import FileLedger, Ledger, Scores, Verdict
 from schemas.scores import LabelScore, LabelSuite
-from tasks.release.report import ReportData, duration, incumbent, short, size, spec_yaml, write_report
+from tasks.release.report import (
+    ReportData,
+    commands,
+    duration,
+    incumbent,
+    short,
+    size,
+    spec_yaml,
+    write_report,
+)
 from tests.release.made_up import made_up, suites
 
 HOSTILE = "data/<script>alert(1)</script>&\"'>中文.jsonl"
@@ -81,6 +90,10 @@ def test_what_to_do_next_is_said(tmp_path: Path) -> None:
     assert report.decision.next_action in text
     assert "rootstock rollback" not in text
     assert "rootstock rollback medical" in words(render(tmp_path, made_up("promote")))
+
+
+def test_commands_in_the_advice_are_set_as_code_and_all_of_it_is_escaped() -> None:
+    assert commands("try `a <b>` or ` & so") == "try <code>a &lt;b&gt;</code> or ` &amp; so"
 
 
 def test_a_model_that_waits_for_approval_names_the_command_that_promotes_it(tmp_path: Path) -> None:
