@@ -156,14 +156,12 @@ def _next_action(
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
     if scores.measure.higher_is_better:
-        return (
-            "Score the new champion on other data with `rootstock evaluate RUN SPEC`;"
-            " `rootstock rollback NAME` brings the previous one back."
-        )
-    return (
-        'Try the new champion with `rootstock generate RUN "a prompt of your domain"`;'
-        " `rootstock rollback NAME` brings the previous one back."
-    )
+        advice = "Score the new champion on other data with `rootstock evaluate RUN SPEC`"
+    else:
+        advice = 'Try the new champion with `rootstock generate RUN "a prompt of your domain"`'
+    if any(rule.against == "champion" for rule in rules):  # else it is the first
+        advice += "; `rootstock rollback NAME` brings the previous one back"
+    return f"{advice}."
 
 
 def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:

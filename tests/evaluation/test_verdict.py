@@ -47,6 +47,10 @@ def test_gain_without_forgetting_is_promoted():
     ]
     assert decision.bindings == BINDINGS
     assert "rootstock generate" in decision.next_action
+    assert "rollback" not in decision.next_action, "there is nothing to go back to"
+    after_another = verdict_of(suite("domain", -0.4, champion=-0.1), suite("general", 0.0, champion=0.0))
+    assert after_another.verdict == "promote"
+    assert "`rootstock rollback NAME`" in after_another.next_action
 
 
 def test_a_gain_is_told_in_one_sentence_with_its_numbers():

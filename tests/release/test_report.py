@@ -90,6 +90,7 @@ def test_what_to_do_next_is_said(tmp_path: Path) -> None:
     assert report.decision.next_action in text
     assert "rootstock rollback" not in text
     assert "rootstock rollback medical" in words(render(tmp_path, made_up("promote")))
+    assert "rootstock rollback" not in words(render(tmp_path, made_up("promote", champion=False)))
 
 
 def test_commands_in_the_advice_are_set_as_code_and_all_of_it_is_escaped() -> None:
