@@ -1,0 +1,12 @@
+"""The order of files: those with slow tests first, then those with many, so that no process is left with a long one."""
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort whole files; within a file the order stays (xdist keeps it with --no-loadscope-reorder)."""
+    counts = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))
