@@ -21,6 +21,8 @@ class Comparison(Schema):
     """Values of that specification to replace, `key.path=value` each."""
     methods: tuple[Method, ...] = Field(min_length=1)
     """The methods, each with its settings."""
+    reference: str | None = None
+    """Kind of one of the methods: every other one is also compared with it, such as with `head_only`."""
     bases: tuple[str, ...] = ()
     """Models to tune, such as one family in several sizes; by default the specification's."""
     documents: tuple[int | Literal["all"], ...] = ("all",)
@@ -44,6 +46,9 @@ class Comparison(Schema):
             values = getattr(self, name)
             if len(set(map(str, values))) < len(values):
                 raise ValueError(f"{name}: an entry occurs twice")
+        kinds: list[str] = [method.kind for method in self.methods]
+        if self.reference is not None and kinds.count(self.reference) != 1:
+            raise ValueError(f"reference: '{self.reference}' must be the kind of exactly one of methods")
         return self
 
 
@@ -105,6 +110,8 @@ class Row(Schema):
     """General suite -> how much worse than the base."""
     behind_best: Estimate | None = None
     """How much worse than the best method of the same base and documents, paired by seed and item."""
+    ahead_of_reference: Estimate | None = None
+    """How much better than the comparison's reference method, paired by seed and item."""
     level_with_best: bool = False
     """The bound of that difference includes zero: not told apart from the best."""
     parameters: Parameters | None = None

@@ -77,7 +77,8 @@ def _rank(
         by_method.setdefault(result.cell.method, []).append(result)
     whole = {m: rs for m, rs in by_method.items() if all(r.scores is not None for r in rs)}
     ordered = sorted(whole, key=lambda m: (-statistics.mean(map(_value, whole[m])), m))
-    rows = [_row(comparison, whole[m], whole[ordered[0]], base, documents) for m in ordered]
+    reference = next((whole[m] for m in ordered if comparison.methods[m].kind == comparison.reference), None)
+    rows = [_row(comparison, whole[m], whole[ordered[0]], reference, base, documents) for m in ordered]
     for method in range(len(comparison.methods)):
         if method not in whole:
             results = by_method.get(method) or [r for r in tried if r.cell.method == method]
@@ -95,6 +96,7 @@ def _row(
     comparison: Comparison,
     results: Sequence[CellResult],
     best: Sequence[CellResult],
+    reference: Sequence[CellResult] | None,
     base: str,
     documents: int | Literal["all"],
 ) -> Row:
@@ -110,18 +112,8 @@ def _row(
         for n, suite in enumerate(scores[0].suites)
         if suite.kind == "general"
     }
-    behind = None
-    if results is not best:
-        better = [r.scores for r in best if r.scores is not None]
-        behind = _estimate(
-            [
-                improvement(
-                    side_by_side(mine.suites[0], theirs.suites[0]), unit, "base", "candidate", confidence
-                )
-                for mine, theirs in zip(scores, better, strict=True)
-            ],
-            confidence,
-        )
+    behind = None if results is best else _difference(results, best, confidence)
+    ahead = None if reference is None or results is reference else _difference(reference, results, confidence)
     times = [result.latency for result in results if result.latency is not None]
     merged = [t.merged / t.base for t in times if t.merged is not None]
     return Row(
@@ -137,6 +129,7 @@ def _row(
         gain=_estimate(gains, confidence),
         forgetting=forgetting,
         behind_best=behind,
+        ahead_of_reference=ahead,
         level_with_best=behind is None or behind.low <= 0,
         parameters=first.parameters,
         label_tokens=statistics.mean(result.label_tokens for result in results),
@@ -145,6 +138,18 @@ def _row(
         latency_tuned=statistics.median(t.tuned / t.base for t in times),
         latency_merged=statistics.median(merged) if merged else None,
     )  # fmt: skip
+
+
+def _difference(worse: Sequence[CellResult], better: Sequence[CellResult], confidence: float) -> Estimate:
+    """How much better the candidates of `better` are on the domain, seed by seed and item by item."""
+    pairs = [(w.scores, b.scores) for w, b in zip(worse, better, strict=True) if w.scores and b.scores]
+    return _estimate(
+        [
+            improvement(side_by_side(w.suites[0], b.suites[0]), w.unit, "base", "candidate", confidence)
+            for w, b in pairs
+        ],
+        confidence,
+    )
 
 
 def _estimate(intervals: Sequence[Interval], confidence: float) -> Estimate:

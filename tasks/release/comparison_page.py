@@ -36,7 +36,13 @@ def write_comparison(folder: Path, comparison: Comparison, rows: Sequence[Row]) 
     template = html_templates().get_template("comparison.html.j2")
     groups = [(base, documents, members) for base, documents, members in grouped(rows)]
     page = template.render(
-        c=comparison, groups=groups, plots=plots, suites=suites_of(rows), cell=interval, refused=refused(rows)
+        c=comparison,
+        groups=groups,
+        plots=plots,
+        suites=suites_of(rows),
+        cell=interval,
+        ahead=ahead,
+        refused=refused(rows),
     )
     write_atomic(folder / "index.html", page)
 
@@ -65,6 +71,12 @@ def interval(estimate: float, low: float, high: float) -> str:
     return f"{signed(estimate)} ({signed(low)} to {signed(high)})"
 
 
+def ahead(row: Row) -> str:
+    """How far a method is ahead of the reference; `-` for the reference itself."""
+    found = row.ahead_of_reference
+    return interval(found.estimate, found.low, found.high) if found else "-"
+
+
 def markdown(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
     """The comparison as Markdown."""
     suites = suites_of(rows)
@@ -78,7 +90,7 @@ def markdown(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
     for base, documents, members in grouped(rows):
         heading = " · ".join(filter(None, [base, f"{documents} documents" if documents != "all" else ""]))
         lines += ["", *([f"### {heading}", ""] if heading else [])]
-        lines += _table(members, suites)
+        lines += _table(comparison, members, suites)
     for row in refused(rows):
         lines += ["", f"- `{row.label}`: no result: {row.refused}"]
     return lines
@@ -93,8 +105,9 @@ def _seeds(comparison: Comparison) -> str:
     )
 
 
-def _table(rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
-    head = ["method", "rate", f"domain ({rows[0].unit})", "gain over the base", *(f"forgetting on {name}" for name in suites),
+def _table(comparison: Comparison, rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
+    reference = comparison.reference
+    head = ["method", "rate", f"domain ({rows[0].unit})", "gain over the base", *([f"ahead of {reference}"] if reference else []), *(f"forgetting on {name}" for name in suites),
             "trainable", "changed", "rank", "added", "stored", "training (s)", "peak memory", "forward pass beside / merged"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -106,6 +119,7 @@ def _table(rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
         cells = [
             f"{row.label}{' ≈' if row.level_with_best else ''}", f"{row.learning_rate:g}{' (edge)' if row.rate_at_edge else ''}", f"{row.value:.3f}",
             interval(row.gain.estimate, row.gain.low, row.gain.high),
+            *([ahead(row)] if reference else []),
             *(interval(e.estimate, e.low, e.high) for e in (row.forgetting[name] for name in suites)),
             short(p.trainable), short(p.changed), rank, short(p.added), size(p.stored_bytes), f"{row.seconds:.0f}",
             size(row.peak_memory_bytes), f"{row.latency_tuned:.2f} / {merged}",

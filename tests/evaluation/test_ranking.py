@@ -107,6 +107,24 @@ def test_methods_are_ranked_in_pairs_and_equal_ones_are_level():
     assert [row.rate_at_edge for row in rows] == [True] * 3
 
 
+def test_every_method_is_held_against_the_reference_in_pairs():
+    generator = np.random.default_rng(4)
+    shared = [losses(generator, 2.0) for _ in COMPARISON.seeds]
+    final = [
+        result(method, seed, [loss - ahead for loss in shared[n]])
+        for n, seed in enumerate(COMPARISON.seeds)
+        for method, ahead in ((0, 0.0), (1, 0.05), (2, -0.05))
+    ]
+    comparison = COMPARISON.model_copy(update={"reference": "full"})
+    by_method = {row.method: row for row in rank_methods(comparison, [], final)}
+    assert by_method[0].ahead_of_reference is None
+    assert by_method[1].ahead_of_reference.estimate == pytest.approx(0.05)
+    assert by_method[1].ahead_of_reference.low > 0, "ahead on every document, though documents differ by 0.3"
+    assert by_method[2].ahead_of_reference.high < 0
+    with pytest.raises(ValueError, match="reference: 'lora' must be the kind of exactly one"):
+        Comparison.model_validate(COMPARISON.model_dump() | {"reference": "lora"})
+
+
 def test_a_refused_method_is_a_row_with_its_reason():
     good = [result(0, seed, [2.0] * 10) for seed in (1, 2, 3)]
     cell = Cell(method=1, base="", documents="all", learning_rate=0.1, seed=0)
