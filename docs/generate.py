@@ -184,6 +184,8 @@ def type_of(key: dict[str, Any]) -> str:
             return " or ".join(dict.fromkeys(type_of(choice) for choice in choices))
     if key.get("type") == "array":
         return f"list of {type_of(key['items'])}"
+    if key.get("type") == "object" and "additionalProperties" in key:
+        return f"mapping of text to {type_of(key['additionalProperties'])}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     return words[key["type"]]
 

@@ -17,12 +17,12 @@ from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
 from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
-from tasks.evaluation.floor import refuse_floor
+from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict import decide, require_suites
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
@@ -120,12 +120,14 @@ def measure(
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(_mixture_line(tokenized.mixture))
         suites = build_suites(spec, prepared, tokenized)
+        require_suites(spec.promotion, [suite.name for suite in suites])
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
         watch.note(_scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
             refuse_floor(known)
+            refuse_ceiling(known, spec.promotion.min_gain)
     with watch.stage(f"train ({spec.method.kind})"):
         inputs = TrainingInputs(
             base.folder,

@@ -177,11 +177,12 @@ Verdict = Literal["promote", "reject", "inconclusive"]
 class RuleOutcome(Schema):
     """One rule of the verdict: an estimate with its interval against a threshold."""
 
-    rule: Literal["gain", "forgetting"]
+    rule: Literal["gain", "forgetting", "absolute"]
     suite: str
-    against: Literal["base", "champion"]
+    against: Literal["base", "champion", "limit"]
     estimate: float
-    """Gain: how much better. Forgetting: how much worse. In the scores' unit, whichever way that is better."""
+    """Gain: how much better. Forgetting: how much worse. Absolute: how much better than the limit. In the scores' unit,
+    whichever way that is better."""
     low: float
     high: float
     """One-sided bounds at the promotion's confidence."""

@@ -184,7 +184,7 @@ def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
 
 
 def _rule_line(rule: RuleOutcome) -> str:
-    limit = "more than" if rule.rule == "gain" else "less than"
+    limit = "less than" if rule.rule == "forgetting" else "more than"
     cells = (
         rule.rule, rule.suite, rule.against, f"{rule.estimate:+.4f}", f"{rule.low:+.4f} to {rule.high:+.4f}",
         f"{limit} {rule.threshold:g}", f"**{rule.outcome}**",

@@ -3,18 +3,20 @@
 Gain: the domain suite must get better than under the incumbent (the champion, or the base if there is none) by more than
 min_gain: its loss fall, its accuracy or F1 rise. Forgetting: no general suite may get worse by max_forgetting, against
 the incumbent and against the original base, so that small losses do not add up over increments. All rules must pass (intersection-union, Berger, 1982:
-each is tested at the full confidence), so scoring more suites never makes a false promotion likelier.
+each is tested at the full confidence), so scoring more suites never makes a false promotion likelier. Absolute: where
+`promotion.absolute` asks for it, the candidate's own score must be better than a number; it holds for a first run too,
+which has no champion to be held against.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from schemas.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.errors import UserError
 from schemas.promotion import Promotion
 from schemas.scores import AnySuite, Scores
-from tasks.evaluation.compare import improvement, negate
+from tasks.evaluation.compare import improvement, margin, negate
 from tasks.evaluation.statistics import Interval, clusters_needed
 
 Incumbent = Literal["base", "champion"]
@@ -57,6 +59,18 @@ def decide(scores: Scores, promotion: Promotion, bindings: Bindings) -> Decision
     )
 
 
+def require_suites(promotion: Promotion, names: Sequence[str]) -> None:
+    """Refuse an absolute rule about a suite that is not scored.
+
+    Raises:
+        UserError: the first such rule.
+    """
+    for name in promotion.absolute:
+        if name not in names:
+            fix = f"the suites are: {', '.join(names)}"
+            raise UserError(f"there is no suite '{name}'", "promotion.absolute", fix)
+
+
 def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
     has_champion = any("champion" in item.models for suite in scores.suites for item in suite.items)
     incumbent: Incumbent = "champion" if has_champion else "base"
@@ -68,6 +82,28 @@ def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
             yield _judge_forgetting(scores, suite, "base", promotion)
             if has_champion:
                 yield _judge_forgetting(scores, suite, "champion", promotion)
+
+    for name, limit in promotion.absolute.items():
+        yield _judge_absolute(scores, name, limit, promotion)
+
+
+def _judge_absolute(scores: Scores, name: str, limit: float, promotion: Promotion) -> RuleOutcome:
+    require_suites(promotion, [suite.name for suite in scores.suites])
+    suite = next(suite for suite in scores.suites if suite.name == name)
+    better = margin(suite, scores.unit, "candidate", limit, promotion.confidence)
+    outcome: Outcome = "pass" if better.low > 0 else "fail" if better.high < 0 else "undecided"
+    measure = scores.measure
+    sign = 1 if measure.higher_is_better else -1
+    low, high = sorted(limit + sign * bound for bound in (better.low, better.high))
+    value = limit + sign * better.estimate
+    side = "above" if measure.higher_is_better else "below"
+    bounds = (
+        "no bounds: all documents are one group"
+        if math.isinf(low)
+        else f"{100 * better.confidence:g} % bounds {low:.3f} to {high:.3f}"
+    )
+    reason = f"{measure.name[0].upper()}{measure.name[1:]} on '{name}' is {value:.3f}{measure.unit} ({bounds}; needed {side} {limit:g})"
+    return _rule("absolute", name, "limit", better, 0.0, outcome, reason)
 
 
 def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:
@@ -90,9 +126,9 @@ def _judge_forgetting(
 
 
 def _rule(
-    rule: Literal["gain", "forgetting"],
+    rule: Literal["gain", "forgetting", "absolute"],
     suite: str,
-    against: Incumbent,
+    against: Literal["base", "champion", "limit"],
     interval: Interval,
     threshold: float,
     outcome: Outcome,
@@ -174,6 +210,11 @@ def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:
         actions.append(
             f"Raise mixture.replay_ratio with replay text of the kind of {suites}, or lower training.learning_rate."
         )
+    for rule in [rule for rule in rules if rule.rule == "absolute"]:
+        actions.append(
+            f"'{rule.suite}' is {abs(rule.estimate):.3f} short of promotion.absolute: train longer or on more text like it,"
+            " or ask for less."
+        )
     for rule in gained_too_little:
         if rule.estimate <= 0 and rule.against == "champion":
             actions.append(
@@ -234,4 +275,4 @@ def _more_documents(rule: RuleOutcome, num_items: int) -> str:
 
 
 def _leans_to_pass(rule: RuleOutcome) -> bool:
-    return rule.estimate > rule.threshold if rule.rule == "gain" else rule.estimate < rule.threshold
+    return rule.estimate < rule.threshold if rule.rule == "forgetting" else rule.estimate > rule.threshold

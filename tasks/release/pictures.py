@@ -31,9 +31,9 @@ def change(rule: RuleOutcome, measure: Measure) -> tuple[float, float, float, fl
     """Return (low, estimate, high, limit) as changes of the score.
 
     Where lower is better a rule passes left of its limit, else right of it. A rule's own numbers say how much better
-    (gain) or worse (forgetting) the candidate is, so one of the two is mirrored.
+    (gain, absolute) or worse (forgetting) the candidate is, so one of the two is mirrored.
     """
-    if (rule.rule == "gain") == measure.higher_is_better:
+    if (rule.rule != "forgetting") == measure.higher_is_better:
         return rule.low, rule.estimate, rule.high, rule.threshold
     return -rule.high, -rule.estimate, -rule.low, -rule.threshold
 

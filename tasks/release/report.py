@@ -211,7 +211,9 @@ def _view(report: ReportData) -> dict[str, Any]:
     """Return what the template needs beyond the data itself."""
     before = incumbent(report.scores)
     rules = report.decision.rules
-    groups = {kind: [rule for rule in rules if rule.rule == kind] for kind in ("gain", "forgetting")}
+    groups = {
+        kind: [rule for rule in rules if rule.rule == kind] for kind in ("gain", "forgetting", "absolute")
+    }
     shown, hidden = _ledger_rows(report.ledger)
     return {
         "pictures": pictures,
