@@ -21,7 +21,7 @@ from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
-from tasks.evaluation.suites import assemble_scores, build_suites, score_model
+from tasks.evaluation.suites import assemble_scores, build_suites, part_of, score_model
 from tasks.evaluation.verdict import decide, require_suites
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
@@ -80,7 +80,9 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
         run.write_data(prepared)
         watch.note(_ledger_line(prepared.ledger.total))
 
-    measured = measure(run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data)
+    measured = measure(
+        run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data, run.turn
+    )
     with watch.stage("decide and report"):
         result = RunResult(run.spec, *measured, dict(watch.seconds), find_device().name)
         decision: Decision = call(conclude, run, result)
@@ -106,8 +108,11 @@ def measure(
     map_shards: ShardMap = map_in_processes,
     champion: Path | None = None,
     on_data: Callable[[Prepared], None] = lambda _: None,
+    turn: int | None = None,
 ) -> Measured:
     """From files to the scores of a trained candidate, beside those of its base (and of a champion).
+
+    `turn`: see `build_suites`.
 
     Raises:
         UserError: see the stages.
@@ -119,7 +124,7 @@ def measure(
         base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(_mixture_line(tokenized.mixture))
-        suites = build_suites(spec, prepared, tokenized)
+        suites = build_suites(spec, prepared, tokenized, turn)
         require_suites(spec.promotion, [suite.name for suite in suites])
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
@@ -141,6 +146,7 @@ def measure(
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
         scores = assemble(spec, suites, {**before, "candidate": after}, tokenized)
+        scores = scores.model_copy(update={"part": part_of(spec, turn)})
         watch.note(_scores_line(scores, "candidate"))
         if isinstance(spec.base, FromScratch) and tokenized.labels is None:
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():

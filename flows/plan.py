@@ -35,7 +35,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
         tokenized = tokenize(state, spec, prepared, base.folder, note=watch.note)
-        suites = build_suites(spec, prepared, tokenized)
+        suites = build_suites(spec, prepared, tokenized, turn=0)
     total, mixture = prepared.ledger.total, tokenized.mixture
     facts: dict[str, Any] = {
         "run": run.id,

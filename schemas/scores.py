@@ -208,6 +208,8 @@ class Scores(Schema):
     """What the rules are measured in."""
     yardstick: str | None = None
     """What is scored in the base's place, where the base has no head that could answer; else None."""
+    part: tuple[int, int] | None = None
+    """(n, of): every suite is the n-th of so many parts, where evaluation.parts rotates them; None: whole suites."""
     suites: tuple[AnySuite, ...]
 
     @property

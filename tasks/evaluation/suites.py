@@ -25,8 +25,16 @@ from tasks.training.models import load_model, model_sha256
 CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evaluation/score.py")
 
 
-def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
+PARTS_SEED = 2**33
+"""No training has this seed: the split of domain_holdout and the choice of max_tokens hash groups too."""
+
+
+def build_suites(
+    spec: RunSpec, prepared: Prepared, tokenized: Tokenized, turn: int | None = None
+) -> list[Suite]:
     """The domain suite and every general suite, at most `max_tokens` each.
+
+    `turn`: of `evaluation.parts` parts of each suite only the one whose turn it is (0, 1, ..., then 0 again).
 
     Raises:
         UserError: a suite has no document.
@@ -35,11 +43,11 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
     fate = Fate.ACCEPTED
     if not domain:
         domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
-    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized)]
+    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized, turn)]
     names = suite_names([source.path for source in spec.evaluation.general])
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
-        suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
+        suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, turn))
     return suites
 
 
@@ -62,12 +70,16 @@ def _build(
     spec: RunSpec,
     prepared: Prepared,
     tokenized: Tokenized,
+    turn: int | None,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    part = part_of(spec, turn)
+    if part is not None:
+        items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
-            f"the suite {name} has no document",
+            f"the suite {name} has no document" + (f" in part {part[0]} of {part[1]}" if part else ""),
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
@@ -76,8 +88,21 @@ def _build(
         name,
         kind,
         tuple(chosen),
-        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed, part]),
     )
+
+
+def part_of(spec: RunSpec, turn: int | None) -> tuple[int, int] | None:
+    """(n, of) of the part whose turn it is; None where suites are whole."""
+    parts = spec.evaluation.parts
+    return None if turn is None or parts == 1 else (turn % parts + 1, parts)
+
+
+def _part_of_group(group: str, parts: int) -> int:
+    """The same in every run, whatever its seed, so that parts never overlap."""
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(group.encode(), seed=PARTS_SEED) % parts
 
 
 def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:

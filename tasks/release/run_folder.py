@@ -119,6 +119,11 @@ class RunFolder:
         """Model of the champion that the candidate is measured against."""
         return incumbent.model_folder(self.state, self.spec.name, self.folder)
 
+    @property
+    def turn(self) -> int:
+        """How many runs of this name were decided before this one began."""
+        return incumbent.turn_of(self.folder)
+
     def write_data(self, prepared: Prepared) -> None:
         """Write what is known of the data before anything is trained: ledger, quarantine, contract reports.
 
