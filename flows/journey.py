@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from flows.realign import realign, worth_asking
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
@@ -22,7 +23,7 @@ from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
 from tasks.evaluation.suites import assemble_scores, build_suites, part_of, score_model
-from tasks.evaluation.verdict import decide, require_suites
+from tasks.evaluation.verdict import decide, judge, require_suites
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
@@ -83,8 +84,20 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
     measured = measure(
         run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data, run.turn
     )
+    rules = judge(measured.scores, run.spec.promotion)
+    probe = None
+    if worth_asking(run.spec, rules):
+        with watch.stage("re-align: is what was forgotten gone?"):
+            probe = realign(
+                run.spec, run.state, measured.base, measured.trained.folder / "model", measured.suites,
+                measured.tokenized, rules, call, map_shards,
+            )  # fmt: skip
+            watch.note(probe.sentence)
     with watch.stage("decide and report"):
-        result = RunResult(run.spec, *measured, dict(watch.seconds), find_device().name)
+        result = RunResult(
+            run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,
+            measured.latency, dict(watch.seconds), find_device().name, probe,
+        )  # fmt: skip
         decision: Decision = call(conclude, run, result)
     return decision
 
@@ -96,6 +109,7 @@ class Measured(NamedTuple):
     tokenized: Tokenized
     base: BaseModel
     trained: Step
+    suites: list[Suite]
     scores: Scores
     latency: Latency
 
@@ -163,13 +177,13 @@ def measure(
         vocabulary = tokenized.special.vocab_size
         latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)
         watch.note(f"{latency.tokens} tokens: base {latency.base:.1f} ms, candidate {latency.tuned:.1f} ms")
-    return Measured(prepared, tokenized, base, trained, scores, latency)
+    return Measured(prepared, tokenized, base, trained, suites, scores, latency)
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:
     """Write everything the run leaves behind, release the model if it passed, and close the run."""
     bindings: Bindings = run.write_evidence(result)
-    decision = decide(result.scores, result.spec.promotion, bindings)
+    decision = decide(result.scores, result.spec.promotion, bindings, result.realignment)
     decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
     run.write_report(result, decision)

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Schema
 from schemas.errors import LedgerImbalance
+from schemas.realignment import Realignment
 from schemas.scores import ItemScore as ItemScore
 from schemas.scores import Scores as Scores
 from schemas.scores import SuiteScores as SuiteScores
@@ -214,6 +215,8 @@ class Decision(Schema):
     rules: tuple[RuleOutcome, ...]
     next_action: str
     bindings: Bindings
+    realignment: Realignment | None = None
+    """Before a rejection for forgetting: whether it comes back at once. It has no part in the verdict."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -13,6 +13,7 @@ from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.realignment import Realignment
 from schemas.run import RunSpec
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
@@ -43,6 +44,8 @@ class RunResult:
     latency: Latency
     seconds: dict[str, float]
     device: str
+    realignment: Realignment | None = None
+    """If the candidate fails for forgetting and the probe could be made."""
 
 
 @dataclass(frozen=True)
