@@ -51,6 +51,8 @@ def make_tiny_encoder() -> None:
     from tests.tiny_encoder import make_encoder
 
     if not ENCODER.is_dir():
+        if "ROOTSTOCK_DATA" not in os.environ:
+            raise SystemExit("set ROOTSTOCK_DATA to the folder that holds data/ (see data/README.md there)")
         data = Path(os.environ["ROOTSTOCK_DATA"]) / "data"
         texts = (data / "classification" / "sms_spam.tsv").read_text(encoding="utf-8").splitlines()
         texts += (data / "ner" / "uner_zh_gsdsimp_dev.iob2").read_text(encoding="utf-8").splitlines()
