@@ -23,6 +23,13 @@ class Item:
     """For a head: the label, or the tag of each word."""
     words: npt.NDArray[np.int32] | None = None
     """For tagged words: see TokenPart.words."""
+    context: int = 1
+    """First ids that are no labels: of an instruction its prompt, of a text the first."""
+
+    @property
+    def labels(self) -> int:
+        """Label tokens."""
+        return len(self.input_ids) - self.context
 
 
 @dataclass(frozen=True)
@@ -34,3 +41,5 @@ class Suite:
     items: tuple[Item, ...]
     key: str
     """Hash of what chose the documents."""
+    no_room: int = 0
+    """Instructions that are not scored, because their prompts leave no room for a response."""
