@@ -60,7 +60,9 @@ class InstructionTuning(Schema):
     @model_validator(mode="after")
     def _used(self) -> Self:
         if self.metric == "loss" and self.max_new_tokens != 256:
-            raise ValueError("max_new_tokens: metric 'loss' generates nothing; remove it or choose exact_match")
+            raise ValueError(
+                "max_new_tokens: metric 'loss' generates nothing; remove it or choose exact_match"
+            )
         return self
 
 

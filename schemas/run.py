@@ -112,7 +112,9 @@ class RunSpec(Schema):
                 if source.record is not None and (
                     self.record != "instruction" or key not in ("replay", "evaluation.general")
                 ):
-                    found.append("record: only replay and general suites of objective instruction have it; remove it")
+                    found.append(
+                        "record: only replay and general suites of objective instruction have it; remove it"
+                    )
                 problems += [f"{key}.{index}.{text}" for text in found]
         if problems:
             raise ValueError("\n".join(problems))

@@ -14,7 +14,13 @@ import numpy.typing as npt
 from tasks.data.tokenize import TokenPart
 
 PIECE = np.dtype(
-    [("source", np.int16), ("part", np.int32), ("start", np.int64), ("length", np.int32), ("context", np.int32)]
+    [
+        ("source", np.int16),
+        ("part", np.int32),
+        ("start", np.int64),
+        ("length", np.int32),
+        ("context", np.int32),
+    ]
 )
 """Ids tokens[start : start + length] of one part of one source; all but the first `context` (1 in running text) are labels."""
 

@@ -65,7 +65,8 @@ def plan_training(
     def work(folder: Path) -> dict[str, Any]:
         # heads label whole rows, and responses follow their prompts: what is longer than a sequence is cut off, never split
         longest = [
-            training.sequence_length if spec.record_of(source.source) != "text" else None for source in sources
+            training.sequence_length if spec.record_of(source.source) != "text" else None
+            for source in sources
         ]
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)

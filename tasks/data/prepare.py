@@ -62,6 +62,8 @@ class Tokenized:
     """Of the head, if the objective has one."""
     frame: Frame | None = None
     """What stands around prompts, if the objective has such."""
+    asks: bool = False
+    """Prompts of suites are answered by generating, and the final answers are compared."""
 
     @property
     def mixture(self) -> MixtureReport:
@@ -155,7 +157,8 @@ def tokenize(
         labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
         shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
         note(f"{len(labels.names)} {'labels' if spec.record == 'labeled_text' else 'tags'}: {shown}")
-    tokenized = Tokenized(special, steps, plan, labels, frame)
+    asks = isinstance(spec.objective, InstructionTuning) and spec.objective.metric == "exact_match"
+    tokenized = Tokenized(special, steps, plan, labels, frame, asks)
     if tokenized.tokens.no_room:
         note(
             f"{tokenized.tokens.no_room:,} prompts leave no room for a response in"

@@ -120,7 +120,9 @@ def prompt_encoder(folder: Path, frame: Frame) -> Callable[[Sequence[Asked]], li
     parsing = load_tokenizer(folder)
     parsing.encode_special_tokens = False
     specials = [token.content for token in parsing.get_added_tokens_decoder().values() if token.special]
-    before, after = (parsing.encode(text, add_special_tokens=False).ids for text in (frame.before, frame.after))
+    before, after = (
+        parsing.encode(text, add_special_tokens=False).ids for text in (frame.before, frame.after)
+    )
 
     def encode_chat(rows: Sequence[Asked]) -> list[list[int]]:
         bodies = [frame.body(*row) for row in rows]
@@ -174,7 +176,9 @@ def part_instructions(part: Path) -> Iterator[tuple[list[Asked], list[str]]]:
 
 def write_frame(frame: Frame, folder: Path) -> None:
     """Write `prompt.json`: what `rootstock generate` puts around a prompt."""
-    (folder / PROMPT_FILE).write_text(json.dumps(asdict(frame), ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / PROMPT_FILE).write_text(
+        json.dumps(asdict(frame), ensure_ascii=False, indent=1), encoding="utf-8"
+    )
 
 
 def read_frame(folder: Path) -> Frame | None:

@@ -23,7 +23,10 @@ from tasks.storage.workers import ShardMap, map_in_processes
 
 READING_CODE = (
     *(f"tasks/data/{name}.py" for name in ("checks", "conll", "digest", "encoding", "iob", "json_document")),
-    *(f"tasks/data/{name}.py" for name in ("layouts", "parts", "read", "rows", "schemes", "shard", "stream", "table")),
+    *(
+        f"tasks/data/{name}.py"
+        for name in ("layouts", "parts", "read", "rows", "schemes", "shard", "stream", "table")
+    ),
     "tasks/data/validate.py",
     "schemas/records.py",
     "schemas/source_rules.py",

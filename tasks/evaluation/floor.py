@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError, UserErrors
-from schemas.scores import AnySuite, Scores, SuiteScores
+from schemas.scores import AnswerSuite, AnySuite, Scores, SuiteScores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -52,10 +52,9 @@ def refuse_floor(scores: Scores) -> None:
     """
     if scores.yardstick is not None:
         return
-    higher = scores.measure.higher_is_better
     errors = []
     for suite in scores.suites:
-        base = suite.value("base", scores.unit)
+        base, higher = scores.value(suite, "base"), scores.measure_of(suite).higher_is_better
         if suite.kind == "general" and (base <= suite.floor if higher else base >= suite.floor):
             errors.append(_floor_error(scores, suite))
     if errors:
@@ -68,7 +67,8 @@ def _floor_error(scores: Scores, suite: AnySuite) -> UserError:
             f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {scores.unit} is"
             f" {suite.value('base', scores.unit):.3f}, no better than the {suite.floor:.3f} of always giving one answer",
             f"evaluation.general, suite '{suite.name}'",
-            "give labelled rows that the base model can answer, or remove this suite",
+            f"give {'prompts' if isinstance(suite, AnswerSuite) else 'labelled rows'} that the base model can answer, or"
+            " remove this suite",
         )
     return UserError(
         f"the base model has no skill on suite '{suite.name}' that could be forgotten: its loss is"

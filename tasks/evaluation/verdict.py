@@ -71,7 +71,7 @@ def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
 
 
 def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:
-    need, measure = promotion.min_gain, scores.measure
+    need, measure = promotion.min_gain, scores.measure_of(suite)
     better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
     outcome: Outcome = "pass" if better.low > need else "fail" if better.high < need else "undecided"
     reason = _change(scores, suite, against, better, f"needed a {measure.better} of more than {need:g}")
@@ -81,7 +81,7 @@ def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: 
 def _judge_forgetting(
     scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion
 ) -> RuleOutcome:
-    limit, measure = promotion.max_forgetting, scores.measure
+    limit, measure = promotion.max_forgetting, scores.measure_of(suite)
     better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
     worse = negate(better)
     outcome: Outcome = "pass" if worse.high < limit else "fail" if worse.low > limit else "undecided"
@@ -115,7 +115,7 @@ def _rule(
 
 def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interval, rule: str) -> str:
     """Say how the score changed: the bounds are of a fall or of a rise, whichever the estimate is."""
-    measure = scores.measure
+    measure = scores.measure_of(suite)
     got_better = better.estimate > 0 or (better.estimate == 0 and measure.higher_is_better)
     shown = better if got_better else negate(better)
     if math.isinf(shown.low):
@@ -125,10 +125,10 @@ def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interva
     name = measure.name[0].upper() + measure.name[1:]
     by = f"{abs(better.estimate):.3f}{measure.unit}"
     if measure.higher_is_better:
-        by += f" to {suite.value('candidate', scores.unit):.3f}"
+        by += f" to {scores.value(suite, 'candidate'):.3f}"
     moved = f"{measure.change(got_better)} by {by}"
     if measure.higher_is_better and better.estimate == 0:
-        moved = f"stayed at {suite.value('candidate', scores.unit):.3f}"
+        moved = f"stayed at {scores.value(suite, 'candidate'):.3f}"
     return f"{name} on '{suite.name}' {moved} against the {scores.called(against)} ({bounds}; {rule})"
 
 
@@ -155,7 +155,7 @@ def _next_action(
         return _more_evidence([rule for rule in rules if rule.outcome == "undecided"], scores)
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
-    if scores.measure.higher_is_better:
+    if scores.measure.higher_is_better and scores.unit != "exact match":
         advice = "Score the new champion on other data with `rootstock evaluate RUN SPEC`"
     else:
         advice = 'Try the new champion with `rootstock generate RUN "a prompt of your domain"`'
@@ -178,6 +178,12 @@ def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:
         if rule.estimate <= 0 and rule.against == "champion":
             actions.append(
                 f"The champion knows '{rule.suite}' at least as well already: give it new domain text, or keep it."
+            )
+        elif rule.estimate <= 0 and scores.unit == "exact match":
+            actions.append(
+                f"The model answers '{rule.suite}' no better: train longer (training.epochs or steps), try a higher and a"
+                " lower training.learning_rate, and check that responses end with their answers and that"
+                " objective.max_new_tokens leaves room for them."
             )
         elif rule.estimate <= 0 and scores.measure.higher_is_better:
             actions.append(

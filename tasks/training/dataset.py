@@ -11,7 +11,6 @@ from tasks.data.labels import IGNORED as IGNORED
 from tasks.data.mix import Pieces
 from tasks.data.tokenize import TokenPart
 
-
 Document = tuple[npt.NDArray[Any], int]
 """Ids of a piece of a document, (length,); how many of the first are context and no labels."""
 
