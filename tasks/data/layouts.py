@@ -34,7 +34,11 @@ def with_layouts(shards: Sequence[Shard]) -> tuple[list[Shard], dict[str, str]]:
         else:
             keys = _keys(shard)
             name = _tell(keys, shard.file)
-            mapped = {field: key for field, key in LAYOUTS[name].items() if key in keys or field != "context"}
+            # a table without a column cannot be asked for it; a row of JSON without a key has no context
+            optional = keys if shard.format in ("csv", "tsv") else LAYOUTS[name].values()
+            mapped = {
+                field: key for field, key in LAYOUTS[name].items() if field != "context" or key in optional
+            }
             names[shard.file] = f"{name} ({', '.join(f'{key} as {field}' for field, key in mapped.items())})"
             columns[shard.file] = dict(mapped)
     found = [
