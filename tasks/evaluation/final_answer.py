@@ -4,8 +4,8 @@ import re
 from decimal import Decimal, InvalidOperation
 
 MARK = "####"
-_NUMBER = re.compile(r"(?:(?<![\d)])-\s*)?\$?\s*(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
-"""A minus after a digit or a bracket is a subtraction."""
+_NUMBER = re.compile(r"(?:(?<![\d)])-)?(?:\$\s*)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
+"""A minus after a digit or a bracket, or apart from its number, is a subtraction; commas stand between thousands."""
 
 
 def final_answer(response: str) -> str:
