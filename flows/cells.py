@@ -77,9 +77,9 @@ def told(name: str, result: Trained) -> str:
     """One line of progress."""
     if result.scores is None:
         return f"{name}: refused: {result.refused}"
-    unit = result.scores.unit
+    scores = result.scores
     changes = (
-        f"{suite.name} {suite.value('base', unit):.3f} -> {suite.value('candidate', unit):.3f}"
-        for suite in result.scores.suites
+        f"{suite.name} {scores.value(suite, 'base'):.3f} -> {scores.value(suite, 'candidate'):.3f} {scores.unit_of(suite)}"
+        for suite in scores.suites
     )
-    return f"{name}: {', '.join(changes)} {unit}"
+    return f"{name}: {', '.join(changes)}"

@@ -140,6 +140,11 @@ def measure(
         watch.note(_mixture_line(tokenized.mixture))
         suites = build_suites(spec, prepared, tokenized, turn)
         require_suites(spec.promotion, [suite.name for suite in suites])
+        for suite in suites:
+            if suite.no_room:
+                watch.note(
+                    f"suite {suite.name}: {suite.no_room:,} prompts leave no room for a response: not scored"
+                )
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
@@ -155,6 +160,7 @@ def measure(
             tokenized.training_tokens(prepared),
             tokenized.special,
             head_inputs(spec, prepared, tokenized),
+            tokenized.frame,
         )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):
@@ -243,8 +249,9 @@ def _mixture_line(mixture: Any) -> str:
 
 
 def _scores_line(scores: Scores, who: Who) -> str:
-    values = ", ".join(f"{suite.name} {suite.value(who, scores.unit):.3f}" for suite in scores.suites)
-    measure = scores.measure
-    return (
-        f"{measure.name} of the {scores.called(who)}{' in' + measure.unit if measure.unit else ''}: {values}"
-    )
+    measure, values = scores.measure, []
+    for suite in scores.suites:
+        own = scores.measure_of(suite)
+        values.append(f"{suite.name} {scores.value(suite, who):.3f}{own.unit if own != measure else ''}")
+    unit = f" in{measure.unit}" if measure.unit else ""
+    return f"{measure.name} of the {scores.called(who)}{unit}: {', '.join(values)}"

@@ -8,7 +8,8 @@ from typing import Any
 from flows.journey import head_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
-from tasks.data.prepare import prepare, tokenize
+from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
+from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
@@ -45,6 +46,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         "rows duplicate": total.duplicate,
         "rows leaked": total.leaked,
         "rows held out": total.held_out,
+        **_instruction_facts(prepared, tokenized, suites),
         "domain tokens": mixture.domain_tokens,
         "replay tokens": mixture.replay_tokens,
         "replay ratio": f"{mixture.achieved_ratio:.4f} (asked {mixture.requested_ratio})",
@@ -60,9 +62,26 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
             tokenized.training_tokens(prepared),
             tokenized.special,
             head_inputs(spec, prepared, tokenized),
+            tokenized.frame,
         )
         facts |= measure_step(spec, inputs, mixture.steps)
     return facts
+
+
+def _instruction_facts(prepared: Prepared, tokenized: Tokenized, suites: list[Suite]) -> dict[str, Any]:
+    """How instructions are read, and what of them does not fit."""
+    if tokenized.frame is None:
+        return {}
+    layouts = {
+        f"layout of {s.source.path}": ", ".join(dict.fromkeys(s.layouts.values()))
+        for s in prepared.sources
+        if s.layouts
+    }
+    return {
+        "template": tokenized.frame.template,
+        **layouts,
+        "prompts without room": tokenized.tokens.no_room + sum(suite.no_room for suite in suites),
+    }
 
 
 def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
-from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
@@ -58,21 +57,25 @@ def plan_training(
                 training.batch_tokens,
                 training.seed,
             ],
-            spec.objective.kind in HEADS,
+            [spec.record_of(source.source) for source in sources],
         ],
         code=code_version(CODE),
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        # a head labels whole rows: what is longer than a sequence is cut off, never split
-        longest = training.sequence_length if spec.objective.kind in HEADS else None
+        # heads label whole rows, and responses follow their prompts: what is longer than a sequence is cut off, never split
+        longest = [
+            training.sequence_length if spec.record_of(source.source) != "text" else None
+            for source in sources
+        ]
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
         pieces, sequences, lengths = lay_out(spec, sources, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
-        ledger = ledger.model_copy(update={"left_out": left_out})
+        no_room = sum(corpus.no_room for corpus in corpora)
+        ledger = ledger.model_copy(update={"left_out": left_out, "no_room": no_room})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
@@ -83,14 +86,20 @@ def collect_corpora(
     tokenized: Sequence[Step],
     divided: Step,
     special: SpecialIds,
-    longest: int | None = None,
+    longest: Sequence[int | None],
 ) -> list[Corpus]:
-    """The trainable documents of every training source."""
+    """The trainable documents of every training source; `longest` as in `collect`, one a source."""
     corpora = []
     for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
         parts = open_tokens(step, len(source.parts), special.vocab_size)
         kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
-        corpora.append(collect(number, parts, kept, longest))
+        corpora.append(collect(number, parts, kept, longest[number]))
+        if corpora[-1].no_room and not corpora[-1].label_tokens:
+            raise UserError(
+                f"no prompt of {source.role} source {source.index} leaves room for a response in {longest[number]} tokens",
+                source.source.path,
+                "raise training.sequence_length",
+            )
         if not corpora[-1].label_tokens:
             raise UserError(
                 f"no training row is left in {source.role} source {source.index}",
@@ -191,7 +200,8 @@ def labels_before_steps(
     pieces: Pieces, sequences: npt.NDArray[np.int64], sequences_per_step: int
 ) -> npt.NDArray[np.int64]:
     """Label tokens before each optimizer step, and in all: (steps + 1,)."""
-    before = np.concatenate([[0], np.cumsum(pieces["length"].astype(np.int64) - 1)])[sequences]
+    labels = pieces["length"].astype(np.int64) - pieces["context"]
+    before = np.concatenate([[0], np.cumsum(labels)])[sequences]
     return np.append(before[:-1:sequences_per_step], before[-1])
 
 

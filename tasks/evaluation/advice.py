@@ -18,7 +18,7 @@ def next_action(
         return _more_evidence([rule for rule in rules if rule.outcome == "undecided"], scores)
     if promotion.approval == "manual":
         return "Look at the report, then approve the waiting challenger with `rootstock promote RUN`."
-    if scores.measure.higher_is_better:
+    if scores.measure.higher_is_better and scores.unit != "exact match":
         advice = "Score the new champion on other data with `rootstock evaluate RUN SPEC`"
     else:
         advice = 'Try the new champion with `rootstock generate RUN "a prompt of your domain"`'
@@ -46,6 +46,12 @@ def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:
         if rule.estimate <= 0 and rule.against == "champion":
             actions.append(
                 f"The champion knows '{rule.suite}' at least as well already: give it new domain text, or keep it."
+            )
+        elif rule.estimate <= 0 and scores.unit == "exact match":
+            actions.append(
+                f"The model answers '{rule.suite}' no better: train longer (training.epochs or steps), try a higher and a"
+                " lower training.learning_rate, and check that responses end with their answers and that"
+                " objective.max_new_tokens leaves room for them."
             )
         elif rule.estimate <= 0 and scores.measure.higher_is_better:
             actions.append(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from schemas.scores import AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
+from schemas.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
 from tasks.evaluation.proportions import label_counts, macro_f1, micro_f1, paired_accuracy, paired_statistic
 from tasks.evaluation.statistics import Interval, paired_difference
 
@@ -32,6 +32,9 @@ def improvement(suite: AnySuite, unit: Unit, before: Who, after: Who, confidence
     if isinstance(suite, TagSuite):
         spans = [np.array([item.spans[who] for item in suite.items], float) for who in (before, after)]
         return paired_statistic(spans[0], spans[1], groups, micro_f1, confidence)
+    if isinstance(suite, AnswerSuite):
+        answered = [[item.is_right(who) for item in suite.items] for who in (before, after)]
+        return paired_accuracy(answered[0], answered[1], groups, confidence)
     return _labels(suite, unit, before, after, groups, confidence)
 
 
@@ -50,7 +53,7 @@ def margin(suite: AnySuite, unit: Unit, who: Who, limit: float, confidence: floa
     if isinstance(suite, TagSuite):
         counts = np.array([item.spans[who] for item in suite.items], float)
         found = paired_statistic(np.zeros_like(counts), counts, groups, micro_f1, confidence)
-    elif unit == "accuracy":
+    elif isinstance(suite, AnswerSuite) or unit == "accuracy":
         right = [item.is_right(who) for item in suite.items]
         found = paired_accuracy([False] * len(right), right, groups, confidence)
     else:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError, UserErrors
-from schemas.scores import AnySuite, Scores, SuiteScores
+from schemas.scores import AnswerSuite, AnySuite, Scores, SuiteScores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -56,10 +56,9 @@ def refuse_floor(scores: Scores) -> None:
     """
     if scores.yardstick is not None:
         return
-    higher = scores.measure.higher_is_better
     errors = []
     for suite in scores.suites:
-        base = suite.value("base", scores.unit)
+        base, higher = scores.value(suite, "base"), scores.measure_of(suite).higher_is_better
         if suite.kind == "general" and (base <= suite.floor if higher else base >= suite.floor):
             errors.append(_floor_error(scores, suite))
     if errors:
@@ -77,13 +76,14 @@ def refuse_ceiling(scores: Scores, min_gain: float) -> None:
     """
     if scores.yardstick is not None:
         return
-    higher, errors = scores.measure.higher_is_better, []
+    errors = []
     for suite in scores.suites:
-        base = suite.value("base", scores.unit)
+        measure, base = scores.measure_of(suite), scores.value(suite, "base")
+        higher = measure.higher_is_better
         room = 1 - base if higher else base
         if suite.kind == "domain" and room <= min_gain:
             what = (
-                f"no gain of {min_gain:g} is possible on suite '{suite.name}': the base's {scores.measure.name} is"
+                f"no gain of {min_gain:g} is possible on suite '{suite.name}': the base's {measure.name} is"
                 f" {base:.3f} already"
             )
             fix = "score harder or newer text of the domain, or lower promotion.min_gain"
@@ -104,7 +104,8 @@ def _floor_error(scores: Scores, suite: AnySuite) -> UserError:
             f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {scores.unit} is"
             f" {suite.value('base', scores.unit):.3f}, no better than the {suite.floor:.3f} of always giving one answer",
             f"evaluation.general, suite '{suite.name}'",
-            "give labelled rows that the base model can answer, or remove this suite",
+            f"give {'prompts' if isinstance(suite, AnswerSuite) else 'labelled rows'} that the base model can answer, or"
+            " remove this suite",
         )
     return UserError(
         f"the base model has no skill on suite '{suite.name}' that could be forgotten: its loss is"

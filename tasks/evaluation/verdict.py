@@ -107,7 +107,7 @@ def _judge_absolute(scores: Scores, name: str, limit: float, promotion: Promotio
     suite = next(suite for suite in scores.suites if suite.name == name)
     better = margin(suite, scores.unit, "candidate", limit, promotion.confidence)
     outcome: Outcome = "pass" if better.low > 0 else "fail" if better.high < 0 else "undecided"
-    measure = scores.measure
+    measure = scores.measure_of(suite)
     sign = 1 if measure.higher_is_better else -1
     low, high = sorted(limit + sign * bound for bound in (better.low, better.high))
     value = limit + sign * better.estimate
@@ -122,7 +122,7 @@ def _judge_absolute(scores: Scores, name: str, limit: float, promotion: Promotio
 
 
 def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:
-    need, measure = promotion.min_gain, scores.measure
+    need, measure = promotion.min_gain, scores.measure_of(suite)
     better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
     outcome: Outcome = "pass" if better.low > need else "fail" if better.high < need else "undecided"
     reason = _change(scores, suite, against, better, f"needed a {measure.better} of more than {need:g}")
@@ -132,7 +132,7 @@ def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: 
 def _judge_forgetting(
     scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion
 ) -> RuleOutcome:
-    limit, measure = promotion.max_forgetting, scores.measure
+    limit, measure = promotion.max_forgetting, scores.measure_of(suite)
     better = improvement(suite, scores.unit, against, "candidate", promotion.confidence)
     worse = negate(better)
     outcome: Outcome = "pass" if worse.high < limit else "fail" if worse.low > limit else "undecided"
@@ -166,7 +166,7 @@ def _rule(
 
 def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interval, rule: str) -> str:
     """Say how the score changed: the bounds are of a fall or of a rise, whichever the estimate is."""
-    measure = scores.measure
+    measure = scores.measure_of(suite)
     got_better = better.estimate > 0 or (better.estimate == 0 and measure.higher_is_better)
     shown = better if got_better else negate(better)
     if math.isinf(shown.low):
@@ -176,10 +176,10 @@ def _change(scores: Scores, suite: AnySuite, against: Incumbent, better: Interva
     name = measure.name[0].upper() + measure.name[1:]
     by = f"{abs(better.estimate):.3f}{measure.unit}"
     if measure.higher_is_better:
-        by += f" to {suite.value('candidate', scores.unit):.3f}"
+        by += f" to {scores.value(suite, 'candidate'):.3f}"
     moved = f"{measure.change(got_better)} by {by}"
     if measure.higher_is_better and better.estimate == 0:
-        moved = f"stayed at {suite.value('candidate', scores.unit):.3f}"
+        moved = f"stayed at {scores.value(suite, 'candidate'):.3f}"
     return f"{name} on '{suite.name}' {moved} against the {scores.called(against)} ({bounds}; {rule})"
 
 

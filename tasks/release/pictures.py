@@ -7,7 +7,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.scores import LabelSuite, Measure, SuiteScores, TagSuite, Who
+from schemas.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
 from tasks.release.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
@@ -189,7 +189,7 @@ def documents(suite: SuiteScores, before: Who) -> Markup:
     )
 
 
-def right_counts(suite: LabelSuite | TagSuite, before: Who) -> tuple[int, int, int, int]:
+def right_counts(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> tuple[int, int, int, int]:
     """Return the items that are right (under both models, only now, only before, under neither)."""
     counts = [0, 0, 0, 0]
     for item in suite.items:
@@ -201,7 +201,7 @@ def right_counts(suite: LabelSuite | TagSuite, before: Who) -> tuple[int, int, i
 RIGHT = (("kept", "right under both"), ("won", "right only now"), ("lost", "right only before"), ("never", "wrong under both"))  # fmt: skip
 
 
-def right_bar(suite: LabelSuite | TagSuite, before: Who) -> Markup:
+def right_bar(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> Markup:
     """Draw which items became right, and which no longer are."""
     counts = right_counts(suite, before)
     parts = [
