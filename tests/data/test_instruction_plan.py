@@ -1,5 +1,6 @@
 """Counts of instructions are label tokens: those of the responses and their EOS, to the token; prompts are context."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ LONG = "word " * 60
 def files(tmp_path: Path) -> Path:
     write_rows(tmp_path / "domain.jsonl", sums())
     write_rows(tmp_path / "replay.jsonl", [line[:200] for line in prose("en_*")])
-    write_rows(tmp_path / "chat.jsonl", [{"prompt": f"Say {n}.", "response": f"{n}. " * 5} for n in range(60)])
+    write_rows(
+        tmp_path / "chat.jsonl", [{"prompt": f"Say {n}.", "response": f"{n}. " * 5} for n in range(60)]
+    )
     write_rows(tmp_path / "general.jsonl", ["scored"])
     return tmp_path
 
@@ -66,7 +69,9 @@ def accepted_labels(prepared, parts) -> set[tuple[int, int, int]]:
     return found
 
 
-def test_every_response_token_is_trained_once_an_epoch_and_no_prompt_token_ever(files, tokenizer_folder, tmp_path):
+def test_every_response_token_is_trained_once_an_epoch_and_no_prompt_token_ever(
+    files, tokenizer_folder, tmp_path
+):
     plan, parts, prepared = planned(tmp_path / "s", spec_for(files, epochs=1), tokenizer_folder)
     pieces, _ = load_plan(plan)
     places = label_places(pieces)
@@ -78,7 +83,9 @@ def test_every_response_token_is_trained_once_an_epoch_and_no_prompt_token_ever(
 
 @pytest.mark.parametrize("replay", ["replay", "chat"])
 @pytest.mark.parametrize("tokens", [997, 4001])
-def test_length_and_replay_ratio_are_met_to_the_label_token(files, tokenizer_folder, tmp_path, replay, tokens):
+def test_length_and_replay_ratio_are_met_to_the_label_token(
+    files, tokenizer_folder, tmp_path, replay, tokens
+):
     plan, _, _ = planned(tmp_path / "s", spec_for(files, 0.3, replay, tokens=tokens), tokenizer_folder)
     pieces, _ = load_plan(plan)
     places = label_places(pieces)
@@ -106,7 +113,7 @@ def test_a_stream_drawn_in_parts_is_the_stream_drawn_at_once() -> None:
     corpus = Corpus(0, np.zeros(30, np.int32), ends - contexts - labels, contexts + labels, contexts=contexts)
     whole = draw([corpus], 400, 0, 7, 0)
     cuts = [0, 3, 4, 150, 151, 270, 400]
-    parts = [draw([corpus], b - a, a, 7, 0) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [draw([corpus], b - a, a, 7, 0) for a, b in itertools.pairwise(cuts)]
     assert sorted(label_places(np.concatenate(parts))) == sorted(label_places(whole))
     assert len(label_places(whole)) == 400
 
@@ -142,12 +149,16 @@ def test_a_long_response_is_cut_and_a_prompt_without_room_is_left_out_both_count
     assert part.offsets[51] not in pieces["start"]
     (long,) = pieces[pieces["start"] == part.offsets[50]].tolist()
     assert long[3] == 96
-    assert part.tokens[long[2] + 95] != special_ids(tokenizer_folder).eos, "a cut response is not taught to stop"
+    assert part.tokens[long[2] + 95] != special_ids(tokenizer_folder).eos, (
+        "a cut response is not taught to stop"
+    )
 
 
 def test_prompts_that_all_leave_no_room_are_an_error(files, tokenizer_folder, tmp_path):
     write_rows(files / "domain.jsonl", [{"question": f"{LONG}{n}", "answer": "Yes."} for n in range(30)])
-    with pytest.raises(UserError, match="no prompt of domain source 0 leaves room for a response in 96 tokens") as error:
+    with pytest.raises(
+        UserError, match="no prompt of domain source 0 leaves room for a response in 96 tokens"
+    ) as error:
         planned(tmp_path / "s", spec_for(files, epochs=1), tokenizer_folder)
     assert error.value.where == str(files / "domain.jsonl")
     assert error.value.fix == "raise training.sequence_length"

@@ -61,8 +61,14 @@ def test_every_row_is_in_exactly_one_place_with_its_reason(tmp_path) -> None:
 
 
 def test_no_context_an_empty_one_and_none_are_the_same(tmp_path) -> None:
-    rows = [{"instruction": "a", "output": f"{n}", **more} for n, more in enumerate([{}, {"input": ""}, {"input": None}])]
-    found, _ = read(tmp_path, write_rows(tmp_path / "a.jsonl", [*rows, *[{"instruction": "a", "output": "x", "input": "i"}] * 3]))
+    rows = [
+        {"instruction": "a", "output": f"{n}", **more}
+        for n, more in enumerate([{}, {"input": ""}, {"input": None}])
+    ]
+    found, _ = read(
+        tmp_path,
+        write_rows(tmp_path / "a.jsonl", [*rows, *[{"instruction": "a", "output": "x", "input": "i"}] * 3]),
+    )
     assert [row[2] for row in found] == ["", "", "", "i", "i", "i"]
 
 
@@ -79,7 +85,9 @@ def test_columns_that_are_given_are_taken_and_numbers_need_no_header(tmp_path) -
     assert found == [("one", "1", ""), ("two", "2", "")]
     assert set(prepared.layouts.values()) == {AS_GIVEN}
     rows = [{"question": "q", "answer": "a", "best": "b"}]
-    found, _ = read(tmp_path, write_rows(tmp_path / "b.jsonl", rows), columns={"prompt": "question", "response": "best"})
+    found, _ = read(
+        tmp_path, write_rows(tmp_path / "b.jsonl", rows), columns={"prompt": "question", "response": "best"}
+    )
     assert found == [("q", "b", "")]
 
 
@@ -104,7 +112,11 @@ def test_an_unknown_layout_is_an_error_that_names_the_keys_and_the_known_ones(tm
 def test_a_stray_row_does_not_decide_the_layout(tmp_path) -> None:
     rows = [{"question": "q", "answer": "a"}] * 5
     file = tmp_path / "a.jsonl"
-    file.write_text("[]\n{broken\n" + '{"prompt": "p", "response": "r"}\n' + "".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text(
+        "[]\n{broken\n"
+        + '{"prompt": "p", "response": "r"}\n'
+        + "".join(json.dumps(row) + "\n" for row in rows)
+    )
     found, prepared = read(tmp_path, file)
     assert len(found) == 5
     assert prepared.ledgers[0].reasons == {"malformed_json": 1, "missing_field": 1, "not_an_object": 1}
@@ -116,7 +128,9 @@ def test_all_shards_of_a_file_have_the_layout_of_its_start(tmp_path) -> None:
     shards = plan_shards(source, "domain", 0, shard_bytes=500, record="instruction")
     assert len(shards) > 3
     told, _ = with_layouts(shards)
-    assert {tuple(shard.columns.items()) for shard in told} == {(("prompt", "question"), ("response", "answer"))}
+    assert {tuple(shard.columns.items()) for shard in told} == {
+        (("prompt", "question"), ("response", "answer"))
+    }
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ def test_a_prompt_that_the_model_cannot_read_to_its_end_is_refused(files, base):
 
 
 def test_a_scored_response_without_an_answer_is_refused_with_its_place(files, base):
-    write_rows(files / "test.jsonl", [{"question": "Why?", "answer": "Because."}, {"question": "1?", "answer": "1"}])
+    write_rows(
+        files / "test.jsonl", [{"question": "Why?", "answer": "Because."}, {"question": "1?", "answer": "1"}]
+    )
     with pytest.raises(UserError) as error:
         prepared_suites(files, base, sums_spec(files, base))
     assert error.value.what == "1 scored response has no final answer"
@@ -194,7 +196,10 @@ def test_the_loss_of_instructions_counts_responses_alone(files, base):
 
 
 def test_prompts_without_room_are_not_scored_and_counted(files, base):
-    rows = [{"question": "word " * 150, "answer": "#### 1"}, {"question": "a", "answer": "b " * 150 + "#### 2"}]
+    rows = [
+        {"question": "word " * 150, "answer": "#### 1"},
+        {"question": "a", "answer": "b " * 150 + "#### 2"},
+    ]
     write_rows(files / "test.jsonl", rows)
     _, (domain, _), _ = prepared_suites(files, base, sums_spec(files, base, "loss"))
     assert domain.no_room == 1

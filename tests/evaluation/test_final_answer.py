@@ -40,7 +40,9 @@ def test_a_final_answer_is_read_as_people_would(response, answer) -> None:
 
 
 def test_thousands_and_decimals_make_no_answer_another_one() -> None:
-    assert len({final_answer(text) for text in ("#### 1,200", "#### $1200", "#### 1200.", "is 1,200.00")}) == 1
+    assert (
+        len({final_answer(text) for text in ("#### 1,200", "#### $1200", "#### 1200.", "is 1,200.00")}) == 1
+    )
 
 
 def test_the_mark_counts_before_any_later_number() -> None:

@@ -53,7 +53,9 @@ def test_right_answers_decide_gain_and_nats_decide_forgetting() -> None:
     assert decision.verdict == "promote"
     gain, forgetting = decision.rules
     assert gain.estimate == pytest.approx(0.25)
-    assert gain.reason.startswith("Share of right answers on 'domain' rose by 0.250 to 0.550 against the base")
+    assert gain.reason.startswith(
+        "Share of right answers on 'domain' rose by 0.250 to 0.550 against the base"
+    )
     assert forgetting.estimate == pytest.approx(0.01, abs=1e-3)
     assert forgetting.reason.startswith("Loss on 'wiki' rose by 0.010 nats per token against the base")
 
@@ -82,10 +84,14 @@ def test_the_interval_is_tangos_for_paired_proportions() -> None:
 def test_a_general_suite_that_the_base_cannot_answer_is_refused_and_text_is_held_to_its_own_floor() -> None:
     domain = answers({"base": 0}, floor=0.1)
     refuse_floor(Scores(unit="exact match", suites=(domain, text(0.0))))
-    with pytest.raises(UserError, match="no skill on suite 'general'.*its exact match is 0.050, no better than the 0.100"):
-        refuse_floor(Scores(unit="exact match", suites=(domain, answers({"base": 10}, kind="general", floor=0.1))))
+    with pytest.raises(
+        UserError, match=r"no skill on suite 'general'.*its exact match is 0.050, no better than the 0.100"
+    ):
+        refuse_floor(
+            Scores(unit="exact match", suites=(domain, answers({"base": 10}, kind="general", floor=0.1)))
+        )
     low = text(0.0).model_copy(update={"floor": 2.0})
-    with pytest.raises(UserError, match="no skill on suite 'wiki'.*its loss is 3.000 nats per token"):
+    with pytest.raises(UserError, match=r"no skill on suite 'wiki'.*its loss is 3.000 nats per token"):
         refuse_floor(Scores(unit="exact match", suites=(domain, low)))
 
 

@@ -48,14 +48,20 @@ def test_a_source_without_a_record_holds_instructions_so_a_txt_file_is_refused()
     ("keys", "what"),
     [
         ({"domain__0__record": "text"}, "domain.0.record: only replay and general suites"),
-        ({"objective": {"kind": "language_modeling"}}, "replay.0.record: only replay and general suites of objective"),
+        (
+            {"objective": {"kind": "language_modeling"}},
+            "replay.0.record: only replay and general suites of objective",
+        ),
         ({"objective": {"kind": "instruction", "max_new_tokens": 9}}, "metric 'loss' generates nothing"),
         ({"domain__0__columns": {"prompt": "q"}}, "give both prompt and response, or none"),
         ({"domain__0__columns": {"context": "q"}}, "give both prompt and response, or none"),
         ({"domain__0__columns": {"prompt": "q", "response": "q"}}, "two fields are read from one column"),
         ({"domain__0__columns": {"text": "q"}}, "columns.text: this objective does not read it"),
         ({"replay__0__columns": {"prompt": "q", "response": "r"}}, "columns: a txt file has no columns"),
-        ({"base": {"from_scratch": {}}, "evaluation__general": []}, "a model from scratch knows no language yet"),
+        (
+            {"base": {"from_scratch": {}}, "evaluation__general": []},
+            "a model from scratch knows no language yet",
+        ),
         ({"promotion": {"min_gain": 1.0}}, "promotion.min_gain: is a fraction of 1"),
         ({"method": {"kind": "head_only"}}, "trains a task's new head, and this objective has none"),
         (

@@ -153,7 +153,7 @@ def test_answers_given_together_are_the_answers_given_alone(root, files, base, t
     model = load_model(folder)
     prompts = [ids[:context].tolist() for ids, context in pieces_of(inputs, 3) if context > 1]
     prompts.sort(key=len)
-    prompts = [prompts[0], prompts[0][:-1] + [7], prompts[-1]] if not may_pad(folder) else prompts[::3]
+    prompts = [prompts[0], [*prompts[0][:-1], 7], prompts[-1]] if not may_pad(folder) else prompts[::3]
     groups = [prompts] if may_pad(folder) else [prompts[:2], prompts[2:]]
     together = [ids for group in groups for ids in respond(model, folder, group, 8)]
     assert together == [respond(model, folder, [ids], 8)[0] for ids in prompts]
