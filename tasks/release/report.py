@@ -229,7 +229,7 @@ def _view(report: ReportData) -> dict[str, Any]:
     rules = report.decision.rules
     groups = {kind: [rule for rule in rules if rule.rule == kind] for kind in ("gain", "forgetting")}
     # all suites of a kind have one unit: see RunSpec
-    measures = {
+    measures = dict.fromkeys(("gain", "forgetting"), report.scores.measure) | {
         {"domain": "gain", "general": "forgetting"}[suite.kind]: report.scores.measure_of(suite)
         for suite in report.scores.suites
     }
