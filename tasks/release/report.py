@@ -24,7 +24,7 @@ from schemas.artifacts import (
 )
 from schemas.counts import Latency, Parameters
 from schemas.run import RunSpec
-from schemas.scores import AnswerSuite, AnySuite, LabelSuite, Measure, Scores, SuiteScores, Who
+from schemas.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures
 from tasks.storage.atomic import write_atomic
 
@@ -229,12 +229,12 @@ def _view(report: ReportData) -> dict[str, Any]:
     before = incumbent(report.scores)
     rules = report.decision.rules
     # all suites of a kind have one unit: see RunSpec
-    measures: dict[str, Measure] = {}
+    measures = dict.fromkeys(("gain", "forgetting"), report.scores.measure)
     for suite in report.scores.suites:
         kinds = ("gain", "absolute") if suite.kind == "domain" else ("forgetting", "absolute, general")
         measures |= dict.fromkeys(kinds, report.scores.measure_of(suite))
     domain = {suite.name for suite in report.scores.suites if suite.kind == "domain"}
-    groups: dict[str, list[RuleOutcome]] = {kind: [] for kind in ("gain", "forgetting", *measures)}
+    groups: dict[str, list[RuleOutcome]] = {kind: [] for kind in measures}
     for rule in rules:
         general = rule.rule == "absolute" and rule.suite not in domain
         groups["absolute, general" if general else rule.rule].append(rule)
