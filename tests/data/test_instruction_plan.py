@@ -98,12 +98,16 @@ def test_length_and_replay_ratio_are_met_to_the_label_token(
 
 
 def test_a_piece_that_begins_inside_a_response_still_has_its_prompt(files, tokenizer_folder, tmp_path):
-    plan, parts, _ = planned(tmp_path / "s", spec_for(files, 0.3, epochs=3.37), tokenizer_folder)
-    starts = set(parts[0][0].offsets.tolist())
+    spec = spec_for(files, 0.3, "chat", epochs=3.37)
+    plan, parts, _ = planned(tmp_path / "s", spec, tokenizer_folder)
     pieces, _ = load_plan(plan)
-    domain = pieces[pieces["source"] == 0]
-    assert set(domain["start"].tolist()) <= starts
-    assert (domain["context"] < domain["length"]).all()
+    inside = 0
+    for number, (part,) in enumerate(parts):
+        mine = pieces[pieces["source"] == number]
+        rows = np.searchsorted(part.offsets, mine["start"])
+        assert (part.offsets[rows] == mine["start"]).all(), "every piece begins with its prompt"
+        inside += int((mine["context"] > part.contexts[rows]).sum())
+    assert inside, "replay of one epoch ends inside a response, and goes on in the next"
 
 
 def test_a_stream_drawn_in_parts_is_the_stream_drawn_at_once() -> None:
