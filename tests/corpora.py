@@ -60,14 +60,13 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
             _ROLES[".".join(map(str, path[:-1]))],
             int(path[-1]),
             map_shards,
-            spec.record,
-            spec.labels,
+            spec.record_of(source),
+            spec.labels_of(source),
         )
         for path, source in sources_of(spec)
         if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)
     ]
-    objective = None if spec.record == "text" else spec.objective
-    return Prepared(tuple(sources), (), divide(root, spec, sources), objective)
+    return Prepared(tuple(sources), (), divide(root, spec, sources))
 
 
 def made_source(role: str, index: int, weight: float = 1.0) -> PreparedSource:

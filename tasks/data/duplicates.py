@@ -62,10 +62,14 @@ def _passes(parts: Sequence[Path], num_rows: int) -> Iterator[tuple[Digests, npt
 
 def sort_digests(parts: Sequence[Path]) -> npt.NDArray[np.void]:
     """All digests of the parts, sorted, one 16-byte value each (evaluation sets are small)."""
-    if not parts:
+    return sort_rows([read_digests(part) for part in parts])
+
+
+def sort_rows(digests: Sequence[Digests]) -> npt.NDArray[np.void]:
+    """All of these digests, sorted, one 16-byte value each."""
+    if not digests:
         return np.zeros(0, "V16")
-    words = np.concatenate([read_digests(part) for part in parts])
-    return np.unique(_as_records(words))
+    return np.unique(_as_records(np.concatenate(digests)))
 
 
 def occur_in(part: Path, known: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:

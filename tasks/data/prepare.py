@@ -13,7 +13,7 @@ from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.divide import divide, load_ledger
-from tasks.data.labels import Heads, Labels, find_labels
+from tasks.data.labels import Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
@@ -36,9 +36,6 @@ class Prepared:
     sources: tuple[PreparedSource, ...]
     gates: tuple[GateReport, ...]
     divided: Step
-    objective: Heads | None = None
-    """If it has a head: the rows have labels."""
-
     @property
     def training(self) -> list[PreparedSource]:
         """Sources that are trained on, domain first: the numbering of the plan's pieces."""
@@ -101,8 +98,8 @@ def prepare(
             role,  # type: ignore[arg-type]
             int(path[-1]),
             map_shards,
-            spec.record,
-            spec.labels,
+            spec.record_of(source),
+            spec.labels_of(source),
         )
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
@@ -113,8 +110,7 @@ def prepare(
             f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
         )
     require_passed(gates)
-    objective = spec.objective if isinstance(spec.objective, Heads) else None
-    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources), objective)
+    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
 
 
 def tokenize(
@@ -134,14 +130,16 @@ def tokenize(
     special = special_ids(base, framed=head)
     steps = {}
     for source in prepared.sources:
-        steps[source.label] = tokenize_source(root, source, base, map_shards, spec.record)
+        steps[source.label] = tokenize_source(
+            root, source, base, map_shards, spec.record_of(source.source)
+        )
         note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
     training = prepared.training
     plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
     labels = None
     if head:
-        known = head_labels(base, spec.objective.kind)
+        known = head_labels(base, spec.head_kind)
         labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
         shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
-        note(f"{len(labels.names)} {'labels' if spec.record == 'labeled_text' else 'tags'}: {shown}")
+        note(f"{len(labels.names)} {'labels' if spec.head_kind == 'text_classification' else 'tags'}: {shown}")
     return Tokenized(special, steps, plan, labels)

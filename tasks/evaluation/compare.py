@@ -38,7 +38,7 @@ def improvement(suite: AnySuite, unit: Unit, before: Who, after: Who, confidence
 def _labels(
     suite: LabelSuite, unit: Unit, before: Who, after: Who, groups: list[str], confidence: float
 ) -> Interval:
-    if unit == "accuracy":
+    if (suite.unit if unit == "score" else unit) == "accuracy":
         right = [[item.is_right(who) for item in suite.items] for who in (before, after)]
         return paired_accuracy(right[0], right[1], groups, confidence)
     gold = [item.gold for item in suite.items]

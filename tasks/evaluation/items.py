@@ -34,3 +34,5 @@ class Suite:
     items: tuple[Item, ...]
     key: str
     """Hash of what chose the documents."""
+    task: str | None = None
+    """Whose outputs answer; None if there is one task."""

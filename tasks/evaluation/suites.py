@@ -10,8 +10,8 @@ from schemas.errors import UserError
 from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from schemas.scores import ItemScore, Scores, SuiteScores, Who
-from tasks.data.divide import Fate, load_fates, read_groups
-from tasks.data.labels import part_labels
+from tasks.data.divide import Fate, by_task, load_fates, read_groups
+from tasks.data.labels import Heads, part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import open_tokens
@@ -26,7 +26,7 @@ CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evalua
 
 
 def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
-    """The domain suite and every general suite, at most `max_tokens` each.
+    """The domain suite (of several tasks, one each, called as it) and every general suite, at most `max_tokens` each.
 
     Raises:
         UserError: a suite has no document.
@@ -35,22 +35,27 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
     fate = Fate.ACCEPTED
     if not domain:
         domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
-    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized)]
-    names = suite_names([source.path for source in spec.evaluation.general])
+    suites = [
+        _build(one[0].source.task or "domain", "domain", one, fate, spec, prepared, tokenized)
+        for one in by_task(domain)
+    ]
+    names = suite_names(
+        [source.path for source in spec.evaluation.general], [suite.name for suite in suites]
+    )
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
     return suites
 
 
-def suite_names(paths: Sequence[str]) -> list[str]:
+def suite_names(paths: Sequence[str], taken: Sequence[str] = ("domain",)) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []
     for path in paths:
         stems = (part.split(".")[0].strip("*?_-[]") for part in reversed(Path(path).parts))
         name = next((stem for stem in stems if stem.strip("/")), "general")
         free = (name, *(f"{name}-{number}" for number in range(2, len(names) + 3)))
-        names.append(next(candidate for candidate in free if candidate not in ("domain", *names)))
+        names.append(next(candidate for candidate in free if candidate not in (*taken, *names)))
     return names
 
 
@@ -63,7 +68,7 @@ def _build(
     prepared: Prepared,
     tokenized: Tokenized,
 ) -> Suite:
-    items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized)]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
@@ -77,19 +82,22 @@ def _build(
         kind,
         tuple(chosen),
         sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+        sources[0].source.task,
     )
 
 
-def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
+def _items(
+    source: PreparedSource, fate: Fate, spec: RunSpec, prepared: Prepared, tokenized: Tokenized
+) -> list[Item]:
     import pyarrow.parquet as pq
 
     found = []
-    objective = prepared.objective
+    objective = spec.objective_of(source.source)
     parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
     for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
         table = pq.read_table(file, columns=["file", "line", "bytes"])
         groups = read_groups(file)
-        gold = None if objective is None else list(part_labels(file, objective))
+        gold = list(part_labels(file, objective)) if isinstance(objective, Heads) else None
         for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
             found.append(

@@ -4,8 +4,8 @@ The head is new on a base without one, initialised from the seed. On a base that
 knows are kept.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
-from tasks.data.base_head import read_head
+from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
 from tasks.training.models import load_base, read_config, read_weights, require_none
 
 INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
@@ -29,6 +29,8 @@ class Head:
     """Of its outputs, in their order."""
     pad: int
     """Id of padding: causal models pool the last token that is another."""
+    tasks: tuple[TaskOutputs, ...] = ()
+    """Which outputs belong to which of several tasks; empty if there is one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class HeadInputs:
     labels: Sequence[Sequence[npt.NDArray[np.int32]]]
     key: str
     """Of the step that wrote the labels."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Share of the loss of each of several tasks, relative to one another."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def load_with_head(
             model = load_base(folder, dtype, settings)
         else:
             names = known[1] if known is not None and has_head else head.names
-            model, missing = load_plain_head(folder, Head(head.kind, names, head.pad), dtype, settings)
+            model, missing = load_plain_head(folder, replace(head, names=names), dtype, settings)
         _fit(model, head)
     prefix = model.base_model_prefix
     new = [
@@ -128,7 +132,7 @@ def load_head_model(folder: Path, dtype: Any = None) -> Any:
 def head_of(folder: Path) -> Head | None:
     """The head of a model folder, full weights or adapter; None for a language model."""
     known = read_head(folder)
-    return None if known is None else Head(known[0], known[1], _pad_of(folder))
+    return None if known is None else Head(known[0], known[1], _pad_of(folder), read_tasks(folder))
 
 
 def _pad_of(folder: Path) -> int:
@@ -174,6 +178,9 @@ def _fit(model: Any, head: Head) -> None:
             model.num_labels = len(head.names)
     for key, value in _outputs(head).items():
         setattr(config, key, value)
+    tasks = [[task.name, task.start, task.stop] for task in head.tasks]
+    if tasks or hasattr(config, TASKS):
+        setattr(config, TASKS, tasks)
 
 
 def _output_layer(model: Any) -> tuple[str, Any]:
@@ -219,6 +226,61 @@ def require_length(model: Any, sequence_length: int) -> None:
         ) from None
 
 
+def task_loss(
+    tasks: Sequence[TaskOutputs], weights: Mapping[str, float], counts: npt.NDArray[np.int64]
+) -> Callable[..., Any]:
+    """The loss of several tasks, each with a softmax over its own outputs: see `task_factors` for their shares.
+
+    `counts` are the labels that the whole training shows each output, (outputs,). As with one task the loss is summed
+    over the labels of the optimizer step, so it does not depend on which of them share a forward pass.
+    """
+    from torch.nn.functional import cross_entropy
+
+    factors = task_factors(tasks, weights, counts)
+
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        logits = own_positions(outputs.logits, labels).float().flatten(0, -2)
+        flat = labels.flatten()
+        total = logits.sum() * 0.0  # a forward pass may hold no label at all
+        for task in tasks:
+            own = (flat >= task.start) & (flat < task.stop)
+            summed = cross_entropy(
+                logits[own, task.start : task.stop], flat[own] - task.start, reduction="sum"
+            )
+            total = total + factors[task.name] * summed
+        return total / ((flat != -100).sum() if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def task_factors(
+    tasks: Sequence[TaskOutputs], weights: Mapping[str, float], counts: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    """What each label of a task counts: share of the loss w_t / sum(w) over share of the labels n_t / sum(n).
+
+    So a task has its share over the whole training, whether it has ten labels or a million, and every label of a task
+    counts the same, whatever else is in its step.
+
+    Raises:
+        UserError: a task has no label in the plan.
+    """
+    numbers = {task.name: int(counts[task.start : task.stop].sum()) for task in tasks}
+    empty = [name for name, number in numbers.items() if number == 0]
+    if empty:
+        raise UserError(
+            f"the training shows no label of task {', '.join(empty)}",
+            "training",
+            "train longer (training.epochs, steps or tokens), or raise training.documents",
+        )
+    whole, labels = sum(weights[task.name] for task in tasks), sum(numbers.values())
+    return {name: weights[name] / whole * labels / number for name, number in numbers.items()}
+
+
+def own_positions(logits: Any, labels: Any) -> Any:
+    """The logits of the text's own ids, the last: methods that prepend virtual tokens give logits for them too."""
+    return logits[:, -labels.shape[1] :] if logits.dim() == 3 else logits
+
+
 def head_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     """Cross entropy in nats, summed over the labels of a micro-batch and divided by those of the whole step.
 
@@ -226,7 +288,7 @@ def head_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     """
     from torch.nn.functional import cross_entropy
 
-    logits = outputs.logits.float().flatten(0, -2)
+    logits = own_positions(outputs.logits, labels).float().flatten(0, -2)
     summed = cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
     count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
     return summed / count

@@ -14,10 +14,10 @@ from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
-from tasks.storage.hashing import code_version
+from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
-from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length
+from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length, task_loss
 from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
@@ -51,6 +51,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
             **({"labels": inputs.head.key} if inputs.head else {}),
+            **({"weights": sha256_value(dict(inputs.head.weights))} if inputs.head and inputs.head.weights else {}),
             **models,
         },
         settings=[
@@ -145,7 +146,10 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
     length = spec.training.sequence_length
-    context = TrainingContext(inputs.base, steps, spec.training.seed, batches, new, sequence_length=length)
+    names = tuple(task.name for task in inputs.head.head.tasks) if inputs.head is not None else ()
+    context = TrainingContext(
+        inputs.base, steps, spec.training.seed, batches, new, sequence_length=length, tasks=names
+    )
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
@@ -159,7 +163,10 @@ def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
     if inputs.head is not None:
         from tasks.training.labelled import LabelledDocuments, collate_labelled
 
-        labelled = LabelledDocuments(pieces, sequences, inputs.sources, inputs.head.labels, inputs.special)
+        of_words = inputs.head.head.kind == "token_classification"
+        labelled = LabelledDocuments(
+            pieces, sequences, inputs.sources, inputs.head.labels, inputs.special, of_words
+        )
         return labelled, collate_labelled
     kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
     return kind(
@@ -241,16 +248,25 @@ def _make_trainer(
         args=arguments,
         train_dataset=dataset,
         data_collator=collate,
-        compute_loss_func=head_loss if inputs.head is not None else None,
+        compute_loss_func=_loss_of(inputs.head, dataset) if inputs.head is not None else None,
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
     trainer.positions = micro
+    if inputs.head is not None and tuned.tasks:
+        trainer.tasks = inputs.head.head.tasks
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
             trainer.remove_callback(callback)
     return trainer, stop
+
+
+def _loss_of(head: HeadInputs, dataset: Any) -> Any:
+    """The loss of a head: of one task, or of several with their shares."""
+    if not head.head.tasks:
+        return head_loss
+    return task_loss(head.head.tasks, head.weights, dataset.label_counts(len(head.head.names)))
 
 
 def micro_batch_tokens(spec: RunSpec) -> int:
