@@ -30,7 +30,9 @@ def task_problem(source: Source, objective: Objective) -> str | None:
     if source.task is None:
         return f"it does not say which task its rows are for; add `task: NAME`, known: {known}"
     if source.task not in objective.named:
-        return f"there is no task '{source.task}'; {nearest(source.task, list(objective.named))}known: {known}"
+        return (
+            f"there is no task '{source.task}'; {nearest(source.task, list(objective.named))}known: {known}"
+        )
     return None
 
 

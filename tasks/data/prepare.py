@@ -36,6 +36,7 @@ class Prepared:
     sources: tuple[PreparedSource, ...]
     gates: tuple[GateReport, ...]
     divided: Step
+
     @property
     def training(self) -> list[PreparedSource]:
         """Sources that are trained on, domain first: the numbering of the plan's pieces."""
@@ -130,9 +131,7 @@ def tokenize(
     special = special_ids(base, framed=head)
     steps = {}
     for source in prepared.sources:
-        steps[source.label] = tokenize_source(
-            root, source, base, map_shards, spec.record_of(source.source)
-        )
+        steps[source.label] = tokenize_source(root, source, base, map_shards, spec.record_of(source.source))
         note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
     training = prepared.training
     plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
@@ -141,5 +140,7 @@ def tokenize(
         known = head_labels(base, spec.head_kind)
         labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
         shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
-        note(f"{len(labels.names)} {'labels' if spec.head_kind == 'text_classification' else 'tags'}: {shown}")
+        note(
+            f"{len(labels.names)} {'labels' if spec.head_kind == 'text_classification' else 'tags'}: {shown}"
+        )
     return Tokenized(special, steps, plan, labels)

@@ -72,9 +72,7 @@ def majority(suite: Suite, labels: Labels) -> Answers:
     return [[label] for _ in suite.items]
 
 
-def _label_suite(
-    suite: Suite, floor: float, answers: Mapping[Who, Answers], unit: HeadUnit
-) -> LabelSuite:
+def _label_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers], unit: HeadUnit) -> LabelSuite:
     items = tuple(
         LabelScore(
             id=item.id,

@@ -39,9 +39,7 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
         _build(one[0].source.task or "domain", "domain", one, fate, spec, prepared, tokenized)
         for one in by_task(domain)
     ]
-    names = suite_names(
-        [source.path for source in spec.evaluation.general], [suite.name for suite in suites]
-    )
+    names = suite_names([source.path for source in spec.evaluation.general], [suite.name for suite in suites])
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))

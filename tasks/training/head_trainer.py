@@ -53,9 +53,9 @@ def split_by_task(
     batch: dict[str, torch.Tensor], tasks: Sequence[TaskOutputs]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """The documents of a batch by task; those without any label teach nothing and are left out."""
-    if not tasks:
+    owned = [is_of(task, batch["labels"]) for task in tasks]
+    if not any(bool(rows.any()) for rows in owned):
         yield batch
-    for task in tasks:
-        rows = is_of(task, batch["labels"])
+    for rows in owned:
         if bool(rows.any()):
             yield {name: tensor[rows] for name, tensor in batch.items()}

@@ -54,7 +54,6 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
             of_ids[-1] = IGNORED
         return ids, of_ids
 
-
     def label_counts(self, num_outputs: int) -> npt.NDArray[np.int64]:
         """How often the plan trains each output, (num_outputs,)."""
         counts = np.zeros(num_outputs + 1, np.int64)
@@ -65,7 +64,7 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
                 labels = self.labels[source][part]
                 if tokens.words is None:
                     rows = np.searchsorted(tokens.offsets, starts, side="right") - 1
-                    np.add.at(counts, labels[rows], 1)
+                    np.add.at(counts, np.maximum(labels[rows], -1), 1)
                     continue
                 # the last id of a document has no label, and one that is cut off loses it
                 for start, length in zip(starts.tolist(), self.pieces["length"][own].tolist(), strict=True):

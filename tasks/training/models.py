@@ -105,9 +105,7 @@ def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = Non
 
     serves = require_kind(folder, kind)
     if not is_tuned(folder):
-        return (
-            load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
-        )
+        return load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
     tuned = load_tuned(folder, dtype)
     model = tuned.merge() if tuned.merges else tuned.model
     model.requires_grad_(False)

@@ -51,7 +51,11 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
             **({"labels": inputs.head.key} if inputs.head else {}),
-            **({"weights": sha256_value(dict(inputs.head.weights))} if inputs.head and inputs.head.weights else {}),
+            **(
+                {"weights": sha256_value(dict(inputs.head.weights))}
+                if inputs.head and inputs.head.weights
+                else {}
+            ),
             **models,
         },
         settings=[
@@ -253,7 +257,7 @@ def _make_trainer(
     )
     trainer.tuned = tuned
     trainer.positions = micro
-    if inputs.head is not None and tuned.tasks:
+    if isinstance(trainer, HeadTrainer) and inputs.head is not None and tuned.tasks:
         trainer.tasks = inputs.head.head.tasks
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):

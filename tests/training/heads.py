@@ -28,7 +28,9 @@ def prepare_head(root: Path, spec: RunSpec) -> tuple[Prepared, Tokenized, Traini
     base = Path(str(spec.base))
     prepared = prepare_rows(root, spec)
     special = special_ids(base, framed=True)
-    steps = {s.label: tokenize_source(root, s, base, here, spec.record_of(s.source)) for s in prepared.sources}
+    steps = {
+        s.label: tokenize_source(root, s, base, here, spec.record_of(s.source)) for s in prepared.sources
+    }
     training = [steps[s.label] for s in prepared.training]
     plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
     known = head_labels(base, spec.head_kind)
