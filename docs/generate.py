@@ -16,7 +16,7 @@ from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
 from schemas.mixture import Mixture
-from schemas.objectives import LanguageModeling, TextClassification, TokenClassification
+from schemas.objectives import LanguageModeling, MultiTask, Task, TextClassification, TokenClassification
 from schemas.promotion import Promotion
 from schemas.run import RunSpec
 from schemas.sources import Columns, Source
@@ -34,6 +34,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     LanguageModeling: "objective language_modeling",
     TextClassification: "objective text_classification",
     TokenClassification: "objective token_classification",
+    MultiTask: "objective multi_task",
+    Task: "A task of multi_task",
     Source: "A source of data",
     Columns: "columns of a source",
     Mixture: "mixture",
@@ -71,6 +73,11 @@ ACROSS: dict[str, tuple[str, ...]] = {
     "`columns` names only fields that the objective reads, each with a column of its own.": (
         *LABELLED,
         "domain.0.columns={tags: x}",
+    ),
+    "`task` belongs to sources of `multi_task`; there every source has one, and every task a source of `domain` (and of"
+    " `evaluation.domain`, if that is given).": ("domain.0.task=spam",),
+    "`per_task` of method `adapter_pfeiffer` belongs to `multi_task`.": (
+        "method={kind: adapter_pfeiffer, per_task: true}",
     ),
     "Columns of one source are all names or all numbers; numbers mean a csv or tsv file without a header.": (
         *LABELLED,
@@ -194,7 +201,7 @@ def _name(model: str) -> str:
 
 def _tag(model: str) -> str | None:
     kind = _model(model).model_fields.get("kind")
-    return str(kind.default) if kind is not None else None
+    return str(kind.default) if kind is not None and not kind.is_required() else None
 
 
 def _model(name: str) -> type[BaseModel]:

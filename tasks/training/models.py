@@ -123,7 +123,7 @@ def load_for_tasks(
     from tasks.training.tuned import METHOD_FILE, load_tuned, read_method
 
     if not (folder / METHOD_FILE).is_file() or not read_method(folder).method.has_task_modules:
-        return load_model(folder, dtype, kind), lambda name: None
+        return load_model(folder, dtype, kind), lambda _: None
     require_kind(folder, kind)
     tuned = load_tuned(folder, dtype)
     tuned.model.requires_grad_(False)
