@@ -43,9 +43,7 @@ def load(text: str):
 def refused(text: str) -> list[tuple[str, str, str]]:
     with pytest.raises(UserErrors) as raised:
         load(text)
-    return [
-        (error.what, error.where.removeprefix("spec.yaml:"), error.fix) for error in raised.value.errors
-    ]
+    return [(error.what, error.where.removeprefix("spec.yaml:"), error.fix) for error in raised.value.errors]
 
 
 def test_a_good_one_says_what_each_source_holds() -> None:

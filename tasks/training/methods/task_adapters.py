@@ -99,7 +99,7 @@ def key_of(task: str) -> str:
 
 
 def saved_tasks(tensors: "Tensors") -> tuple[str, ...]:
-    """Names of the tasks whose adapters a file holds."""
+    """Names of the tasks whose adapters a file holds, in the order of the alphabet."""
     start = f"{CONTAINER}.{PREFIX}"
     found = [name.removeprefix(start).partition(".")[0] for name in tensors if name.startswith(start)]
-    return tuple(dict.fromkeys(found))
+    return tuple(sorted(set(found)))
