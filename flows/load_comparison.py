@@ -33,6 +33,9 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
     except ValidationError as invalid:
         raise UserErrors(explain(invalid.errors(include_url=False), Comparison, document)) from None
     spec = load_spec(Path(comparison.spec), comparison.overrides, list_contracts())
+    if spec.objective.kind == "multi_task":
+        what = "a comparison ranks methods by one domain suite, and several tasks have one each"
+        raise UserError(what, comparison.spec, "name a specification of one task")
     cells = search_cells(comparison)
     try:
         jobs_of(

@@ -21,7 +21,7 @@ from tasks.data.words import NO_WORD, part_words
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
-CODE = ("tasks/data/labels.py", "tasks/data/iob.py", "tasks/data/words.py")
+CODE = tuple(f"tasks/data/{name}.py" for name in ("labels", "base_head", "iob", "words"))
 IGNORED = -100  # label of a row or position that is not trained
 Heads = TextClassification | TokenClassification
 

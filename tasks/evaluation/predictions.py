@@ -17,7 +17,12 @@ from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_for_tasks, model_sha256
 
-CODE = ("tasks/evaluation/predictions.py", "tasks/evaluation/items.py", "tasks/training/labelled.py")
+CODE = (
+    "tasks/evaluation/predictions.py",
+    "tasks/evaluation/items.py",
+    "tasks/training/labelled.py",
+    "tasks/data/base_head.py",
+)
 OUTSIDE = "O"
 
 Answers = list[list[str]]

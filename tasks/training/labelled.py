@@ -56,19 +56,20 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
 
     def label_counts(self, num_outputs: int) -> npt.NDArray[np.int64]:
         """How often the plan trains each output, (num_outputs,)."""
-        counts = np.zeros(num_outputs + 1, np.int64)
-        for source, parts in enumerate(self.sources):
-            for part, tokens in enumerate(parts):
-                own = (self.pieces["source"] == source) & (self.pieces["part"] == part)
-                starts = self.pieces["start"][own]
-                labels = self.labels[source][part]
-                if tokens.words is None:
-                    rows = np.searchsorted(tokens.offsets, starts, side="right") - 1
-                    np.add.at(counts, np.maximum(labels[rows], -1), 1)
-                    continue
+        counts = np.zeros(num_outputs + 1, np.int64)  # the last is for what has no label
+        pieces = self.pieces[np.lexsort((self.pieces["part"], self.pieces["source"]))]
+        cuts = np.flatnonzero(np.diff(pieces["source"]) | np.diff(pieces["part"])) + 1
+        for group in np.split(pieces, cuts):
+            source, part = int(group["source"][0]), int(group["part"][0])
+            tokens, starts = self.sources[source][part], group["start"].astype(np.int64)
+            if tokens.words is None:
+                at = np.searchsorted(tokens.offsets, starts, side="right") - 1
+            else:
                 # the last id of a document has no label, and one that is cut off loses it
-                for start, length in zip(starts.tolist(), self.pieces["length"][own].tolist(), strict=True):
-                    np.add.at(counts, np.maximum(labels[start : start + length - 1], -1), 1)
+                spans = group["length"].astype(np.int64) - 1
+                ends = np.cumsum(spans)
+                at = np.arange(ends[-1]) + np.repeat(starts - (ends - spans), spans)
+            np.add.at(counts, np.maximum(self.labels[source][part][at], -1), 1)
         return counts[:-1]
 
 

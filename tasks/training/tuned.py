@@ -56,9 +56,9 @@ def read_method(folder: Path) -> SavedMethod:
 
 
 def split_task(reference: str) -> tuple[str, str | None]:
-    """FOLDER#TASK as (folder, task); a name without # is a folder."""
+    """FOLDER#TASK as (folder, task); a name without #, or of a folder that is there, is a folder."""
     folder, sign, task = reference.rpartition("#")
-    return (folder, task) if sign else (reference, None)
+    return (folder, task) if sign and not Path(reference).exists() else (reference, None)
 
 
 def find_tuned(reference: str) -> Path:
