@@ -4,7 +4,7 @@ The head is new on a base without one, initialised from the seed. On a base that
 knows are kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
+from tasks.storage.hashing import sha256_value
 from tasks.training.models import load_base, read_config, read_weights, require_none
 
 INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
@@ -43,6 +44,12 @@ class HeadInputs:
     """Of the step that wrote the labels."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Share of the loss of each of several tasks, relative to one another."""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What a training with this head is named by."""
+        weights = {"weights": sha256_value(dict(self.weights))} if self.weights else {}
+        return {"labels": self.key, **weights}
 
 
 @dataclass(frozen=True)
@@ -224,71 +231,3 @@ def require_length(model: Any, sequence_length: int) -> None:
             "training.sequence_length",
             f"write {min(longest or 512, 512)} or less; longer rows are cut off, and counted as truncated",
         ) from None
-
-
-def task_loss(
-    tasks: Sequence[TaskOutputs], weights: Mapping[str, float], counts: npt.NDArray[np.int64]
-) -> Callable[..., Any]:
-    """The loss of several tasks, each with a softmax over its own outputs: see `task_factors` for their shares.
-
-    `counts` are the labels that the whole training shows each output, (outputs,). As with one task the loss is summed
-    over the labels of the optimizer step, so it does not depend on which of them share a forward pass.
-    """
-    from torch.nn.functional import cross_entropy
-
-    factors = task_factors(tasks, weights, counts)
-
-    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-        logits = own_positions(outputs.logits, labels).float().flatten(0, -2)
-        flat = labels.flatten()
-        total = logits.sum() * 0.0  # a forward pass may hold no label at all
-        for task in tasks:
-            own = (flat >= task.start) & (flat < task.stop)
-            summed = cross_entropy(
-                logits[own, task.start : task.stop], flat[own] - task.start, reduction="sum"
-            )
-            total = total + factors[task.name] * summed
-        return total / ((flat != -100).sum() if num_items_in_batch is None else num_items_in_batch)
-
-    return loss
-
-
-def task_factors(
-    tasks: Sequence[TaskOutputs], weights: Mapping[str, float], counts: npt.NDArray[np.int64]
-) -> dict[str, float]:
-    """What each label of a task counts: share of the loss w_t / sum(w) over share of the labels n_t / sum(n).
-
-    So a task has its share over the whole training, whether it has ten labels or a million, and every label of a task
-    counts the same, whatever else is in its step.
-
-    Raises:
-        UserError: a task has no label in the plan.
-    """
-    numbers = {task.name: int(counts[task.start : task.stop].sum()) for task in tasks}
-    empty = [name for name, number in numbers.items() if number == 0]
-    if empty:
-        raise UserError(
-            f"the training shows no label of task {', '.join(empty)}",
-            "training",
-            "train longer (training.epochs, steps or tokens), or raise training.documents",
-        )
-    whole, labels = sum(weights[task.name] for task in tasks), sum(numbers.values())
-    return {name: weights[name] / whole * labels / number for name, number in numbers.items()}
-
-
-def own_positions(logits: Any, labels: Any) -> Any:
-    """The logits of the text's own ids, the last: methods that prepend virtual tokens give logits for them too."""
-    return logits[:, -labels.shape[1] :] if logits.dim() == 3 else logits
-
-
-def head_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-    """Cross entropy in nats, summed over the labels of a micro-batch and divided by those of the whole step.
-
-    transformers' own loss is a mean over the micro-batch, which gives short ones more weight.
-    """
-    from torch.nn.functional import cross_entropy
-
-    logits = own_positions(outputs.logits, labels).float().flatten(0, -2)
-    summed = cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
-    count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
-    return summed / count

@@ -14,10 +14,11 @@ from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.tokenize import SpecialIds, TokenPart
-from tasks.storage.hashing import code_version, sha256_value
+from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
-from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length, task_loss
+from tasks.training.head_losses import loss_of
+from tasks.training.heads import HeadInputs, load_with_head, require_length
 from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
@@ -50,12 +51,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         inputs={
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
-            **({"labels": inputs.head.key} if inputs.head else {}),
-            **(
-                {"weights": sha256_value(dict(inputs.head.weights))}
-                if inputs.head and inputs.head.weights
-                else {}
-            ),
+            **(inputs.head.keys if inputs.head else {}),
             **models,
         },
         settings=[
@@ -150,7 +146,7 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
     length = spec.training.sequence_length
-    names = tuple(task.name for task in inputs.head.head.tasks) if inputs.head is not None else ()
+    names = tuple(task.name for task in inputs.head.head.tasks) if inputs.head else ()
     context = TrainingContext(
         inputs.base, steps, spec.training.seed, batches, new, sequence_length=length, tasks=names
     )
@@ -252,7 +248,7 @@ def _make_trainer(
         args=arguments,
         train_dataset=dataset,
         data_collator=collate,
-        compute_loss_func=_loss_of(inputs.head, dataset) if inputs.head is not None else None,
+        compute_loss_func=loss_of(inputs.head, dataset) if inputs.head is not None else None,
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
@@ -264,13 +260,6 @@ def _make_trainer(
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
             trainer.remove_callback(callback)
     return trainer, stop
-
-
-def _loss_of(head: HeadInputs, dataset: Any) -> Any:
-    """The loss of a head: of one task, or of several with their shares."""
-    if not head.head.tasks:
-        return head_loss
-    return task_loss(head.head.tasks, head.weights, dataset.label_counts(len(head.head.names)))
 
 
 def micro_batch_tokens(spec: RunSpec) -> int:

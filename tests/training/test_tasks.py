@@ -12,8 +12,8 @@ from tasks.data.labels import IGNORED
 from tasks.evaluation.predictions import load_answers, outputs_of, predict_suites
 from tasks.evaluation.suites import build_suites
 from tasks.training.device import find_device
+from tasks.training.head_losses import task_factors, task_loss
 from tasks.training.head_trainer import split_by_task
-from tasks.training.heads import task_factors, task_loss
 from tasks.training.models import load_model
 from tasks.training.train import _make_trainer, attach, open_dataset, train, training_plan
 from tests.tiny_encoder import make_encoder
