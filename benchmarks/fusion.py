@@ -181,9 +181,9 @@ def table(result: dict[str, Any], command: str) -> list[str]:
     lines = [
         "# AdapterFusion: two adapters fused against each alone",
         "",
-        f"Accuracy on the held-out rows of both tasks together ({result['rows']} rows), mean over"
+        f"Accuracy on the held-out rows of both tasks together ({result['rows']} with the first seed), mean over"
         f" {len(result['seeds'])} seeds, after {result['steps']} steps of stage 2 over frozen adapters. Bounds are one-sided at"
-        f" {CONFIDENCE:.0%} each, paired by row.",
+        f" {CONFIDENCE:.0%} each, paired by row. The fusion trains its attentions beside the heads, the other arms the heads alone.",
         "",
         "| stage 2 over | accuracy | intents | spam | the fusion is better by |",
         "|---|---|---|---|---|",
