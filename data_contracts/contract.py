@@ -7,6 +7,7 @@ from typing import Any
 
 from data_contracts.rules import Rule
 from schemas.base import Schema
+from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.records import RecordKind
 
@@ -74,18 +75,11 @@ def load_contract(name_or_path: str | Path) -> Contract:
         file=file,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         rules=tuple(read_rules(document)[0]),
-        record=_record(document.value),
+        record=told_record(document.value) or "text",
         max_quarantined_ratio=next(
             (item["value"] for item in custom if item["property"] == MAX_QUARANTINED), 0.0
         ),
     )
-
-
-def _record(document: dict[str, Any]) -> RecordKind:
-    names = {column["name"] for column in document["schema"][0]["properties"]}
-    if "prompt" in names:
-        return "instruction"
-    return "labeled_text" if "label" in names else "tagged_tokens" if "tags" in names else "text"
 
 
 def contract_sha256(contract: Contract) -> str:

@@ -19,6 +19,8 @@ from schemas.mixture import Mixture
 from schemas.objectives import (
     InstructionTuning,
     LanguageModeling,
+    MultiTask,
+    Task,
     TextClassification,
     TokenClassification,
 )
@@ -40,6 +42,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     InstructionTuning: "objective instruction",
     TextClassification: "objective text_classification",
     TokenClassification: "objective token_classification",
+    MultiTask: "objective multi_task",
+    Task: "A task of multi_task",
     Source: "A source of data",
     Columns: "columns of a source",
     Mixture: "mixture",
@@ -105,6 +109,11 @@ ACROSS: dict[str, tuple[str, ...]] = {
     "`columns` names only fields that the objective reads, each with a column of its own.": (
         *LABELLED,
         "domain.0.columns={tags: x}",
+    ),
+    "`task` belongs to sources of `multi_task`; there every source has one, and every task a source of `domain` (and of"
+    " `evaluation.domain`, if that is given).": ("domain.0.task=spam",),
+    "`per_task` of method `adapter_pfeiffer` belongs to `multi_task`.": (
+        "method={kind: adapter_pfeiffer, per_task: true}",
     ),
     "Columns of one source are all names or all numbers; numbers mean a csv or tsv file without a header.": (
         *LABELLED,
@@ -230,7 +239,7 @@ def _name(model: str) -> str:
 
 def _tag(model: str) -> str | None:
     kind = _model(model).model_fields.get("kind")
-    return str(kind.default) if kind is not None else None
+    return str(kind.default) if kind is not None and not kind.is_required() else None
 
 
 def _model(name: str) -> type[BaseModel]:

@@ -13,6 +13,7 @@ from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
 from schemas.counts import Latency
+from schemas.objectives import MultiTask
 from schemas.run import RunSpec
 from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
@@ -203,13 +204,18 @@ def head_inputs(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> Head
     labels = tokenized.labels
     if labels is None:
         return None
-    head = Head(spec.objective.kind, labels.names, tokenized.special.pad)
-    return HeadInputs(head, tokenized.training_labels(prepared), labels.step.key)
+    head = Head(spec.head_kind, labels.names, tokenized.special.pad, labels.tasks)
+    weights = (
+        {task.name: task.weight for task in spec.objective.tasks}
+        if isinstance(spec.objective, MultiTask)
+        else {}
+    )
+    return HeadInputs(head, tokenized.training_labels(prepared), labels.step.key, weights)
 
 
 def assemble(spec: RunSpec, suites: list[Suite], steps: dict[Who, Any], tokenized: Tokenized) -> Scores:
     """Put the scores of all models side by side, item by item."""
-    if isinstance(spec.objective, Heads) and tokenized.labels is not None:
+    if isinstance(spec.objective, Heads | MultiTask) and tokenized.labels is not None:
         return assemble_head_scores(suites, steps, spec.objective, tokenized.labels)
     return assemble_scores(suites, steps, tokenized.special.vocab_size)
 
@@ -226,7 +232,7 @@ def _score_before(
 ) -> dict[Who, Any]:
     before: dict[Who, Any] = {}
     labels = tokenized.labels
-    if labels is None or knows_labels(base.folder, spec.objective.kind, labels.names):
+    if labels is None or knows_labels(base.folder, spec.head_kind, labels.names):
         before["base"] = call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
     if champion is not None and spec.base_from is None:
         before["champion"] = call(score_model, state, spec, suites, champion, on_progress=watch.scored)

@@ -28,6 +28,9 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
 
     comparison = read_document(file, Comparison, "runs/compare/")
     spec = load_spec(Path(comparison.spec), comparison.overrides, list_contracts())
+    if spec.objective.kind == "multi_task":
+        what = "a comparison ranks methods by one domain suite, and several tasks have one each"
+        raise UserError(what, comparison.spec, "name a specification of one task")
     cells = search_cells(comparison)
     try:
         for cell in [*cells, *final_cells(comparison, {group_of(c): c.learning_rate for c in cells})]:

@@ -1,7 +1,10 @@
-"""Data that the contract gate exchanges between shards and the merged report."""
+"""Data that the contract gate exchanges between shards and the merged report; what a contract is for."""
+
+from typing import Any
 
 from schemas.artifacts import Severity
 from schemas.base import Schema
+from schemas.records import RecordKind
 
 
 class ShardRule(Schema):
@@ -26,3 +29,12 @@ class ShardGate(Schema):
     version: str
     rows: int
     rules: tuple[ShardRule, ...]
+
+
+def told_record(document: Any) -> RecordKind | None:
+    """What one row of a contract's dataset is, told by its properties; None if the document is no contract."""
+    try:
+        names = {column["name"] for column in document["schema"][0]["properties"]}
+    except (KeyError, IndexError, TypeError):
+        return None
+    return "labeled_text" if "label" in names else "tagged_tokens" if "tags" in names else "text"

@@ -18,9 +18,9 @@ from schemas.yaml_reader import Document, Path
 def explain(errors: Sequence[Any], root: type[BaseModel], document: Document) -> list[UserError]:
     """Explain each error at its place in the document."""
     explained: list[UserError] = []
-    broken = {tuple(error["loc"][:1]) for error in errors if len(error["loc"]) > 1}
-    for error in errors:
-        path, models = _walk(error["loc"], root)
+    walked = [_walk(error["loc"], root) for error in errors]
+    broken = {path[:depth] for path, _ in walked for depth in range(1, len(path))}
+    for error, (path, models) in zip(errors, walked, strict=True):
         if error["type"] == "value_error":
             explained += _combination(str(error["ctx"]["error"]), path, document)
         elif not (error["type"] == "too_short" and path in broken):  # its entries are there, and wrong
@@ -76,7 +76,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _tag(model: type[BaseModel]) -> str | None:
     kind = model.model_fields.get("kind")
-    return str(kind.default) if kind is not None else None
+    return str(kind.default) if kind is not None and not kind.is_required() else None
 
 
 def _one(

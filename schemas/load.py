@@ -7,16 +7,19 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.nearest import nearest
+from schemas.objectives import MultiTask
 from schemas.run import RunSpec
+from schemas.source_rules import HOLDS
 from schemas.sources import Source
 from schemas.yaml_reader import Document, parse_yaml, survey_yaml
 
@@ -24,10 +27,12 @@ _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))
 
 
-def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str] = ()) -> RunSpec:
+def load_spec(
+    file: Path, overrides: Sequence[str] = (), contracts: Mapping[str, Path] | Iterable[str] = ()
+) -> RunSpec:
     """Read, override and validate a specification, and check that everything it names exists.
 
-    `overrides` are `key.path=value` texts; `contracts` the names of the contracts that exist.
+    `overrides` are `key.path=value` texts; `contracts` the names of the contracts that exist, with their files or not.
 
     Raises:
         UserErrors: all mistakes found, in the order of the file.
@@ -48,6 +53,8 @@ def load_spec(file: Path, overrides: Sequence[str] = (), contracts: Iterable[str
         found = explain(invalid.errors(include_url=False), RunSpec, document)
         errors += [one for one in found if one.where not in seen]
     errors += check_names(document, set(contracts))
+    if spec is not None:
+        errors += check_tasks(spec, document, contracts if isinstance(contracts, Mapping) else {})
     if errors or spec is None:
         raise UserErrors(sorted(errors, key=_order))
     return spec
@@ -139,6 +146,23 @@ def sources_of(spec: RunSpec) -> list[tuple[tuple[str | int, ...], Source]]:
     listed += [(("evaluation", "domain", i), s) for i, s in enumerate(spec.evaluation.domain)]
     listed += [(("evaluation", "general", i), s) for i, s in enumerate(spec.evaluation.general)]
     return listed
+
+
+def check_tasks(spec: RunSpec, document: Document, contracts: Mapping[str, Path]) -> list[UserError]:
+    """Find sources whose contract is for another kind of rows than their task."""
+    errors = []
+    for path, source in sources_of(spec) if isinstance(spec.objective, MultiTask) else ():
+        file = contracts.get(source.contract, Path(source.contract))
+        try:
+            told = told_record(survey_yaml(file).value)
+        except UserErrors:
+            continue  # that it is not there, or no YAML, is said elsewhere
+        wanted = spec.record_of(source)
+        if told is not None and told != wanted:
+            what = f"contract '{source.contract}' is for {HOLDS[told]}, but task {source.task} reads {HOLDS[wanted]}"
+            fix = f"name a contract for {HOLDS[wanted]}, or another task"
+            errors.append(UserError(what, document.place((*path, "contract")), fix))
+    return errors
 
 
 def _check_source(

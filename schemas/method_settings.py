@@ -23,6 +23,11 @@ class MethodSettings(Schema):
 
     kind: str
 
+    @property
+    def has_task_modules(self) -> bool:
+        """Whether each of several tasks has modules of its own, which the others do not use."""
+        return False
+
     def folders(self) -> tuple[str, ...]:
         """Models that training reads besides the base; what they hold is part of what the training is named by."""
         return ()

@@ -45,6 +45,13 @@ class AdapterPfeiffer(Bottleneck):
     """Pfeiffer's adapters (Pfeiffer et al., 2021): one bottleneck per block, after the feed-forward network."""
 
     kind: Literal["adapter_pfeiffer"] = "adapter_pfeiffer"
+    per_task: bool = False
+    """multi_task: an adapter of its own for each task, trained together; `false` is one that all tasks share."""
+
+    @property
+    def has_task_modules(self) -> bool:
+        """With an adapter for each task."""
+        return self.per_task
 
 
 class AdapterParallel(Bottleneck):
@@ -80,7 +87,8 @@ class AdapterFusion(MethodSettings):
 
     kind: Literal["adapter_fusion"] = "adapter_fusion"
     adapters: tuple[str, ...] = Field(min_length=2)
-    """Folders of runs (or of their models) with method adapter_pfeiffer on the same base."""
+    """Folders of runs (or of their models) with method adapter_pfeiffer on the same base; FOLDER#TASK names one of a
+    run that trained an adapter per task."""
     regularization: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """Strength of the pull of each value matrix V towards the identity: times the squared Frobenius norm of V - I."""
 

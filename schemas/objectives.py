@@ -66,15 +66,80 @@ class InstructionTuning(Schema):
         return self
 
 
+class Task(Schema):
+    """One of several tasks that are learnt together, with outputs of its own on the shared body."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")
+    """What sources, suites and adapters call it: lower case, digits, `-` and `_`."""
+    kind: Literal["text_classification", "token_classification"]
+    """What the task does with a text; see the objective of this name."""
+    labels: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """As in the objective of this kind."""
+    metric: Literal["accuracy", "macro_f1"] | None = None
+    """text_classification: what gain and forgetting are measured in; accuracy where not given."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Share of the loss, relative to the other tasks' weights, however many labels each has."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_distinct(self.labels)
+        if self.kind == "token_classification" and self.metric is not None:
+            raise ValueError("metric: entities are scored by their exact spans; remove it")
+        if self.kind == "text_classification" and self.labels is not None and len(self.labels) < 2:
+            raise ValueError("labels: one label is nothing to tell apart; give at least two")
+        return self
+
+    @property
+    def objective(self) -> TextClassification | TokenClassification:
+        """The same task learnt alone."""
+        if self.kind == "token_classification":
+            return TokenClassification(labels=self.labels)
+        return TextClassification(labels=self.labels, metric=self.metric or "accuracy")
+
+
+class MultiTask(Schema):
+    """Learn several tasks at once: one body, and outputs of its own for each task."""
+
+    kind: Literal["multi_task"] = "multi_task"
+    tasks: tuple[Task, ...] = Field(min_length=2)
+    """The tasks; each source says with `task: NAME` which one it is for."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [task.name for task in self.tasks]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tasks are called {twice}; give each a name of its own")
+        return self
+
+    @property
+    def named(self) -> dict[str, Task]:
+        """The tasks by name, in their order."""
+        return {task.name: task for task in self.tasks}
+
+
 def _require_distinct(labels: tuple[str, ...] | None) -> None:
     if labels is not None and len(set(labels)) < len(labels):
         raise ValueError("a label is given twice; keep one of each")
 
 
 Objective = Annotated[
-    LanguageModeling | InstructionTuning | TextClassification | TokenClassification,
+    LanguageModeling | InstructionTuning | TextClassification | TokenClassification | MultiTask,
     Field(discriminator="kind"),
 ]
-ObjectiveKind = Literal["language_modeling", "instruction", "text_classification", "token_classification"]
-HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification")
+ObjectiveKind = Literal[
+    "language_modeling", "instruction", "text_classification", "token_classification", "multi_task"
+]
+HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification", "multi_task")
 """Objectives that put a new head on the base model."""
+
+
+def head_kind(objective: Objective) -> ObjectiveKind:
+    """What kind of model serves an objective: tasks that tag words need an output at every word.
+
+    Tasks on whole texts share such a model by reading their label at the text's last token.
+    """
+    if not isinstance(objective, MultiTask):
+        return objective.kind
+    tags = any(task.kind == "token_classification" for task in objective.tasks)
+    return "token_classification" if tags else "text_classification"

@@ -9,10 +9,18 @@ from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.methods import Full, Method
 from schemas.mixture import Mixture
-from schemas.objectives import HEADS, InstructionTuning, LanguageModeling, Objective
+from schemas.objectives import (
+    HEADS,
+    InstructionTuning,
+    LanguageModeling,
+    MultiTask,
+    Objective,
+    ObjectiveKind,
+    head_kind,
+)
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
-from schemas.source_rules import dead_settings
+from schemas.source_rules import dead_settings, task_problem
 from schemas.sources import Source
 from schemas.training import Training
 
@@ -45,17 +53,36 @@ class RunSpec(Schema):
 
     @property
     def record(self) -> RecordKind:
-        """What one row of every source is."""
+        """What one row of every source is, if the objective is one task."""
         return RECORD_OF[self.objective.kind]
 
     def record_of(self, source: Source) -> RecordKind:
         """What one row of this source is."""
-        return source.record or self.record
+        return source.record or RECORD_OF[self.objective_of(source).kind]
 
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Labels (or entity types) that rows may have; None: any, or the objective has none."""
-        return getattr(self.objective, "labels", None)
+        return self._labels_of(self.objective)
+
+    @property
+    def head_kind(self) -> ObjectiveKind:
+        """What kind of model serves the objective."""
+        return head_kind(self.objective)
+
+    def objective_of(self, source: Source) -> Objective:
+        """What is learnt from a source: of several tasks, its own."""
+        if isinstance(self.objective, MultiTask):
+            return self.objective.named[str(source.task)].objective
+        return self.objective
+
+    def labels_of(self, source: Source) -> tuple[str, ...] | None:
+        """Labels (or entity types) that rows of this source may have; None: any, or there are none."""
+        return self._labels_of(self.objective_of(source))
+
+    @staticmethod
+    def _labels_of(objective: Objective) -> tuple[str, ...] | None:
+        return getattr(objective, "labels", None)
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
@@ -73,6 +100,10 @@ class RunSpec(Schema):
             problems.append(
                 f"method.kind: '{self.method.kind}' trains a task's new head, and this objective has none;"
                 " choose selective, whose patterns can name the output layer"
+            )
+        if self.method.has_task_modules and not isinstance(self.objective, MultiTask):
+            problems.append(
+                "method.per_task: only objective multi_task has several tasks; set it to false, or name the tasks"
             )
         pull = self.method.anchor_strength or 0.0 if isinstance(self.method, Full) else 0.0
         if (
@@ -108,14 +139,19 @@ class RunSpec(Schema):
             ("evaluation.general", self.evaluation.general),
         ):
             for index, source in enumerate(sources):
+                misplaced = task_problem(source, self.objective)
+                if misplaced is not None:
+                    problems.append(f"{key}.{index}.task: {misplaced}")
+                    continue
                 found = dead_settings(source, self.record_of(source), weighted=key == "replay")
                 if source.record is not None and (
-                    self.record != "instruction" or key not in ("replay", "evaluation.general")
+                    self.objective.kind != "instruction" or key not in ("replay", "evaluation.general")
                 ):
                     found.append(
                         "record: only replay and general suites of objective instruction have it; remove it"
                     )
                 problems += [f"{key}.{index}.{text}" for text in found]
+        problems += self._tasks_without_sources()
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -142,4 +178,18 @@ class RunSpec(Schema):
             problems.append("promotion.min_gain: is a fraction of 1 here (right answers); 2 % is 0.02")
         if False in texts and self.promotion.max_forgetting >= 1:
             problems.append("promotion.max_forgetting: is a fraction of 1 here (right answers); 2 % is 0.02")
+        return problems
+
+    def _tasks_without_sources(self) -> list[str]:
+        """Tasks that nothing would train, or nothing would score."""
+        if not isinstance(self.objective, MultiTask):
+            return []
+        problems = []
+        for index, task in enumerate(self.objective.tasks):
+            for key, sources in (("domain", self.domain), ("evaluation.domain", self.evaluation.domain)):
+                if sources and task.name not in [source.task for source in sources]:
+                    problems.append(
+                        f"objective.tasks.{index}: no source of {key} is for task {task.name};"
+                        f" add one with `task: {task.name}`, or remove the task"
+                    )
         return problems

@@ -7,7 +7,9 @@ from schemas.base import Schema
 
 Who = Literal["base", "champion", "candidate"]
 SuiteKind = Literal["domain", "general"]
-Unit = Literal["nats per token", "accuracy", "macro F1", "entity F1", "exact match"]
+HeadUnit = Literal["accuracy", "macro F1", "entity F1"]
+Unit = Literal["nats per token", "accuracy", "macro F1", "entity F1", "exact match", "score"]
+"""`score`: tasks are measured in units of their own, all fractions; each suite says in which."""
 
 
 class Measure(NamedTuple):
@@ -38,7 +40,14 @@ MEASURES: dict[Unit, Measure] = {
     "macro F1": Measure("macro F1", "", True),
     "entity F1": Measure("entity F1", "", True),
     "exact match": Measure("share of right answers", "", True),
+    "score": Measure("score", "", True),
 }
+YARDSTICKS = {
+    "majority class": "always giving the most frequent training label",
+    "all-O baseline": "finding no entity at all",
+    "trivial baseline": "always giving the most frequent training label, or finding no entity at all,",
+}
+"""What is scored in the place of a base that cannot answer, and what it does."""
 
 
 class ItemScore(Schema):
@@ -107,6 +116,8 @@ class LabelSuite(Schema):
     floor: float
     """What answering the most frequent training label would score."""
     items: tuple[LabelScore, ...]
+    unit: HeadUnit = "accuracy"
+    """What this suite is measured in, where suites differ."""
 
     def accuracy(self, who: Who) -> float:
         """Share of right answers."""
@@ -133,6 +144,7 @@ class LabelSuite(Schema):
 
     def value(self, who: Who, unit: Unit) -> float:
         """The score that rules are about."""
+        unit = self.unit if unit == "score" else unit
         assert unit in ("accuracy", "macro F1")
         return self.accuracy(who) if unit == "accuracy" else self.macro_f1(who)
 
@@ -170,6 +182,8 @@ class TagSuite(Schema):
     floor: float
     """What finding no entity at all would score."""
     items: tuple[TagScore, ...]
+    unit: HeadUnit = "entity F1"
+    """What this suite is measured in, where suites differ."""
 
     def spans(self, who: Who) -> Spans:
         """Sums over all sentences."""
@@ -195,7 +209,7 @@ class TagSuite(Schema):
 
     def value(self, who: Who, unit: Unit) -> float:
         """The score that rules are about."""
-        assert unit == "entity F1"
+        assert unit in ("entity F1", "score")
         return self.f1(who)
 
 
@@ -260,8 +274,10 @@ class Scores(Schema):
         return MEASURES[self.unit]
 
     def unit_of(self, suite: AnySuite) -> Unit:
-        """The suite's own unit: beside a domain of answers, general text is still measured by its loss."""
-        return "nats per token" if isinstance(suite, SuiteScores) else self.unit
+        """The suite's own unit: beside a domain of answers, general text is still measured by its loss; tasks differ."""
+        if isinstance(suite, SuiteScores):
+            return "nats per token"
+        return suite.unit if self.unit == "score" and not isinstance(suite, AnswerSuite) else self.unit
 
     def measure_of(self, suite: AnySuite) -> Measure:
         return MEASURES[self.unit_of(suite)]

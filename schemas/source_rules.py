@@ -1,12 +1,14 @@
 """What a source's settings mean together: its format, and settings that nothing would read."""
 
+from schemas.nearest import nearest
+from schemas.objectives import MultiTask, Objective
 from schemas.records import FIELDS, FORMATS, RecordKind
 from schemas.sources import Columns, Source
 
 _EXTENSIONS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv"} | dict.fromkeys(
     ("conll", "bio", "iob", "iob2"), "conll"
 )
-_HOLDS = {
+HOLDS = {
     "text": "running text",
     "labeled_text": "texts with a label",
     "tagged_tokens": "tagged words",
@@ -25,6 +27,20 @@ def told_format(source: Source) -> str:
     return _EXTENSIONS.get(extension, "txt")
 
 
+def task_problem(source: Source, objective: Objective) -> str | None:
+    """What is wrong with the task that a source names: `what; fix`."""
+    if not isinstance(objective, MultiTask):
+        return None if source.task is None else "only objective multi_task has tasks; remove it"
+    known = ", ".join(objective.named)
+    if source.task is None:
+        return f"it does not say which task its rows are for; add `task: NAME`, known: {known}"
+    if source.task not in objective.named:
+        return (
+            f"there is no task '{source.task}'; {nearest(source.task, list(objective.named))}known: {known}"
+        )
+    return None
+
+
 def dead_settings(source: Source, record: RecordKind, weighted: bool) -> list[str]:
     """Settings of a source that nothing would read, and formats that cannot hold its records: `key: what; fix`."""
     form = told_format(source)
@@ -33,7 +49,7 @@ def dead_settings(source: Source, record: RecordKind, weighted: bool) -> list[st
         dead.append("weight: only replay sources are weighted; remove it")
     if form not in FORMATS[record]:
         fix = f"name a file of {', '.join(FORMATS[record])} (or set format)"
-        dead.append(f"path: a {form} file does not hold {_HOLDS[record]}; {fix}")
+        dead.append(f"path: a {form} file does not hold {HOLDS[record]}; {fix}")
         return dead
     if form in ("txt", "conll") and source.group is not None:
         fix = "remove it or use jsonl" + (", csv or tsv" if form == "txt" else "")

@@ -63,5 +63,7 @@ class Source(Schema):
     """instruction: `text` where a replay source or a general suite is running text instead of prompts and responses."""
     group: Column | None = None
     """Column whose equal values must stay on one side of a split, and are one cluster in the statistics."""
+    task: str | None = None
+    """multi_task: name of the task that the rows are labelled for."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of this source among the replay sources (relative to the others' weights)."""

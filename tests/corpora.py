@@ -11,7 +11,6 @@ from schemas.load import sources_of
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.divide import divide
-from tasks.data.labels import Heads
 from tasks.data.mix import Corpus
 from tasks.data.prepare import _ROLES, Prepared
 from tasks.data.sources import PreparedSource, validate_source
@@ -62,13 +61,12 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
             int(path[-1]),
             map_shards,
             spec.record_of(source),
-            spec.labels,
+            spec.labels_of(source),
         )
         for path, source in sources_of(spec)
         if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)
     ]
-    objective = spec.objective if isinstance(spec.objective, Heads) else None
-    return Prepared(tuple(sources), (), divide(root, spec, sources), objective)
+    return Prepared(tuple(sources), (), divide(root, spec, sources))
 
 
 def made_source(role: str, index: int, weight: float = 1.0) -> PreparedSource:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,41 @@ _ARCHITECTURES: dict[str, ObjectiveKind] = {
     "ForSequenceClassification": "text_classification",
     "ForTokenClassification": "token_classification",
 }
+
+
+TASKS = "rootstock_tasks"
+"""Key of config.json: for each of several tasks its name, its first output, and the one after its last."""
+
+
+@dataclass(frozen=True)
+class TaskOutputs:
+    """The outputs of one task among those of a head: start to stop, stop not included."""
+
+    name: str
+    start: int
+    stop: int
+
+    def plain(self, names: Sequence[str]) -> tuple[str, ...]:
+        """This task's own labels, out of the names of all outputs."""
+        return plain_names(names[self.start : self.stop], self.name)
+
+
+def output_name(task: str | None, label: str) -> str:
+    """What an output is called: two tasks may have labels of one name."""
+    return label if task is None else f"{task}/{label}"
+
+
+def plain_names(names: Sequence[str], task: str | None) -> tuple[str, ...]:
+    """The labels of a task among the names of outputs; see `output_name`."""
+    start = output_name(task, "")
+    return tuple(name.removeprefix(start) for name in names if name.startswith(start))
+
+
+def read_tasks(folder: Path) -> tuple[TaskOutputs, ...]:
+    """The tasks of a model folder whose head serves several; empty for any other."""
+    file = folder / "config.json"
+    config: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    return tuple(TaskOutputs(*task) for task in config.get(TASKS) or ())
 
 
 def read_head(folder: Path) -> tuple[ObjectiveKind, tuple[str, ...]] | None:
@@ -33,4 +69,5 @@ def head_labels(folder: Path, kind: ObjectiveKind) -> tuple[str, ...]:
 
 def knows_labels(folder: Path, kind: ObjectiveKind, names: Sequence[str]) -> bool:
     """Whether a model has a head for this objective that can give at least one of these labels (O aside)."""
-    return bool(set(head_labels(folder, kind)) & set(names) - {"O"})
+    outside = {name for name in names if name.rpartition("/")[2] == "O"}
+    return bool(set(head_labels(folder, kind)) & set(names) - outside)

@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from schemas.artifacts import FileLedger, Ledger
 from schemas.run import RunSpec
-from tasks.data.duplicates import as_known, first_occurrences, occur_in, read_asked, sort_digests
+from tasks.data.duplicates import (
+    as_known,
+    first_occurrences,
+    occur_in,
+    read_asked,
+    read_digests,
+    sort_digests,
+)
 from tasks.data.sources import PreparedSource
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -36,6 +43,9 @@ def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step
     Training rows (domain, then replay) keep the first of equal texts. Rows that occur in a suite are leaked;
     instructions already if their prompt does. A share of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite (all
     sources of the domain suite together).
+
+    Of several tasks, each keeps its own first of equal texts: one text may be labelled for all of them. A text that is
+    scored for one task is trained for none.
     """
     plan = StepPlan(
         root=root,
@@ -74,14 +84,13 @@ def decide_fates(
     training = [source for role in ("domain", "replay") for source in sources if source.role == role]
     suites = [source for source in sources if source.role.endswith("_suite")]
     known = sort_digests([part for suite in suites for part in suite.parts])
-    together = [
-        [suite for suite in suites if suite.role == "domain_suite"]
-    ]  # one suite, however many sources
+    # one suite, however many sources
+    together = by_task([suite for suite in suites if suite.role == "domain_suite"])
     together += [[suite] for suite in suites if suite.role == "general_suite"]
     fates: dict[str, list[Fates]] = {}
     for sources_of_suite in together:
         fates |= _keep_first(sources_of_suite)
-    first = _keep_first(training)
+    first = {label: fate for one in by_task(training) for label, fate in _keep_first(one).items()}
     for source in training:
         fates[source.label] = []
         for part, fate in zip(source.parts, first[source.label], strict=True):
@@ -90,6 +99,8 @@ def decide_fates(
                 fate[_held_out(part, holdout, seed) & (fate == Fate.ACCEPTED)] = Fate.HELD_OUT
             fates[source.label].append(fate)
     _remove_asked(training, fates)
+    if len(by_task(training)) > 1:
+        _leave_out_held_out(training, fates)
     return fates
 
 
@@ -100,6 +111,25 @@ def _remove_asked(training: Sequence[PreparedSource], fates: dict[str, list[Fate
     known = as_known([read_asked(part)[fate == Fate.HELD_OUT] for part, fate in parts])
     for part, fate in parts:
         fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
+
+
+def by_task(sources: Sequence[PreparedSource]) -> list[list[PreparedSource]]:
+    """The sources of each task, in the order the tasks come up; all together where there are no tasks."""
+    names = dict.fromkeys(source.source.task for source in sources)
+    return [[source for source in sources if source.source.task == name] for name in names]
+
+
+def _leave_out_held_out(training: Sequence[PreparedSource], fates: dict[str, list[Fates]]) -> None:
+    """Leak what is held out for one task and would be trained for another (its groups there may be others)."""
+    scored = [
+        read_digests(part)[fate == Fate.HELD_OUT]
+        for source in training
+        for part, fate in zip(source.parts, fates[source.label], strict=True)
+    ]
+    known = as_known(scored)
+    for source in training:
+        for part, fate in zip(source.parts, fates[source.label], strict=True):
+            fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
 
 
 def _keep_first(sources: Sequence[PreparedSource]) -> dict[str, list[Fates]]:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.objectives import TextClassification, TokenClassification
+from schemas.objectives import MultiTask, TextClassification, TokenClassification
 from schemas.run import RunSpec
+from tasks.data.base_head import TaskOutputs, output_name, plain_names
 from tasks.data.divide import Fate, load_fates
 from tasks.data.iob import iob2_names, types_of
 from tasks.data.sources import PreparedSource
@@ -20,7 +21,7 @@ from tasks.data.words import NO_WORD, part_words
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
-CODE = ("tasks/data/labels.py", "tasks/data/iob.py", "tasks/data/words.py")
+CODE = tuple(f"tasks/data/{name}.py" for name in ("labels", "base_head", "iob", "words"))
 IGNORED = -100  # label of a row or position that is not trained
 Heads = TextClassification | TokenClassification
 
@@ -33,8 +34,21 @@ class Labels:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name of each output: labels, or the tags of IOB2 with O first."""
+        """Name of each output: labels, or the tags of IOB2 with O first; of several tasks, `task/label`."""
         return tuple(self.step.facts["names"])
+
+    @property
+    def tasks(self) -> tuple[TaskOutputs, ...]:
+        """Which outputs belong to which of several tasks; empty if there is one."""
+        return tuple(TaskOutputs(*task) for task in self.step.facts["tasks"])
+
+    def of_task(self, name: str | None) -> dict[str, int]:
+        """Training rows (or words) of each label of a task, by its plain name; of all outputs if there is one task."""
+        task = next((task for task in self.tasks if task.name == name), None)
+        counts = [self.counts[output] for output in self.names]
+        if task is None:
+            return dict(zip(self.names, counts, strict=True))
+        return dict(zip(task.plain(self.names), counts[task.start : task.stop], strict=True))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,14 +75,13 @@ def find_labels(
     """Name the head's outputs, and write the label of every training row (tagged words: of every id).
 
     The names are those of `objective.labels`; else those that the base's own head knows (`known`, if they share one
-    with the data), then those of the training rows, sorted.
+    with the data), then those of the training rows, sorted. Several tasks number their outputs one after another.
 
     Raises:
         UserError: fewer than two labels (or no entity type); a label of `objective.labels` that no training row has; a
             scored row with a label that the model could not give.
     """
-    objective = spec.objective
-    assert isinstance(objective, Heads)
+    objectives = head_tasks(spec)
     plan = StepPlan(
         root=root,
         name="labels",
@@ -77,22 +90,45 @@ def find_labels(
             **{source.label: tokenized[source.label].key for source in sources},
             **{f"rows of {source.label}": source.validated.key for source in sources},
         },
-        settings=[objective.kind, objective.labels, list(known)],
+        settings=[
+            [[task, objective.kind, objective.labels] for task, objective in objectives.items()],
+            list(known),
+        ],
         code=code_version(CODE),
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        training = [source for source in sources if source.role in ("domain", "replay")]
-        counts = _count(training, divided, objective)
-        names = _choose(objective, counts, known)
-        _require_known(sources, divided, objective, set(names))
-        for source in training:
-            parts = open_tokens(tokenized[source.label], len(source.parts), vocab_size)
-            for number, (part, tokens) in enumerate(zip(source.parts, parts, strict=True)):
-                np.save(folder / f"{source.label}-{number:05d}.npy", _numbers(part, tokens, names, objective))
-        return {"names": names, "counts": {name: counts[name] for name in names}}
+        names: list[str] = []
+        counts: dict[str, int] = {}
+        tasks: list[tuple[str, int, int]] = []
+        for task, objective in objectives.items():
+            own = [source for source in sources if source.source.task == task]
+            training = [source for source in own if source.role in ("domain", "replay")]
+            found = _count(training, divided, objective)
+            where = "objective" if task is None else f"objective.tasks, task {task}"
+            chosen = _choose(objective, found, plain_names(known, task), where)
+            _require_known(own, divided, objective, set(chosen))
+            offset = len(names)
+            for source in training:
+                parts = open_tokens(tokenized[source.label], len(source.parts), vocab_size)
+                for number, (part, tokens) in enumerate(zip(source.parts, parts, strict=True)):
+                    written = _numbers(part, tokens, chosen, objective, offset)
+                    np.save(folder / f"{source.label}-{number:05d}.npy", written)
+            whole = [output_name(task, name) for name in chosen]
+            names += whole
+            counts |= {name: found[label] for name, label in zip(whole, chosen, strict=True)}
+            tasks += [] if task is None else [(task, offset, len(names))]
+        return {"names": names, "counts": counts, "tasks": tasks}
 
     return Labels(run_step(plan, work))
+
+
+def head_tasks(spec: RunSpec) -> dict[str | None, Heads]:
+    """What the head learns, by task; None is the name of an objective that is one task itself."""
+    if isinstance(spec.objective, MultiTask):
+        return {task.name: task.objective for task in spec.objective.tasks}
+    assert isinstance(spec.objective, Heads)
+    return {None: spec.objective}
 
 
 def part_labels(part: Path, objective: Heads) -> Iterator[list[str]]:
@@ -117,8 +153,8 @@ def _count(training: Sequence[PreparedSource], divided: Step, objective: Heads) 
     return counts
 
 
-def _choose(objective: Heads, counts: Counter[str], known: Sequence[str]) -> list[str]:
-    """Names of the outputs in their order."""
+def _choose(objective: Heads, counts: Counter[str], known: Sequence[str], where: str) -> list[str]:
+    """Names of the outputs in their order; `where` the objective stands in the specification."""
     tags = isinstance(objective, TokenClassification)
     found = sorted(types_of(counts) if tags else counts)
     before = [name[2:] for name in known if name.startswith("B-")] if tags else list(known)
@@ -128,7 +164,7 @@ def _choose(objective: Heads, counts: Counter[str], known: Sequence[str]) -> lis
         if missing:
             raise UserError(
                 f"no training row has the {what} {', '.join(missing[:5])}: the model could not learn it",
-                "objective.labels",
+                f"{where}.labels" if where == "objective" else f"{where}: labels",
                 f"add training rows that have it, or remove it; known: {', '.join(found[:20])}",
             )
         chosen = list(objective.labels)
@@ -138,7 +174,7 @@ def _choose(objective: Heads, counts: Counter[str], known: Sequence[str]) -> lis
     if len(chosen) < (1 if tags else 2):
         raise UserError(
             f"the training rows hold {len(chosen)} {what}{'' if len(chosen) == 1 else 's'}: nothing to tell apart",
-            "domain",
+            "domain" if where == "objective" else f"domain, {where.rpartition(', ')[2]}",
             f"give training rows of at least {'one type' if tags else 'two labels'}, or check columns",
         )
     return list(iob2_names(chosen)) if tags else chosen
@@ -176,12 +212,14 @@ def _place(part: Path, row: int) -> str:
     return f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
 
 
-def _numbers(part: Path, tokens: TokenPart, names: Sequence[str], objective: Heads) -> npt.NDArray[np.int32]:
+def _numbers(
+    part: Path, tokens: TokenPart, names: Sequence[str], objective: Heads, offset: int
+) -> npt.NDArray[np.int32]:
     """Number of each row's label, (rows,); of tagged words: of each word's first id, IGNORED elsewhere, (total,).
 
-    Rows that are not trained may have a label without a number: IGNORED.
+    `offset` is the number of the task's first output. Rows that are not trained may have a label without a number: IGNORED.
     """
-    number = {name: index for index, name in enumerate(names)}
+    number = {name: index for index, name in enumerate(names, start=offset)}
     if tokens.words is None:
         return np.array([number.get(label, IGNORED) for (label,) in part_labels(part, objective)], np.int32)
     written = np.full(len(tokens.tokens), IGNORED, np.int32)

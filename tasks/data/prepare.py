@@ -13,7 +13,7 @@ from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.divide import divide, load_ledger
-from tasks.data.labels import Heads, Labels, find_labels
+from tasks.data.labels import Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prompts import Frame, find_frame
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
@@ -37,8 +37,6 @@ class Prepared:
     sources: tuple[PreparedSource, ...]
     gates: tuple[GateReport, ...]
     divided: Step
-    objective: Heads | None = None
-    """If it has a head: the rows have labels."""
 
     @property
     def training(self) -> list[PreparedSource]:
@@ -107,7 +105,7 @@ def prepare(
             int(path[-1]),
             map_shards,
             spec.record_of(source),
-            spec.labels,
+            spec.labels_of(source),
         )
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
@@ -120,8 +118,7 @@ def prepare(
             f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
         )
     require_passed(gates)
-    objective = spec.objective if isinstance(spec.objective, Heads) else None
-    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources), objective)
+    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
 
 
 def tokenize(
@@ -153,10 +150,12 @@ def tokenize(
     plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
     labels = None
     if head:
-        known = head_labels(base, spec.objective.kind)
+        known = head_labels(base, spec.head_kind)
         labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
         shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
-        note(f"{len(labels.names)} {'labels' if spec.record == 'labeled_text' else 'tags'}: {shown}")
+        note(
+            f"{len(labels.names)} {'labels' if spec.head_kind == 'text_classification' else 'tags'}: {shown}"
+        )
     asks = isinstance(spec.objective, InstructionTuning) and spec.objective.metric == "exact_match"
     tokenized = Tokenized(special, steps, plan, labels, frame, asks)
     if tokenized.tokens.no_room:

@@ -44,6 +44,7 @@ def margin(suite: AnySuite, unit: Unit, who: Who, limit: float, confidence: floa
     An accuracy or F1 is compared with that of a model that is never right, whose score is 0 without any spread.
     """
     groups = [item.group for item in suite.items]
+    unit = suite.unit if unit == "score" and isinstance(suite, LabelSuite) else unit
     if isinstance(suite, SuiteScores):
         tokens = [item.tokens for item in suite.items]
         at_limit = [limit * number for number in tokens]
@@ -69,7 +70,7 @@ def margin(suite: AnySuite, unit: Unit, who: Who, limit: float, confidence: floa
 def _labels(
     suite: LabelSuite, unit: Unit, before: Who, after: Who, groups: list[str], confidence: float
 ) -> Interval:
-    if unit == "accuracy":
+    if (suite.unit if unit == "score" else unit) == "accuracy":
         right = [[item.is_right(who) for item in suite.items] for who in (before, after)]
         return paired_accuracy(right[0], right[1], groups, confidence)
     gold = [item.gold for item in suite.items]

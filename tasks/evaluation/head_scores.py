@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from schemas.objectives import TextClassification
+from schemas.objectives import MultiTask, TextClassification
 from schemas.scores import (
     AnySuite,
+    HeadUnit,
     LabelScore,
     LabelSuite,
     Scores,
@@ -22,37 +23,56 @@ from tasks.storage.steps import Step
 
 
 def assemble_head_scores(
-    suites: Sequence[Suite], steps: Mapping[Who, Step], objective: Heads, labels: Labels
+    suites: Sequence[Suite], steps: Mapping[Who, Step], objective: Heads | MultiTask, labels: Labels
 ) -> Scores:
     """Put the answers of all models beside the labels.
 
     If the base was not asked (it has no head), a yardstick stands for it: always the most frequent training label, or
     no entity anywhere.
     """
-    classification = isinstance(objective, TextClassification)
-    unit: Unit = "entity F1"
-    if isinstance(objective, TextClassification):
-        unit = "accuracy" if objective.metric == "accuracy" else "macro F1"
-    yardstick = None if "base" in steps else "majority class" if classification else "all-O baseline"
+    objectives = [_objective_of(suite, objective) for suite in suites]
+    units = [unit_of(one) for one in objectives]
+    common: Unit = units[0] if len(set(units)) == 1 else "score"
+    yardstick = None if "base" in steps else _yardstick(objectives)
     assembled: list[AnySuite] = []
-    for number, suite in enumerate(suites):
+    for number, (suite, own, unit) in enumerate(zip(suites, objectives, units, strict=True)):
+        classification = isinstance(own, TextClassification)
         answers: dict[Who, Answers] = {who: load_answers(step, number) for who, step in steps.items()}
         known = majority(suite, labels) if classification else [[OUTSIDE] * len(i.gold) for i in suite.items]
         if yardstick is not None:
             answers = {"base": known, **answers}
         build = _label_suite if classification else _tag_suite
-        floor = build(suite, 0.0, {"base": known}).value("base", unit)
-        assembled.append(build(suite, floor, answers))
-    return Scores(unit=unit, yardstick=yardstick, suites=tuple(assembled))
+        floor = build(suite, 0.0, {"base": known}, unit).value("base", unit)
+        assembled.append(build(suite, floor, answers, unit))
+    return Scores(unit=common, yardstick=yardstick, suites=tuple(assembled))
+
+
+def _objective_of(suite: Suite, objective: Heads | MultiTask) -> Heads:
+    return objective.named[str(suite.task)].objective if isinstance(objective, MultiTask) else objective
+
+
+def unit_of(objective: Heads) -> HeadUnit:
+    """What a task is measured in."""
+    if not isinstance(objective, TextClassification):
+        return "entity F1"
+    return "accuracy" if objective.metric == "accuracy" else "macro F1"
+
+
+def _yardstick(objectives: Sequence[Heads]) -> str:
+    kinds = {isinstance(one, TextClassification) for one in objectives}
+    if len(kinds) > 1:
+        return "trivial baseline"
+    return "majority class" if True in kinds else "all-O baseline"
 
 
 def majority(suite: Suite, labels: Labels) -> Answers:
-    """The most frequent training label for every document; the first of equally frequent ones."""
-    label = max(labels.names, key=lambda name: labels.counts[name])
+    """The most frequent training label of the task for every document; the first of equally frequent ones."""
+    counts = labels.of_task(suite.task)
+    label = max(counts, key=lambda name: counts[name])
     return [[label] for _ in suite.items]
 
 
-def _label_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> LabelSuite:
+def _label_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers], unit: HeadUnit) -> LabelSuite:
     items = tuple(
         LabelScore(
             id=item.id,
@@ -62,10 +82,10 @@ def _label_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> 
         )
         for index, item in enumerate(suite.items)
     )
-    return LabelSuite(name=suite.name, kind=suite.kind, floor=floor, items=items)
+    return LabelSuite(name=suite.name, kind=suite.kind, floor=floor, items=items, unit=unit)
 
 
-def _tag_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> TagSuite:
+def _tag_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers], unit: HeadUnit) -> TagSuite:
     items = tuple(
         TagScore(
             id=item.id,
@@ -79,7 +99,7 @@ def _tag_suite(suite: Suite, floor: float, answers: Mapping[Who, Answers]) -> Ta
         )
         for index, item in enumerate(suite.items)
     )
-    return TagSuite(name=suite.name, kind=suite.kind, floor=floor, items=items)
+    return TagSuite(name=suite.name, kind=suite.kind, floor=floor, items=items, unit=unit)
 
 
 def count_spans(gold: Sequence[str], found: Sequence[str]) -> Spans:

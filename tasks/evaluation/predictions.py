@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import TrainingFailed
+from schemas.errors import TrainingFailed, UserError
 from schemas.run import RunSpec
-from tasks.data.base_head import read_head
+from tasks.data.base_head import read_head, read_tasks
 from tasks.data.words import NO_WORD
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
-from tasks.training.models import load_model, model_sha256
+from tasks.training.models import load_for_tasks, model_sha256
 
-CODE = ("tasks/evaluation/predictions.py", "tasks/evaluation/items.py", "tasks/training/labelled.py")
+CODE = (
+    "tasks/evaluation/predictions.py",
+    "tasks/evaluation/items.py",
+    "tasks/training/labelled.py",
+    "tasks/data/base_head.py",
+)
 OUTSIDE = "O"
 
 Answers = list[list[str]]
@@ -44,7 +49,7 @@ def predict_suites(
             "model": model_sha256(model_folder),
             **{f"suite {suite.name}": suite.key for suite in suites},
         },
-        settings=[spec.training.sequence_length, spec.objective.kind],
+        settings=[spec.training.sequence_length, spec.head_kind, [suite.task for suite in suites]],
         code=code_version(CODE, ("torch", "transformers")),
     )
 
@@ -52,19 +57,43 @@ def predict_suites(
         from tasks.training.device import find_device
 
         device = find_device()
-        model = load_model(model_folder, device.frozen_dtype, spec.objective.kind).to(device.name)
-        head = read_head(model_folder)
-        assert head is not None
+        outputs = [outputs_of(model_folder, suite.task) for suite in suites]
+        model, use_task = load_for_tasks(model_folder, device.frozen_dtype, spec.head_kind)
+        model.to(device.name)
         total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
         before = 0
         for number, suite in enumerate(suites):
             report = None if on_progress is None else (lambda done, b=before: on_progress(b + done, total))
-            answers = answer(model, head[1], suite.items, spec.training.sequence_length, device.name, report)
+            if suite.task is not None:
+                use_task(suite.task)
+            names, first = outputs[number]
+            answers = answer(
+                model, names, suite.items, spec.training.sequence_length, device.name, report, first=first
+            )
             (folder / f"answers-{number}.json").write_text(json.dumps(answers, ensure_ascii=False))
             before += sum(len(item.input_ids) - 1 for item in suite.items)
         return {}
 
     return run_step(plan, work)
+
+
+def outputs_of(folder: Path, task: str | None) -> tuple[tuple[str, ...], int]:
+    """The labels that a model can give in a task, and the number of its output for the first.
+
+    Raises:
+        UserError: the model is not for this task.
+    """
+    head, tasks = read_head(folder), read_tasks(folder)
+    names = () if head is None else head[1]
+    known = {one.name: one for one in tasks}
+    if task is None and not tasks:
+        return names, 0
+    if task not in known:
+        wanted = "one task" if task is None else f"task {task}"
+        has = f"its tasks are {', '.join(known)}" if known else "it has outputs for one task without a name"
+        fix = "write the specification for the model's own tasks, or train under another name"
+        raise UserError(f"the model has no outputs for {wanted}: {has}", str(folder), fix)
+    return known[task].plain(names), known[task].start
 
 
 def load_answers(step: Step, number: int) -> Answers:
@@ -81,8 +110,9 @@ def answer(
     device: str,
     on_progress: Callable[[int], None] | None = None,
     batch_tokens: int = BATCH_TOKENS,
+    first: int = 0,
 ) -> Answers:
-    """The likeliest label of each document, or tag of each word.
+    """The likeliest label of each document, or tag of each word, among `names`, the outputs from number `first` on.
 
     A document longer than max_length is cut off as in training; words beyond, and words that the tokenizer drops, are
     answered with O. on_progress(done) counts ids.
@@ -107,6 +137,7 @@ def answer(
                     logits.dim() == 3
                 ):  # methods that prepend virtual tokens tag them too: the text's own are the last
                     logits = logits[:, -ids.shape[1] :]
+                logits = logits[..., first : first + len(names)]
                 _require_finite(logits if logits.dim() == 2 else logits[mask.bool()])
                 best = logits.argmax(dim=-1).cpu().numpy()  # (B,) or (B, T)
                 for row, index in enumerate(batch):
@@ -121,7 +152,7 @@ def answer(
 
 def _named(best: npt.NDArray[np.int64], names: Sequence[str], item: Item, length: int) -> list[str]:
     if item.words is None:
-        return [names[int(best)]]
+        return [names[int(best if best.ndim == 0 else best[length - 1])]]
     tags = [OUTSIDE] * len(item.gold)
     is_cut = length < len(item.words)
     for place in np.flatnonzero(item.words[: length - is_cut] != NO_WORD).tolist():

@@ -12,8 +12,8 @@ from schemas.errors import UserError
 from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
-from tasks.data.divide import Fate, load_fates, read_groups
-from tasks.data.labels import part_labels
+from tasks.data.divide import Fate, by_task, load_fates, read_groups
+from tasks.data.labels import Heads, part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import open_tokens
@@ -43,7 +43,7 @@ PARTS_SEED = 2**33
 def build_suites(
     spec: RunSpec, prepared: Prepared, tokenized: Tokenized, turn: int | None = None
 ) -> list[Suite]:
-    """The domain suite and every general suite, at most `max_tokens` each.
+    """The domain suite (of several tasks, one each, called as it) and every general suite, at most `max_tokens` each.
 
     `turn`: of `evaluation.parts` parts of each suite only the one whose turn it is (0, 1, ..., then 0 again).
 
@@ -54,22 +54,25 @@ def build_suites(
     fate = Fate.ACCEPTED
     if not domain:
         domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
-    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized, turn)]
-    names = suite_names([source.path for source in spec.evaluation.general])
+    suites = [
+        _build(one[0].source.task or "domain", "domain", one, fate, spec, prepared, tokenized, turn)
+        for one in by_task(domain)
+    ]
+    names = suite_names([source.path for source in spec.evaluation.general], [suite.name for suite in suites])
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, turn))
     return suites
 
 
-def suite_names(paths: Sequence[str]) -> list[str]:
+def suite_names(paths: Sequence[str], taken: Sequence[str] = ("domain",)) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []
     for path in paths:
         stems = (part.split(".")[0].strip("*?_-[]") for part in reversed(Path(path).parts))
         name = next((stem for stem in stems if stem.strip("/")), "general")
         free = (name, *(f"{name}-{number}" for number in range(2, len(names) + 3)))
-        names.append(next(candidate for candidate in free if candidate not in ("domain", *names)))
+        names.append(next(candidate for candidate in free if candidate not in (*taken, *names)))
     return names
 
 
@@ -83,7 +86,7 @@ def _build(
     tokenized: Tokenized,
     turn: int | None,
 ) -> Suite:
-    items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized)]
     part = part_of(spec, turn)
     if part is not None:
         items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
@@ -111,6 +114,7 @@ def _build(
             ]
         ),
         no_room,
+        sources[0].source.task,
     )
 
 
@@ -144,17 +148,21 @@ def _fitting(items: list[Item], spec: RunSpec) -> tuple[list[Item], int]:
     return kept, len(items) - len(kept)
 
 
-def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
+def _items(
+    source: PreparedSource, fate: Fate, spec: RunSpec, prepared: Prepared, tokenized: Tokenized
+) -> list[Item]:
     import pyarrow.parquet as pq
 
     found = []
-    objective = prepared.objective
+    objective = spec.objective_of(source.source)
     asks = tokenized.asks
     parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
     for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
         table = pq.read_table(file, columns=["file", "line", "bytes"])
         groups = read_groups(file)
-        gold: list[Sequence[str]] | None = None if objective is None else list(part_labels(file, objective))
+        gold: list[Sequence[str]] | None = (
+            list(part_labels(file, objective)) if isinstance(objective, Heads) else None
+        )
         if asks and tokens.contexts is not None:
             answers = final_answers(file)
             require_answers(file, answers, fates == fate)

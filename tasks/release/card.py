@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.load import is_hub_id
+from schemas.scores import YARDSTICKS
 from tasks.release import pictures
 from tasks.release.report import ReportData, count, models_scored, score_columns, share, short, size
 from tasks.storage.atomic import write_atomic
@@ -33,6 +34,7 @@ def write_card(path: Path, report: ReportData) -> None:
         measure=report.scores.measure,
         kept=report.scores.measure_of(report.scores.suites[-1]),  # the domain's comes first
         called=report.scores.called,
+        yardsticks=YARDSTICKS,
         hub_base=report.spec.base
         if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)
         else None,

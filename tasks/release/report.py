@@ -23,8 +23,10 @@ from schemas.artifacts import (
     StepMetrics,
 )
 from schemas.counts import Latency, Parameters
+from schemas.objectives import MultiTask
 from schemas.run import RunSpec
-from schemas.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, Who
+from schemas.scores import YARDSTICKS, AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
+from tasks.data.base_head import output_name
 from tasks.release import pictures
 from tasks.storage.atomic import write_atomic
 
@@ -158,9 +160,19 @@ def score_columns(scores: Scores) -> tuple[ScoreColumn, ...]:
             ScoreColumn("recall", "%.3f", lambda suite, who: suite.recall(who)),
             ScoreColumn("word accuracy", "%.3f", lambda suite, who: suite.word_accuracy(who)),
         )
+    if scores.unit == "score":
+        return (
+            ScoreColumn("score in its own unit", "%.3f", lambda suite, who: suite.value(who, "score")),
+            ScoreColumn("right answers", "%.3f", _right_answers),
+        )
     accuracy = ScoreColumn("accuracy", "%.3f", lambda suite, who: suite.accuracy(who))
     f1 = ScoreColumn("macro F1", "%.3f", lambda suite, who: suite.macro_f1(who))
     return (accuracy, f1) if scores.unit == "accuracy" else (f1, accuracy)
+
+
+def _right_answers(suite: Any, who: Who) -> float:
+    """Share of texts, or of words, with the right label."""
+    return suite.word_accuracy(who) if isinstance(suite, TagSuite) else float(suite.accuracy(who))
 
 
 def spec_yaml(spec: RunSpec) -> str:
@@ -249,6 +261,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         "columns": score_columns(report.scores),
         "measure": report.scores.measure,
         "called": report.scores.called,
+        "yardsticks": YARDSTICKS,
         "label_rows": _label_rows(report, before),
         "rule_groups": {
             kind: (found, pictures.forest_scale(found, measures[kind]), measures[kind])
@@ -258,7 +271,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         "mixed": len({measures[kind] for kind, found in groups.items() if found}) > 1,
         "counted": [suite for suite in report.scores.suites if not isinstance(suite, SuiteScores)],
         "measured": [suite for suite in report.scores.suites if isinstance(suite, SuiteScores)],
-        "domain_suite": next((suite for suite in report.scores.suites if suite.kind == "domain"), None),
+        "domain_suites": [suite for suite in report.scores.suites if suite.kind == "domain"],
         "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
         "changes": {suite.name: _improved(suite, before) for suite in report.scores.suites} if before else {},
         "ledger_rows": shown,
@@ -280,14 +293,17 @@ def _improved(suite: AnySuite, before: Who) -> tuple[int, ...]:
 
 
 def _label_rows(report: ReportData, before: Who | None) -> list[tuple[str, int, int, float, float]]:
-    """Return (label, training rows, scored texts, F1 before, F1 now) in the domain suite, the worst first."""
-    suite = next((suite for suite in report.scores.suites if suite.kind == "domain"), None)
-    if before is None or not isinstance(suite, LabelSuite):
-        return []
-    old, new = suite.label_f1(before), suite.label_f1("candidate")
-    rows = [
-        (label, report.labels.get(label, 0), new[label][0], old[label][1], new[label][1]) for label in new
-    ]
+    """Return (label, training rows, scored texts, F1 before, F1 now) in the domain suites, the worst first."""
+    rows = []
+    for suite in report.scores.suites:
+        if before is None or suite.kind != "domain" or not isinstance(suite, LabelSuite):
+            continue
+        task = suite.name if isinstance(report.spec.objective, MultiTask) else None
+        old, new = suite.label_f1(before), suite.label_f1("candidate")
+        for label in new:
+            name = output_name(task, label)
+            row = (name, report.labels.get(name, 0), new[label][0], old[label][1], new[label][1])
+            rows.append(row)
     return sorted(rows, key=lambda row: (row[4], row[0]))
 
 

@@ -5,7 +5,7 @@ knows are kept.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
-from tasks.data.base_head import read_head
+from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
+from tasks.storage.hashing import sha256_value
 from tasks.training.models import load_base, read_config, read_weights, require_none
 
 INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
@@ -29,6 +30,8 @@ class Head:
     """Of its outputs, in their order."""
     pad: int
     """Id of padding: causal models pool the last token that is another."""
+    tasks: tuple[TaskOutputs, ...] = ()
+    """Which outputs belong to which of several tasks; empty if there is one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class HeadInputs:
     labels: Sequence[Sequence[npt.NDArray[np.int32]]]
     key: str
     """Of the step that wrote the labels."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Share of the loss of each of several tasks, relative to one another."""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What a training with this head is named by."""
+        weights = {"weights": sha256_value(dict(self.weights))} if self.weights else {}
+        return {"labels": self.key, **weights}
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ def load_with_head(
             model = load_base(folder, dtype, settings)
         else:
             names = known[1] if known is not None and has_head else head.names
-            model, missing = load_plain_head(folder, Head(head.kind, names, head.pad), dtype, settings)
+            model, missing = load_plain_head(folder, replace(head, names=names), dtype, settings)
         _fit(model, head)
     prefix = model.base_model_prefix
     new = [
@@ -128,7 +139,7 @@ def load_head_model(folder: Path, dtype: Any = None) -> Any:
 def head_of(folder: Path) -> Head | None:
     """The head of a model folder, full weights or adapter; None for a language model."""
     known = read_head(folder)
-    return None if known is None else Head(known[0], known[1], _pad_of(folder))
+    return None if known is None else Head(known[0], known[1], _pad_of(folder), read_tasks(folder))
 
 
 def _pad_of(folder: Path) -> int:
@@ -174,6 +185,9 @@ def _fit(model: Any, head: Head) -> None:
             model.num_labels = len(head.names)
     for key, value in _outputs(head).items():
         setattr(config, key, value)
+    tasks = [[task.name, task.start, task.stop] for task in head.tasks]
+    if tasks or hasattr(config, TASKS):
+        setattr(config, TASKS, tasks)
 
 
 def _output_layer(model: Any) -> tuple[str, Any]:
@@ -217,16 +231,3 @@ def require_length(model: Any, sequence_length: int) -> None:
             "training.sequence_length",
             f"write {min(longest or 512, 512)} or less; longer rows are cut off, and counted as truncated",
         ) from None
-
-
-def head_loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
-    """Cross entropy in nats, summed over the labels of a micro-batch and divided by those of the whole step.
-
-    transformers' own loss is a mean over the micro-batch, which gives short ones more weight.
-    """
-    from torch.nn.functional import cross_entropy
-
-    logits = outputs.logits.float().flatten(0, -2)
-    summed = cross_entropy(logits, labels.flatten(), ignore_index=-100, reduction="sum")
-    count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
-    return summed / count

@@ -25,9 +25,11 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
         sources: Sequence[Sequence[TokenPart]],
         labels: Sequence[Sequence[npt.NDArray[np.int32]]],
         special: SpecialIds,
+        of_words: bool = False,
     ):
+        """`of_words`: the model has outputs at every id; a whole text's label is then read at its last."""
         self.pieces, self.sequences, self.sources = pieces, sequences, sources
-        self.labels, self.special = labels, special
+        self.labels, self.special, self.of_words = labels, special, of_words
 
     def __len__(self) -> int:
         return len(self.sequences) - 1
@@ -41,12 +43,34 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
         row = int(np.searchsorted(tokens.offsets, start, side="right")) - 1
         whole = tokens.offsets[row + 1] - start
         ids = cut_off(tokens.tokens[start : start + whole], length, self.special.eos)
+        if tokens.words is None and self.of_words:
+            at_last = np.full(len(ids), IGNORED, np.int32)
+            at_last[-1] = labels[row]
+            return ids, at_last
         if tokens.words is None:
             return ids, int(labels[row])
         of_ids = np.array(labels[start : start + length])
         if length < whole:
             of_ids[-1] = IGNORED
         return ids, of_ids
+
+    def label_counts(self, num_outputs: int) -> npt.NDArray[np.int64]:
+        """How often the plan trains each output, (num_outputs,)."""
+        counts = np.zeros(num_outputs + 1, np.int64)  # the last is for what has no label
+        pieces = self.pieces[np.lexsort((self.pieces["part"], self.pieces["source"]))]
+        cuts = np.flatnonzero(np.diff(pieces["source"]) | np.diff(pieces["part"])) + 1
+        for group in np.split(pieces, cuts):
+            source, part = int(group["source"][0]), int(group["part"][0])
+            tokens, starts = self.sources[source][part], group["start"].astype(np.int64)
+            if tokens.words is None:
+                at = np.searchsorted(tokens.offsets, starts, side="right") - 1
+            else:
+                # the last id of a document has no label, and one that is cut off loses it
+                spans = group["length"].astype(np.int64) - 1
+                ends = np.cumsum(spans)
+                at = np.arange(ends[-1]) + np.repeat(starts - (ends - spans), spans)
+            np.add.at(counts, np.maximum(self.labels[source][part][at], -1), 1)
+        return counts[:-1]
 
 
 def cut_off(ids: npt.NDArray[Any], length: int, last: int) -> npt.NDArray[Any]:

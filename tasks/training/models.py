@@ -1,7 +1,7 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +104,45 @@ def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = Non
     from tasks.training.heads import load_head_model
     from tasks.training.tuned import is_tuned, load_tuned
 
+    serves = require_kind(folder, kind)
+    if not is_tuned(folder):
+        return load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
+    tuned = load_tuned(folder, dtype)
+    model = tuned.merge() if tuned.merges else tuned.model
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_for_tasks(
+    folder: Path, dtype: Any = None, kind: ObjectiveKind | None = None
+) -> tuple[Any, Callable[[str], None]]:
+    """Load a model and what tells it which of its tasks comes next, where a task has modules of its own.
+
+    Raises:
+        UserError: see load_model.
+    """
+    from tasks.training.tuned import METHOD_FILE, load_tuned, read_method
+
+    if not (folder / METHOD_FILE).is_file() or not read_method(folder).method.has_task_modules:
+        return load_model(folder, dtype, kind), lambda _: None
+    require_kind(folder, kind)
+    tuned = load_tuned(folder, dtype)
+    tuned.model.requires_grad_(False)
+    return tuned.model.eval(), tuned.use_task
+
+
+def require_kind(folder: Path, kind: ObjectiveKind | None) -> ObjectiveKind:
+    """What a model serves; it must be `kind`, if given.
+
+    Raises:
+        UserError: it serves another objective.
+    """
     head = read_head(folder)
     serves = head[0] if head is not None else "language_modeling"
     if kind is not None and serves != kind:
         fix = "name a model that was trained for it, or change the objective"
         raise UserError(f"this is a model for {serves}, not for {kind}", str(folder), fix)
-    if not is_tuned(folder):
-        return load_plain(folder, dtype) if head is None else load_head_model(folder, dtype)
-    tuned = load_tuned(folder, dtype)
-    model = tuned.merge() if tuned.merges else tuned.model
-    model.requires_grad_(False)
-    return model.eval()
+    return serves
 
 
 def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | None = None) -> Any:

@@ -18,7 +18,8 @@ from tasks.data.tokenize import SpecialIds, TokenPart
 from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
-from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length
+from tasks.training.head_losses import loss_of
+from tasks.training.heads import HeadInputs, load_with_head, require_length
 from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.tuned import find_tuned, save_tuned
@@ -53,7 +54,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
         inputs={
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
-            **({"labels": inputs.head.key} if inputs.head else {}),
+            **(inputs.head.keys if inputs.head else {}),
             **({"frame": sha256_value(asdict(inputs.frame))} if inputs.frame else {}),
             **models,
         },
@@ -149,7 +150,10 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
     torch.manual_seed(spec.training.seed)  # new weights of a method start the same in every attempt
     steps = MixtureReport.model_validate(inputs.plan.facts["report"]).steps
     length = spec.training.sequence_length
-    context = TrainingContext(inputs.base, steps, spec.training.seed, batches, new, sequence_length=length)
+    names = tuple(task.name for task in inputs.head.head.tasks) if inputs.head else ()
+    context = TrainingContext(
+        inputs.base, steps, spec.training.seed, batches, new, sequence_length=length, tasks=names
+    )
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
@@ -163,7 +167,10 @@ def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
     if inputs.head is not None:
         from tasks.training.labelled import LabelledDocuments, collate_labelled
 
-        labelled = LabelledDocuments(pieces, sequences, inputs.sources, inputs.head.labels, inputs.special)
+        of_words = inputs.head.head.kind == "token_classification"
+        labelled = LabelledDocuments(
+            pieces, sequences, inputs.sources, inputs.head.labels, inputs.special, of_words
+        )
         return labelled, collate_labelled
     kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
     return kind(
@@ -245,11 +252,13 @@ def _make_trainer(
         args=arguments,
         train_dataset=dataset,
         data_collator=collate,
-        compute_loss_func=head_loss if inputs.head is not None else None,
+        compute_loss_func=loss_of(inputs.head, dataset) if inputs.head is not None else None,
         callbacks=[*tuned.callbacks(), writer, stop],
     )
     trainer.tuned = tuned
     trainer.positions = micro
+    if isinstance(trainer, HeadTrainer) and inputs.head is not None and tuned.tasks:
+        trainer.tasks = inputs.head.head.tasks
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:

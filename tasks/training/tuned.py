@@ -55,8 +55,14 @@ def read_method(folder: Path) -> SavedMethod:
         ) from None
 
 
+def split_task(reference: str) -> tuple[str, str | None]:
+    """FOLDER#TASK as (folder, task); a name without #, or of a folder that is there, is a folder."""
+    folder, sign, task = reference.rpartition("#")
+    return (folder, task) if sign and not Path(reference).exists() else (reference, None)
+
+
 def find_tuned(reference: str) -> Path:
-    """Folder of a tuned model, named by itself or by the run that made it.
+    """Folder of a tuned model, named by itself or by the run that made it; `#TASK` behind it is not looked at.
 
     Raises:
         UserError: there is none.
@@ -64,7 +70,7 @@ def find_tuned(reference: str) -> Path:
     from schemas.load import expand
 
     try:
-        named = Path(expand(reference))
+        named = Path(expand(split_task(reference)[0]))
     except KeyError as error:
         what = f"{reference} names the environment variable {error.args[0]}, which is not set"
         raise UserError(what, "method", f"run: export {error.args[0]}=...") from None

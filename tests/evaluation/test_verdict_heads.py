@@ -112,3 +112,20 @@ def test_the_metric_decides() -> None:
     suite = LabelSuite(name="domain", kind="domain", floor=0.9, items=items)
     assert decide(Scores(unit="accuracy", suites=(suite,)), RULES, BOUND).verdict == "promote"
     assert decide(Scores(unit="macro F1", suites=(suite,)), RULES, BOUND).verdict == "reject"
+
+
+def test_of_several_tasks_each_must_gain_in_its_own_unit() -> None:
+    def together(words: int) -> Scores:
+        texts = labels("spam", "domain", {"base": 100, "candidate": 160}, 200)
+        macro = texts.model_copy(update={"name": "intents", "unit": "macro F1"})
+        found = tags("people", "domain", {"base": 0, "candidate": words}, 200)
+        return Scores(unit="score", yardstick="trivial baseline", suites=(texts, macro, found))
+
+    good = decide(together(150), RULES, BOUND)
+    assert good.verdict == "promote"
+    assert [rule.suite for rule in good.rules] == ["spam", "intents", "people"]
+    alone = decide(scores("accuracy", ("spam", "domain", {"base": 100, "candidate": 160}, 200)), RULES, BOUND)
+    assert good.rules[0].low == alone.rules[0].low
+    macro = decide(scores("macro F1", ("x", "domain", {"base": 100, "candidate": 160}, 200)), RULES, BOUND)
+    assert good.rules[1].low == macro.rules[0].low != alone.rules[0].low
+    assert decide(together(2), RULES, BOUND).verdict == "reject", "two tasks gained, one did not"

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from flows.cell import train_cell
 from flows.compare import compare
-from flows.compare_cell import train_cell
 from flows.evaluate_model import evaluate_model, generate_text
 from flows.journey import follow
 from flows.load_comparison import load_comparison
@@ -127,7 +127,7 @@ def test_a_plan_tells_layouts_and_a_comparison_ranks_by_right_answers(files, tmp
     )
 
     def train_all(jobs, state, _):
-        return [train_cell(cell, spec_of_cell, state) for cell, spec_of_cell in jobs]
+        return [train_cell(spec_of_cell, state) for _, spec_of_cell in jobs]
 
     folder = compare(comparison, spec, state, train_all)
     rows = json.loads((folder / "comparison.json").read_bytes())["rows"]

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from flows.journey import head_inputs
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.labels import find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import special_ids, tokenize_source
-from tasks.training.heads import Head, HeadInputs
 from tasks.training.train import TrainingInputs
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import toy_spec
@@ -28,16 +28,14 @@ def prepare_head(root: Path, spec: RunSpec) -> tuple[Prepared, Tokenized, Traini
     base = Path(str(spec.base))
     prepared = prepare_rows(root, spec)
     special = special_ids(base, framed=True)
-    steps = {s.label: tokenize_source(root, s, base, here, spec.record) for s in prepared.sources}
+    steps = {
+        s.label: tokenize_source(root, s, base, here, spec.record_of(s.source)) for s in prepared.sources
+    }
     training = [steps[s.label] for s in prepared.training]
     plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
-    known = head_labels(base, spec.objective.kind)
+    known = head_labels(base, spec.head_kind)
     labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
     tokenized = Tokenized(special, steps, plan, labels)
-    head = HeadInputs(
-        Head(spec.objective.kind, labels.names, special.pad),
-        tokenized.training_labels(prepared),
-        labels.step.key,
-    )
+    head = head_inputs(spec, prepared, tokenized)
     sources = open_sources(prepared.training, training, special)
     return prepared, tokenized, TrainingInputs(base, str(base), plan, sources, special, head)

@@ -9,7 +9,8 @@ from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED
 from tasks.data.plan import load_plan
 from tasks.training.by_length import split_padded
-from tasks.training.heads import Head, head_loss, load_with_head
+from tasks.training.head_losses import head_loss
+from tasks.training.heads import Head, load_with_head
 from tasks.training.labelled import LabelledDocuments, collate_labelled, pad_documents
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts

@@ -1,14 +1,14 @@
 """AdapterFusion: Non-Destructive Task Composition (Pfeiffer et al., 2021, https://arxiv.org/abs/2005.00247).
 
-Stage 1 is ordinary trainings with adapter_pfeiffer, one for each task (the paper's ST-A). Stage 2, this file, keeps
+Stage 1 is trainings with adapter_pfeiffer: one for each task (the paper's ST-A), or one of several tasks with an
+adapter for each (`per_task`: task_adapters.py says how far that is the paper's MT-A). Stage 2, this file, keeps
 base and adapters frozen and trains in each block an attention over what the N adapters make of the feed-forward
 network's output h (section 3.2):
 
     s = softmax(K(u_n) . Q(h))    h + sum_n s_n V u_n,    u_n what adapter n adds to h
 
 As in the authors' code, keys and values are made from u_n, and h is added afterwards. V starts at the identity and is
-pulled towards it. Not done: adapters trained jointly on all tasks (MT-A).
-"""
+pulled towards it."""
 
 import json
 from pathlib import Path
@@ -73,13 +73,27 @@ def _saved_parts(folder: Path) -> list[AdapterPfeiffer]:
 
 
 def _settings_of(name: str) -> AdapterPfeiffer:
-    from tasks.training.tuned import find_tuned, read_method
+    from tasks.training.tuned import find_tuned, read_method, split_task
 
-    found = read_method(find_tuned(name)).method
+    folder, task = find_tuned(name), split_task(name)[1]
+    found = read_method(folder).method
     if not isinstance(found, AdapterPfeiffer):
         fix = "train it with method adapter_pfeiffer, then fuse"
         raise UserError(f"{name} was made by method {found.kind}", "method.adapters", fix)
-    return found
+    known = _tasks_of(folder) if found.per_task else ()
+    if (task is not None or found.per_task) and task not in known:
+        what = f"{name} names no task, and there is an adapter for each" if task is None else f"{name}: there is no adapter of task {task}"  # fmt: skip
+        fix = f"write {split_task(name)[0]}#TASK; known: {', '.join(known)}" if known else "leave out #TASK"
+        raise UserError(what, "method.adapters", fix)
+    return found.model_copy(update={"per_task": False})
+
+
+def _tasks_of(folder: Path) -> tuple[str, ...]:
+    from safetensors.torch import load_file
+
+    from tasks.training.methods.task_adapters import saved_tasks
+
+    return saved_tasks(load_file(folder / WEIGHTS))
 
 
 def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tuned:
@@ -89,7 +103,7 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
         UserError: a folder holds no adapter_pfeiffer, or one of another base.
     """
     from tasks.training.models import model_sha256
-    from tasks.training.tuned import find_tuned, read_method
+    from tasks.training.tuned import find_tuned, read_method, split_task
 
     base_sha256 = model_sha256(context.tokenizer)
     for name in settings.adapters:
@@ -99,17 +113,20 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
             raise UserError(f"{name} was trained on another base", "method.adapters", fix)
     tuned = FusionTuned(model, settings, build, context.head).begin()
     for index, name in enumerate(settings.adapters):
-        _fill(tuned, index, find_tuned(name))
+        _fill(tuned, index, find_tuned(name), split_task(name)[1])
     return tuned
 
 
-def _fill(tuned: FusionTuned, index: int, folder: Path) -> None:
+def _fill(tuned: FusionTuned, index: int, folder: Path, task: str | None) -> None:
     """Copy one trained adapter into its place in every block."""
     from safetensors.torch import load_file
 
+    from tasks.training.methods.task_adapters import key_of
+
+    inside = CONTAINER if task is None else f"{CONTAINER}.{key_of(task)}"
     tensors = load_file(folder / WEIGHTS)
     for key, fusion in tuned.modules().items():
-        start = f"{CONTAINER}.{key}."
+        start = f"{inside}.{key}."
         own = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
         fusion.adapters[index].load_state_dict(own)
 

@@ -46,11 +46,15 @@ def build(architecture: Architecture, settings: Bottleneck, folder: Path | None 
 
 
 def attach(model: Any, settings: Bottleneck, context: TrainingContext) -> Tuned:
-    """Insert adapters that change nothing yet, and train them.
+    """Insert adapters that change nothing yet, and train them; on request a set for each task (task_adapters.py).
 
     Raises:
         UserError: the model is not made of blocks with attention and a feed-forward network.
     """
+    if settings.has_task_modules:
+        from tasks.training.methods.task_adapters import TaskAdaptersTuned
+
+        return TaskAdaptersTuned(model, settings, build, context.head).begin_tasks(context.tasks)
     return InsertedTuned(model, settings, build, context.head).begin()
 
 
@@ -60,4 +64,8 @@ def load(model: Any, folder: Path, settings: Bottleneck) -> Tuned:
     Raises:
         UserError: they do not fit the model.
     """
+    if settings.has_task_modules:
+        from tasks.training.methods.task_adapters import TaskAdaptersTuned
+
+        return TaskAdaptersTuned(model, settings, build).load(folder)
     return InsertedTuned(model, settings, build).load(folder)

@@ -32,6 +32,20 @@ class TrainingContext:
     """Names of the modules that are new with the task: they train whatever the method (empty for language modelling)."""
     sequence_length: int = 0
     """Longest text, in tokens, that training shows the model; 0 where nobody knows."""
+    tasks: tuple[str, ...] = ()
+    """Names of the tasks that are trained together; empty if there is one."""
+
+    def require_one_task(self, why: str) -> None:
+        """Refuse several tasks where the method reads the model's own loss, a softmax over the outputs of all tasks.
+
+        Raises:
+            UserError: there are several.
+        """
+        if self.tasks:
+            from schemas.errors import UserError
+
+            fix = "choose another method (rootstock methods), or train the tasks one by one"
+            raise UserError(f"several tasks cannot be trained with it: {why}", "method.kind", fix)
 
 
 class Tuned(abc.ABC):
@@ -43,6 +57,13 @@ class Tuned(abc.ABC):
     """Whether `merge` can make plain weights of it, at no cost to who calls the model."""
     dequantizes: bool = False
     """Whether `dequantized` can make plain weights of it: it does not merge, because its base would not stay 4-bit."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks that have modules of their own: `use_task` chooses them before a forward pass."""
+
+    def use_task(self, name: str) -> None:
+        """Compute with this task's own modules from now on; only where `tasks`."""
+        raise NotImplementedError(f"{type(self).__name__} has no modules of a task's own")
 
     @abc.abstractmethod
     def save(self, folder: Path, reference: str) -> None:

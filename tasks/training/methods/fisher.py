@@ -22,6 +22,7 @@ def attach(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
     """
     from tasks.training.methods.deltas import choose_sparse, count_of, find_places, largest
 
+    context.require_one_task("it measures gradients of the labels' likelihood among all outputs")
     places = find_places(model, settings.target_modules, context)
     scores = squared_gradients(model, list(places), context, settings.samples)
     k = count_of(settings.trainable_ratio, sum(score.numel() for score in scores.values()))

@@ -192,7 +192,7 @@ class InsertedTuned(Tuned):
             key.removeprefix(f"{CONTAINER}."): t for key, t in tensors.items() if key.startswith(CONTAINER)
         }
         wanted = getattr(self.model, CONTAINER)[name].state_dict()
-        _require_same({k: t.shape for k, t in own.items()}, {k: t.shape for k, t in wanted.items()}, folder)
+        require_same({k: t.shape for k, t in own.items()}, {k: t.shape for k, t in wanted.items()}, folder)
         getattr(self.model, CONTAINER)[name].load_state_dict(own)
         return {key: tensor for key, tensor in tensors.items() if not key.startswith(CONTAINER)}
 
@@ -243,7 +243,8 @@ class InsertedTuned(Tuned):
             self.enabled = before
 
 
-def _require_same(own: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+def require_same(own: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Refuse tensors (name -> shape) that are not just those wanted: half an adapter would do half of its work."""
     if own == wanted:
         return
     different = sorted(set(own) ^ set(wanted) or {name for name in own if own[name] != wanted[name]})

@@ -187,6 +187,7 @@ def gradients_of_batches(model: Any, context: TrainingContext, count: int, take:
 
     from tasks.training.device import find_device
 
+    context.require_one_task("it chooses by gradients of the labels' likelihood among all outputs")
     device = find_device()
     model.to(device.name).requires_grad_(True)
     model.eval()

@@ -234,7 +234,7 @@ METHODS: dict[str, MethodEntry] = {
         attach=adapters.attach,
         load=adapters.load,
         paper="Pfeiffer et al., 2021, https://arxiv.org/abs/2005.00247",
-        trains="one bottleneck in each block, after the feed-forward network",
+        trains="one bottleneck in each block, after the feed-forward network; on request another for each task",
         stores="the bottlenecks, beside the base",
         refuses="models that are not made of blocks with attention; merging; a base from scratch",
     ),
