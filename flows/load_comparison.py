@@ -33,6 +33,12 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
     except ValidationError as invalid:
         raise UserErrors(explain(invalid.errors(include_url=False), Comparison, document)) from None
     spec = load_spec(Path(comparison.spec), comparison.overrides, list_contracts())
+    if spec.mixture.forgetting_budget is not None:
+        raise UserError(
+            "a comparison trains every method on one mixture, and a forgetting budget gives each its own",
+            comparison.spec,
+            "give mixture.replay_ratio there, or under overrides: mixture={replay_ratio: 0.25}",
+        )
     cells = search_cells(comparison)
     try:
         jobs_of(

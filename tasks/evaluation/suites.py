@@ -15,6 +15,7 @@ from tasks.data.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import open_tokens
+from tasks.evaluation.development import in_hash_order, set_aside
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
@@ -22,7 +23,9 @@ from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
 
-CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evaluation/score.py")
+CODE = (
+    "tasks/evaluation/suites.py", "tasks/evaluation/development.py", "tasks/evaluation/items.py", "tasks/evaluation/score.py",
+)  # fmt: skip
 
 
 def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
@@ -41,6 +44,20 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
     return suites
+
+
+def build_development(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
+    """The development part of every general suite: documents that a replay ratio is chosen on, and no verdict reached.
+
+    Raises:
+        UserError: a suite has too few groups of documents to be parted.
+    """
+    names = suite_names([source.path for source in spec.evaluation.general])
+    general = [s for s in prepared.sources if s.role == "general_suite"]
+    return [
+        _build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, development=True)
+        for name, source in zip(names, general, strict=True)
+    ]
 
 
 def suite_names(paths: Sequence[str]) -> list[str]:
@@ -62,8 +79,14 @@ def _build(
     spec: RunSpec,
     prepared: Prepared,
     tokenized: Tokenized,
+    development: bool = False,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
+    key = [inputs, fate, spec.evaluation.max_tokens, spec.training.seed]
+    if kind == "general" and spec.mixture.forgetting_budget is not None:
+        items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
+        key = [*key, "development" if development else "without development"]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
@@ -71,13 +94,7 @@ def _build(
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
-    inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
-    return Suite(
-        name,
-        kind,
-        tuple(chosen),
-        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
-    )
+    return Suite(name, kind, tuple(chosen), sha256_value(key))
 
 
 def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
@@ -110,14 +127,9 @@ def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
 
     The last group may be cut. One document is always kept, however long it is.
     """
-    import xxhash
-
-    def rank(item: Item) -> int:
-        return xxhash.xxh3_64_intdigest(item.group.encode(), seed=seed + 1)
-
     chosen: set[int] = set()
     tokens = 0
-    for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
+    for index in in_hash_order(items, seed):
         tokens += len(items[index].input_ids) - 1
         if tokens > max_tokens and chosen:
             break

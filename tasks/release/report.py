@@ -22,9 +22,11 @@ from schemas.artifacts import (
     StepMetrics,
 )
 from schemas.counts import Latency, Parameters
+from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures
+from tasks.release.replay_picture import replay_curve
 from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
@@ -62,6 +64,8 @@ class ReportData:
     """(prompt, base's text, candidate's text)"""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Output of the head -> training rows (or words) that have it; empty for language modelling."""
+    choice: ReplayChoice | None = None
+    """Of the replay ratio, where a budget was given."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -215,6 +219,7 @@ def _view(report: ReportData) -> dict[str, Any]:
     shown, hidden = _ledger_rows(report.ledger)
     return {
         "pictures": pictures,
+        "replay_curve": replay_curve,
         "loss_of": attrgetter("loss"),
         "learning_rate_of": attrgetter("learning_rate"),
         "grad_norm_of": attrgetter("grad_norm"),
