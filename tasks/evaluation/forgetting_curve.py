@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-EPS = np.geomspace(1e-3, 0.3, 12)
-GAMMA = np.geomspace(0.15, 3.0, 12)
+EPS = np.geomspace(1e-3, 0.3, 16)
+GAMMA = np.geomspace(0.15, 3.0, 16)
 COEFFICIENTS = 6
 """E, C, E', C', eps, gamma: a curve needs more proxies than that."""
 NOISE_SHARE, NOISE_FLOOR = 0.05, 0.002
@@ -44,7 +44,7 @@ class Measurements:
         """(n,) nats per token."""
         return np.asarray(self.differences.sum(axis=1) / self.sizes.sum())
 
-    def resampled(self, seed: int, resamples: int = RESAMPLES) -> Array:
+    def resampled(self, seed: int, resamples: int) -> Array:
         """Forgetting of every proxy on groups drawn with replacement, the same for all proxies: (resamples, n)."""
         groups = len(self.sizes)
         counts = np.random.default_rng([seed, 1]).multinomial(groups, np.full(groups, 1 / groups), resamples)
@@ -149,7 +149,12 @@ def noise_of(forgetting: Array) -> Array:
 
 
 def forgetting_band(
-    measured: Measurements, ratios: Array, target_tokens: Array, confidence: float, seed: int
+    measured: Measurements,
+    ratios: Array,
+    target_tokens: Array,
+    confidence: float,
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> Band:
     """Fit the curve, and bound what the whole run would forget at `ratios` (r,) with `target_tokens` (r,) of the domain.
 
@@ -166,11 +171,11 @@ def forgetting_band(
     freedom = len(forgetting) - COEFFICIENTS
     size = float(np.sqrt((((forgetting - fitted) / spread) ** 2).sum() / freedom))
     generator = np.random.default_rng([seed, 2])
-    sizes = size * np.sqrt(freedom / generator.chisquare(freedom, RESAMPLES))[:, None]
-    documents = measured.resampled(seed) - forgetting
-    drawn = fitted + documents + sizes * spread * generator.standard_normal((RESAMPLES, len(forgetting)))
+    sizes = size * np.sqrt(freedom / generator.chisquare(freedom, resamples))[:, None]
+    documents = measured.resampled(seed, resamples) - forgetting
+    drawn = fitted + documents + sizes * spread * generator.standard_normal((resamples, len(forgetting)))
     curves = fit_curves(measured.ratios, stretch, drawn, 1 / spread).at(ratios, target)
-    new = curves + sizes * noise_of(curves) * generator.standard_normal((RESAMPLES, 1))
+    new = curves + sizes * noise_of(curves) * generator.standard_normal((resamples, 1))
     low, high = np.quantile(new, [1 - confidence, confidence], axis=0)
     return Band(ratios, fit.at(ratios, target)[0], low, _falling(high), fit, size * NOISE_SHARE)
 
