@@ -14,7 +14,7 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 class Proxies(Schema):
     """The short trainings from which a replay ratio is chosen: every ratio at every length."""
 
-    ratios: tuple[Ratio, ...] = Field(default=(0, 0.01, 0.05, 0.1, 0.25), min_length=3)
+    ratios: tuple[Ratio, ...] = Field(default=(0, 0.01, 0.05, 0.1, 0.25), min_length=4)
     """Replay ratios that are always tried, rising."""
     further_ratios: tuple[Ratio, ...] = (0.5, 0.75)
     """Tried one after another, only while no ratio up to the last one tried meets the budget."""
@@ -32,22 +32,19 @@ class Proxies(Schema):
         return self
 
 
+def _default_ratio(given: dict[str, Any]) -> float | None:
+    return DEFAULT_RATIO if given.get("forgetting_budget") is None else None
+
+
 class Mixture(Schema):
     """The share of general text in training: given as `replay_ratio`, or chosen to keep `forgetting_budget`."""
 
-    replay_ratio: Ratio | None = None
-    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. 0.25 where no budget is given."""
     forgetting_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Nats per token that the general suites may lose: short proxy trainings choose the smallest ratio that keeps it."""
+    replay_ratio: Ratio | None = Field(default_factory=_default_ratio)
+    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. 0.25 where no budget is given."""
     proxies: Proxies | None = None
     """Which proxy trainings choose the ratio; belongs to `forgetting_budget`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default(cls, given: Any) -> Any:
-        if isinstance(given, dict) and not {"replay_ratio", "forgetting_budget"} & given.keys():
-            return {**given, "replay_ratio": DEFAULT_RATIO}
-        return given
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:

@@ -78,7 +78,13 @@ def replay_curve(curve: ForgettingCurve, choice: ReplayChoice) -> Markup:
     if choice.replay_ratio is not None:
         x = percent(across(choice.replay_ratio))
         drawn.append(element("line", x1=x, x2=x, y1=0, y2=BOTTOM, class_="chosen"))
-        drawn.append(label(across(choice.replay_ratio), 12, f"chosen {choice.replay_ratio:g}", "chosen-name"))
+        left = across(choice.replay_ratio) > 0.8
+        drawn.append(
+            element(
+                "text", f"chosen {choice.replay_ratio:g}", x=x, y=12, dx=-7 if left else 7,
+                text_anchor="end" if left else "start", class_="tick chosen-name",
+            )
+        )  # fmt: skip
     return picture(
         f"Forgetting of {curve.suite} over the replay ratio",
         f"{choice.sentence}. Without replay the whole run is expected to forget {band[0].estimate:.3f} nats per token,"
