@@ -25,6 +25,7 @@ from tests.command_line import ROOT, rootstock
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import prose
 
+pytestmark = pytest.mark.slow
 RATIOS, LENGTHS = [0, 0.1, 0.3, 0.5], [0.25, 0.5]
 
 
@@ -327,12 +328,11 @@ def test_the_verb_writes_the_choice_and_its_page(chosen):
     assert proposal.choice == choice
     page = (proposal.folder / "index.html").read_text()
     assert "<svg" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page
     written = ReplayChoice.model_validate_json((proposal.folder / "replay_choice.json").read_bytes())
     assert written == choice
 
 
-@pytest.mark.slow
 def test_the_command_prints_the_ratio_and_exits_2_if_there_is_none(chosen, files):
     spec, state, _, _ = chosen
     file = files / "spec.yaml"
