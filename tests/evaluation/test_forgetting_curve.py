@@ -5,6 +5,7 @@ import pytest
 
 from tasks.evaluation.forgetting_curve import (
     Measurements,
+    _falling,
     choosable,
     falling,
     fit_curves,
@@ -120,6 +121,21 @@ def test_the_estimate_lies_below_the_upper_bound_and_the_bound_never_rises():
     assert (np.diff(band.high) <= 0).all()
     assert (band.low < band.high).all()
     assert np.mean(band.estimate < band.high) > 0.9
+
+
+def test_a_bound_that_would_rise_with_replay_is_raised_before_it():
+    assert _falling(np.array([3.0, 1.0, 2.0, 0.5])).tolist() == [3.0, 2.0, 2.0, 0.5]
+
+
+def test_however_well_the_curve_is_known_a_new_training_still_has_its_chance():
+    chance = np.random.default_rng(1)
+    ratios, tokens = np.tile(RATIOS, 20), np.tile(TOKENS, 20)
+    forgotten = truth(ratios, tokens) * (1 + 0.1 * chance.standard_normal(len(ratios)))
+    sizes = np.full(4000, 100.0)
+    known = Measurements(ratios, tokens, np.repeat(forgotten[:, None], len(sizes), axis=1) * 100.0, sizes)
+    band = band_of(known, resamples=600)
+    above = band.high[20] / band.estimate[20] - 1  # at 10 % replay
+    assert above == pytest.approx(1.645 * 0.1, rel=0.35)
 
 
 def test_noisier_proxies_widen_the_band_and_so_do_fewer_documents():
