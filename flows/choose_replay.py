@@ -53,7 +53,8 @@ def with_budget(spec: RunSpec, budget: float | None) -> RunSpec:
     """
     from pydantic import ValidationError
 
-    chosen = budget or spec.mixture.forgetting_budget or spec.promotion.max_forgetting
+    own = spec.mixture.forgetting_budget
+    chosen = next(value for value in (budget, own, spec.promotion.max_forgetting) if value is not None)
     values = spec.model_dump(mode="json")
     values["mixture"] |= {"replay_ratio": None, "forgetting_budget": chosen}
     values["promotion"]["max_forgetting"] = max(chosen, spec.promotion.max_forgetting)

@@ -11,6 +11,7 @@ from schemas.run import RunSpec
 from tasks.data.prepare import prepare
 from tasks.release.replay_page import write_choice_page
 from tasks.release.run_folder import RunFolder
+from tasks.storage.workers import map_in_processes
 from tasks.training.base import provide_base
 
 
@@ -35,7 +36,7 @@ def propose(spec: RunSpec, state: Path, watch: Watch | None = None, call: Call =
     watch = watch or Console()
     run = RunFolder.open(state, spec)
     with watch.stage("data"):
-        prepared = call(prepare, state, spec, note=watch.note)
+        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
         base = call(provide_base, state, spec, prepared, run.champion_folder)
     with watch.stage("choose the replay ratio"):
         choice = choose_ratio(spec, state, prepared, base, watch, call)

@@ -1,7 +1,7 @@
 """Proxy trainings: the run itself, only shorter, at several replay ratios and lengths.
 
-A proxy has the run's method, peak learning rate, schedule and data, the first of its domain tokens, and a seed of its own,
-so that the spread around a curve through them shows what chance does. All proxies of one length train the same number of
+A proxy has the run's base, method, peak learning rate, schedule and data, and a seed of its own, which also draws the part of
+the domain that it trains on: so the spread around a curve through the proxies shows what chance does. All proxies of one length train the same number of
 domain tokens; replay comes on top. Every training and score is a content-addressed step: what was killed goes on.
 """
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from flows.choose_replay import choose_ratio, require_ratio, with_budget
+from flows.choose_replay_flow import choose_replay_flow
 from flows.evaluate_model import evaluate_model
 from flows.journey import follow
 from flows.load_comparison import load_comparison
+from flows.plan import make_plan
 from flows.propose_replay import propose
 from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec, with_ratio
 from flows.watch import Silent
@@ -19,10 +21,10 @@ from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_development, build_suites
-from tasks.storage.steps import Step
 from tasks.training.base import provide_base
 from tests.command_line import ROOT, rootstock
 from tests.corpora import make_spec, source, write_rows
+from tests.tiny import artifacts_of, ended
 from tests.tiny_base import prose
 
 pytestmark = pytest.mark.slow
@@ -348,7 +350,21 @@ def test_the_command_prints_the_ratio_and_exits_2_if_there_is_none(chosen, files
     assert "error: " in none.err
 
 
-def test_the_steps_are_ordinary_steps(chosen):
-    _, state, _, _ = chosen
-    (curve, *_) = sorted((state / "data").glob("forgetting-curve-*"))
-    assert isinstance(Step(curve, json.loads((curve / "manifest.json").read_bytes())), Step)
+def test_the_plan_tells_what_the_proxies_cost(chosen):
+    spec, state, _, _ = chosen
+    facts = make_plan(spec, state, Silent())
+    assert facts["replay ratio"].startswith("chosen in the run, for a budget of 5")
+    assert facts["proxies"].startswith("8 trainings of")
+
+
+def test_the_flow_completes_with_the_choice_and_its_points_on_the_page(chosen, files, prefect_api):
+    spec, state, choice, _ = chosen
+    file = files / "flow.json"
+    file.write_text(json.dumps(spec.model_dump(mode="json", exclude_none=True)))
+    run = ended(choose_replay_flow(spec=str(file), state=str(state), return_state=True))
+    assert run.state_type.value == "COMPLETED"
+    assert run.state.message == choice.sentence
+    assert artifacts_of(run.id)["test-replay"].data.count('"forgetting"') == 8
+    refused = ended(choose_replay_flow(spec=str(file), state=str(state), budget=1e-6, return_state=True))
+    assert refused.state_type.value == "FAILED"
+    assert refused.state.message.startswith("no replay ratio up to 50%")
