@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
-from schemas.mixture import Mixture
+from schemas.mixture import Mixture, Proxies
 from schemas.objectives import (
     InstructionTuning,
     LanguageModeling,
@@ -47,6 +47,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Source: "A source of data",
     Columns: "columns of a source",
     Mixture: "mixture",
+    Proxies: "mixture.proxies",
     **{entry.settings: f"method {kind}" for kind, entry in METHODS.items()},
     Training: "training",
     Evaluation: "evaluation",
@@ -73,6 +74,12 @@ ACROSS: dict[str, tuple[str, ...]] = {
     ),
     "A model from scratch has nothing to forget: no `evaluation.general`.": ("base={from_scratch: {}}",),
     "`mixture.replay_ratio` above 0 needs `replay`. At 0 the replay sources are not read.": ("replay=[]",),
+    "Give at most one of `mixture.replay_ratio` and `mixture.forgetting_budget`.": (
+        "mixture.forgetting_budget=0.01",
+    ),
+    "`mixture.proxies` belongs to `mixture.forgetting_budget`.": ("mixture.proxies={}",),
+    "`mixture.forgetting_budget` needs `replay`, a base that exists, an objective without a head, and a"
+    " `promotion.max_forgetting` that is not below it.": ("mixture={forgetting_budget: 99}",),
     "Give exactly one of `evaluation.domain_holdout` and `evaluation.domain`.": (
         "evaluation.domain_holdout=null",
     ),

@@ -202,6 +202,30 @@ def compare_remedies(
 
 
 @app.command()
+def choose_replay(
+    spec: Spec,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Nats per token that may be forgotten. Default: the specification's forgetting_budget, or else what its"
+            " promotion allows.",
+        ),
+    ] = None,
+    sets: Sets = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Measure how forgetting falls with replay, and name the smallest ratio that keeps a budget (exit 2: none does)."""
+    loaded = load(spec, sets)
+    from flows.choose_replay import with_budget
+
+    asked = with_budget(loaded, budget)
+    from flows.propose_replay import print_choice, propose
+
+    print_choice(propose(asked, state), as_json)
+
+
+@app.command()
 def serve(
     state: State = DEFAULT_STATE,
     port: Annotated[int, typer.Option(help="Port of the Prefect page on this machine.")] = 4200,

@@ -60,13 +60,18 @@ def continual_training(
     try:
         loaded = load_spec(Path(spec), [*chosen, *overrides], list_contracts())
         run = RunFolder.open(Path(state), loaded)
-        label_run(run.id, [loaded.name, loaded.method.kind, f"replay {loaded.mixture.replay_ratio:g}"])
+        label_run(run.id, [loaded.name, loaded.method.kind, _mixture_tag(loaded)])
         outcome = _follow(loaded, Path(state), dask)
     except UserError as error:
         return stopped(error)
     if not outcome.fresh:
         show_verdict(loaded.name, outcome.run, outcome.folder, outcome.decision)
     return _final_state(loaded, outcome)
+
+
+def _mixture_tag(spec: RunSpec) -> str:
+    ratio, budget = spec.mixture.replay_ratio, spec.mixture.forgetting_budget
+    return f"replay {ratio:g}" if ratio is not None else f"budget {budget:g}"
 
 
 def _follow(spec: RunSpec, state: Path, dask: str) -> Outcome:

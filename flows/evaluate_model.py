@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.journey import Call, assemble, call_plainly
+from flows.proxies import with_ratio
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
@@ -51,8 +52,9 @@ def prepare_suites(
     """The suites of a specification for a model, and for any other with the same tokenizer."""
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
+        laid = spec if spec.mixture.forgetting_budget is None else with_ratio(spec, 0.0)
         tokenized = call(
-            tokenize, state, spec, prepared, folder, map_shards=map_in_processes, note=watch.note
+            tokenize, state, laid, prepared, folder, map_shards=map_in_processes, note=watch.note
         )
         return PreparedSuites(build_suites(spec, prepared, tokenized), tokenized)
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from flows.choose_replay import choose_ratio, require_ratio
+from flows.proxies import with_ratio
 from flows.realign import realign, worth_asking
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
 from schemas.counts import Latency
 from schemas.objectives import MultiTask
+from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
@@ -83,7 +86,15 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
         watch.note(_ledger_line(prepared.ledger.total))
 
     measured = measure(
-        run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data, run.turn
+        run.spec,
+        run.state,
+        watch,
+        call,
+        map_shards,
+        run.champion_folder,
+        write_data,
+        run.write_choice,
+        run.turn,
     )
     rules = judge(measured.scores, run.spec.promotion)
     probe = None
@@ -97,7 +108,7 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
     with watch.stage("decide and report"):
         result = RunResult(
             run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,
-            measured.latency, dict(watch.seconds), find_device().name, probe,
+            measured.latency, measured.choice, dict(watch.seconds), find_device().name, probe,
         )  # fmt: skip
         decision: Decision = call(conclude, run, result)
     return decision
@@ -113,6 +124,8 @@ class Measured(NamedTuple):
     suites: list[Suite]
     scores: Scores
     latency: Latency
+    choice: ReplayChoice | None
+    """Of the replay ratio, where a budget was given."""
 
 
 def measure(
@@ -123,6 +136,7 @@ def measure(
     map_shards: ShardMap = map_in_processes,
     champion: Path | None = None,
     on_data: Callable[[Prepared], None] = lambda _: None,
+    on_choice: Callable[[ReplayChoice], None] = lambda _: None,
     turn: int | None = None,
 ) -> Measured:
     """From files to the scores of a trained candidate, beside those of its base (and of a champion).
@@ -135,11 +149,18 @@ def measure(
     with watch.stage("data: read, validate, check contracts, deduplicate, split"):
         prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
         on_data(prepared)
+    asked, choice = spec, None
+    if spec.mixture.forgetting_budget is not None:
+        with watch.stage("choose the replay ratio"):
+            first = call(provide_base, state, spec, prepared, champion)
+            choice = choose_ratio(spec, state, prepared, first, watch, call, map_shards)
+            on_choice(choice)
+            spec = with_ratio(spec, require_ratio(choice))
     with watch.stage("tokenise and mix"):
         base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(_mixture_line(tokenized.mixture))
-        suites = build_suites(spec, prepared, tokenized, turn)
+        suites = build_suites(asked, prepared, tokenized, turn)
         require_suites(spec.promotion, [suite.name for suite in suites])
         for suite in suites:
             if suite.no_room:
@@ -184,7 +205,7 @@ def measure(
         vocabulary = tokenized.special.vocab_size
         latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)
         watch.note(f"{latency.tokens} tokens: base {latency.base:.1f} ms, candidate {latency.tuned:.1f} ms")
-    return Measured(prepared, tokenized, base, trained, suites, scores, latency)
+    return Measured(prepared, tokenized, base, trained, suites, scores, latency, choice)
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:

@@ -31,6 +31,12 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
     if spec.objective.kind == "multi_task":
         what = "a comparison ranks methods by one domain suite, and several tasks have one each"
         raise UserError(what, comparison.spec, "name a specification of one task")
+    if spec.mixture.forgetting_budget is not None:
+        raise UserError(
+            "a comparison trains every method on one mixture, and a forgetting budget gives each its own",
+            comparison.spec,
+            "give mixture.replay_ratio there, or under overrides: mixture={replay_ratio: 0.25}",
+        )
     cells = search_cells(comparison)
     try:
         for cell in [*cells, *final_cells(comparison, {group_of(c): c.learning_rate for c in cells})]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.journey import head_inputs
+from flows.proxies import cost_of_proxies, with_ratio
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
@@ -35,7 +36,10 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     with watch.stage("data"):
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
-        tokenized = tokenize(state, spec, prepared, base.folder, note=watch.note)
+        laid, budget = spec, spec.mixture.forgetting_budget
+        if budget is not None:
+            laid = with_ratio(spec, 0.0)
+        tokenized = tokenize(state, laid, prepared, base.folder, note=watch.note)
         suites = build_suites(spec, prepared, tokenized, turn=0)
     total, mixture = prepared.ledger.total, tokenized.mixture
     facts: dict[str, Any] = {
@@ -49,11 +53,15 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         **_instruction_facts(prepared, tokenized, suites),
         "domain tokens": mixture.domain_tokens,
         "replay tokens": mixture.replay_tokens,
-        "replay ratio": f"{mixture.achieved_ratio:.4f} (asked {mixture.requested_ratio})",
+        "replay ratio": f"{mixture.achieved_ratio:.4f} (asked {mixture.requested_ratio})"
+        if budget is None
+        else f"chosen in the run, for a budget of {budget:g} nats per token; tokens and steps are those without replay",
         "sequences": mixture.sequences,
         "steps": mixture.steps,
         "suites": ", ".join(f"{s.name} ({len(s.items)} documents)" for s in suites),
     }
+    if budget is not None:
+        facts["proxies"] = cost_of_proxies(spec, mixture.domain_tokens)
     with watch.stage("measure one step on this machine"):
         inputs = TrainingInputs(
             base.folder,
@@ -64,7 +72,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
             head_inputs(spec, prepared, tokenized),
             tokenized.frame,
         )
-        facts |= measure_step(spec, inputs, mixture.steps)
+        facts |= measure_step(laid, inputs, mixture.steps)
     return facts
 
 

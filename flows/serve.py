@@ -62,6 +62,7 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from prefect.types.entrypoint import EntrypointType
 
     from flows.check_contracts import check_contracts
+    from flows.choose_replay_flow import choose_replay_flow
     from flows.compare_methods import compare_methods
     from flows.continual_training import continual_training
     from flows.evaluate_model_flow import evaluate_model_flow
@@ -88,5 +89,6 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
         deploy(check_contracts, "check-contracts"),
         deploy(evaluate_model_flow, "evaluate-model", parameters=here),
         deploy(compare_methods, "compare-methods", parameters=here),
+        deploy(choose_replay_flow, "choose-replay", parameters=here),
         deploy(promote_model, "promote", parameters=here),
     ]

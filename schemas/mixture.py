@@ -1,12 +1,86 @@
-"""How domain and general text are mixed."""
+"""How domain and general text are mixed: by a ratio, or by how much may be forgotten."""
 
-from pydantic import Field
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from schemas.base import Schema
 
+DEFAULT_RATIO = 0.25
+Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Proxies(Schema):
+    """The short trainings from which a replay ratio is chosen: every ratio at every length."""
+
+    ratios: tuple[Ratio, ...] = Field(default=(0, 0.01, 0.05, 0.1, 0.25), min_length=4)
+    """Replay ratios that are always tried, rising."""
+    further_ratios: tuple[Ratio, ...] = (0.5, 0.75)
+    """Tried one after another, only while no ratio up to the last one tried meets the budget."""
+    lengths: tuple[Share, ...] = Field(default=(0.125, 0.25), min_length=2)
+    """Lengths of the proxies, rising, as shares of the domain tokens that the whole run would train without replay."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        for name in ("ratios", "further_ratios", "lengths"):
+            values = getattr(self, name)
+            if list(values) != sorted(set(values)):
+                raise ValueError(f"{name} must rise, each value once")
+        if self.further_ratios and self.further_ratios[0] <= self.ratios[-1]:
+            raise ValueError("further_ratios must lie above the last of ratios")
+        return self
+
+
+def _default_ratio(given: dict[str, Any]) -> float | None:
+    return DEFAULT_RATIO if given.get("forgetting_budget") is None else None
+
 
 class Mixture(Schema):
-    """The share of general text in training."""
+    """The share of general text in training: given as `replay_ratio`, or chosen to keep `forgetting_budget`."""
 
-    replay_ratio: float = Field(default=0.25, ge=0, lt=1, allow_inf_nan=False)
-    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved."""
+    forgetting_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Nats per token that the general suites may lose: short proxy trainings choose the smallest ratio that keeps it."""
+    replay_ratio: Ratio | None = Field(default_factory=_default_ratio)
+    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. 0.25 where no budget is given."""
+    proxies: Proxies | None = None
+    """Which proxy trainings choose the ratio; belongs to `forgetting_budget`."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.replay_ratio is None) == (self.forgetting_budget is None):
+            raise ValueError(
+                "give exactly one of replay_ratio and forgetting_budget"
+                " (on the command line: --set mixture.replay_ratio=null removes one)"
+            )
+        if self.proxies is not None and self.forgetting_budget is None:
+            raise ValueError("proxies choose a ratio for forgetting_budget; without a budget remove them")
+        return self
+
+    @property
+    def ratio(self) -> float:
+        """The ratio to lay out; a budget must have been turned into one before."""
+        assert self.replay_ratio is not None, "no replay ratio has been chosen for the budget yet"
+        return self.replay_ratio
+
+
+def budget_problems(
+    budget: float | None, replay: bool, scratch: bool, head: bool, allowed: float
+) -> list[str]:
+    """What keeps a forgetting budget from being turned into a ratio, one `key: what; fix` each; none without a budget."""
+    key = "mixture.forgetting_budget"
+    if budget is None:
+        return []
+    problems = []
+    if scratch:
+        problems.append(f"{key}: a model from scratch has nothing to forget; give replay_ratio")
+    elif head:
+        problems.append(f"{key}: is in nats per token, and a head has none; give replay_ratio")
+    elif not replay:
+        problems.append(f"{key}: there are no replay sources to choose a share of; add replay")
+    if budget > allowed:
+        problems.append(
+            f"{key}: {budget:g} is above promotion.max_forgetting ({allowed:g}), so that keeping it would be rejected;"
+            " lower the budget or raise promotion.max_forgetting"
+        )
+    return problems

@@ -8,7 +8,7 @@ from schemas.base import Schema
 from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.methods import Full, Method
-from schemas.mixture import Mixture
+from schemas.mixture import Mixture, budget_problems
 from schemas.objectives import (
     HEADS,
     InstructionTuning,
@@ -115,10 +115,17 @@ class RunSpec(Schema):
                 "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
                 " lower one of them until it is below 1"
             )
-        if self.mixture.replay_ratio > 0 and not self.replay:
+        if self.mixture.replay_ratio and not self.replay:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
             )
+        problems += budget_problems(
+            self.mixture.forgetting_budget,
+            replay=bool(self.replay),
+            scratch=isinstance(self.base, FromScratch),
+            head=self.objective.kind in HEADS,
+            allowed=self.promotion.max_forgetting,
+        )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
         scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS

@@ -44,7 +44,7 @@ def lay_out(
         UserError: the training is so short that not one token of it would be domain text.
     """
     training = spec.training
-    ratio = spec.mixture.replay_ratio
+    ratio = spec.mixture.ratio
     whole = corpora[0].whole
     if training.steps is not None:
         fit = _fit_whole if whole else _fit_steps
@@ -81,7 +81,7 @@ def _fit_steps(
     sequence or two of the edge, and halving finds it. Passes over the domain that a guess leaves unchanged are not
     packed again.
     """
-    training, ratio = spec.training, spec.mixture.replay_ratio
+    training, ratio = spec.training, spec.mixture.ratio
     per_step = training.batch_tokens // training.sequence_length
     wanted = steps * per_step
     fits, exceeds = 0, wanted * (training.sequence_length - 1) + 1  # a sequence of n ids holds n - 1 labels
@@ -126,7 +126,7 @@ def _fit_whole(
     training = spec.training
     wanted = steps * (training.batch_tokens // training.sequence_length)
     guess = (wanted + len(sources) + 1) * training.sequence_length
-    lengths = Lengths.of(guess, spec.mixture.replay_ratio)
+    lengths = Lengths.of(guess, spec.mixture.ratio)
     return _keep(sources, *_sequences(spec, sources, corpora, lengths, {}), wanted)
 
 
@@ -163,7 +163,7 @@ def _replay_edges(
     weights = [source.source.weight for source in sources if source.role == "replay"]
     if not weights:
         return []
-    a_domain_token = spec.mixture.replay_ratio / (1 - spec.mixture.replay_ratio) / sum(weights)
+    a_domain_token = spec.mixture.ratio / (1 - spec.mixture.ratio) / sum(weights)
     return [
         [*(min(share, round(edge * a_domain_token * weight)) for edge in domain_edges[:-1]), share]
         for weight, share in zip(weights, share_tokens(lengths.replay, weights), strict=True)

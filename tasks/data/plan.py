@@ -46,7 +46,7 @@ def plan_training(
         name="plan",
         inputs={"divided": divided.key, **{s.label: t.key for s, t in zip(sources, tokenized, strict=True)}},
         settings=[
-            spec.mixture.model_dump(),
+            spec.mixture.model_dump(exclude={"forgetting_budget", "proxies"}),
             [source.source.weight for source in sources],
             [
                 training.tokens,
@@ -158,7 +158,7 @@ def _describe(
     filled = int(pieces["length"].astype(np.int64).sum())
     total = by_role["domain"] + by_role["replay"]
     report = MixtureReport(
-        requested_ratio=spec.mixture.replay_ratio,
+        requested_ratio=spec.mixture.ratio,
         achieved_ratio=by_role["replay"] / total,
         domain_tokens=by_role["domain"],
         replay_tokens=by_role["replay"],

@@ -24,6 +24,7 @@ from tasks.evaluation.answers import (
     require_answers,
     response_bytes,
 )
+from tasks.evaluation.development import in_hash_order, set_aside
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
@@ -32,7 +33,8 @@ from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
 
 CODE = tuple(
-    f"tasks/evaluation/{name}.py" for name in ("suites", "items", "score", "answers", "final_answer")
+    f"tasks/evaluation/{name}.py"
+    for name in ("suites", "development", "items", "score", "answers", "final_answer")
 )
 
 
@@ -65,6 +67,20 @@ def build_suites(
     return suites
 
 
+def build_development(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
+    """The development part of every general suite: documents that a replay ratio is chosen on, and no verdict reached.
+
+    Raises:
+        UserError: a suite has too few groups of documents to be parted.
+    """
+    names = suite_names([source.path for source in spec.evaluation.general])
+    general = [s for s in prepared.sources if s.role == "general_suite"]
+    return [
+        _build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, development=True)
+        for name, source in zip(names, general, strict=True)
+    ]
+
+
 def suite_names(paths: Sequence[str], taken: Sequence[str] = ("domain",)) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []
@@ -84,13 +100,20 @@ def _build(
     spec: RunSpec,
     prepared: Prepared,
     tokenized: Tokenized,
-    turn: int | None,
+    turn: int | None = None,
+    development: bool = False,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized)]
     part = part_of(spec, turn)
     if part is not None:
         items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
     items, no_room = _fitting(items, spec)
+    inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
+    limits = [spec.evaluation.max_tokens, spec.training.seed, spec.training.sequence_length]
+    key = [inputs, fate, limits, part]
+    if kind == "general" and spec.mixture.forgetting_budget is not None:
+        items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
+        key = [*key, "development" if development else "without development"]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
@@ -98,24 +121,7 @@ def _build(
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
-    inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
-    return Suite(
-        name,
-        kind,
-        tuple(chosen),
-        sha256_value(
-            [
-                inputs,
-                fate,
-                spec.evaluation.max_tokens,
-                spec.training.seed,
-                spec.training.sequence_length,
-                part,
-            ]
-        ),
-        no_room,
-        sources[0].source.task,
-    )
+    return Suite(name, kind, tuple(chosen), sha256_value(key), no_room, sources[0].source.task)
 
 
 def part_of(spec: RunSpec, turn: int | None) -> tuple[int, int] | None:
@@ -190,14 +196,9 @@ def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
 
     The last group may be cut. One document is always kept, however long it is.
     """
-    import xxhash
-
-    def rank(item: Item) -> int:
-        return xxhash.xxh3_64_intdigest(item.group.encode(), seed=seed + 1)
-
     chosen: set[int] = set()
     tokens = 0
-    for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
+    for index in in_hash_order(items, seed):
         tokens += items[index].labels
         if tokens > max_tokens and chosen:
             break

@@ -24,10 +24,12 @@ from schemas.artifacts import (
 )
 from schemas.counts import Latency, Parameters
 from schemas.objectives import MultiTask
+from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import YARDSTICKS, AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
 from tasks.data.base_head import output_name
 from tasks.release import pictures
+from tasks.release.replay_picture import replay_curve
 from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
@@ -65,6 +67,8 @@ class ReportData:
     """(prompt, base's text, candidate's text)"""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Output of the head -> training rows (or words) that have it; empty for language modelling."""
+    choice: ReplayChoice | None = None
+    """Of the replay ratio, where a budget was given."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -253,6 +257,7 @@ def _view(report: ReportData) -> dict[str, Any]:
     shown, hidden = _ledger_rows(report.ledger)
     return {
         "pictures": pictures,
+        "replay_curve": replay_curve,
         "loss_of": attrgetter("loss"),
         "learning_rate_of": attrgetter("learning_rate"),
         "grad_norm_of": attrgetter("grad_norm"),

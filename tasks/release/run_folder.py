@@ -14,6 +14,7 @@ from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.realignment import Realignment
+from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
@@ -42,6 +43,8 @@ class RunResult:
     trained: Step
     scores: Scores
     latency: Latency
+    choice: ReplayChoice | None
+    """Of the replay ratio, where a budget was given."""
     seconds: dict[str, float]
     device: str
     realignment: Realignment | None = None
@@ -147,6 +150,10 @@ class RunFolder:
         for source in prepared.sources:
             copy_quarantine(source, quarantine)
 
+    def write_choice(self, choice: ReplayChoice) -> None:
+        """Write `replay_choice.json`: the curve, also where no ratio keeps the budget."""
+        write_atomic(self.folder / "replay_choice.json", choice.model_dump_json(indent=1))
+
     def write_evidence(self, result: RunResult) -> Bindings:
         """Write model, scores, ledger and lineage; return the hashes a decision is bound to."""
         with atomic_folder(self.folder / "model") as model:
@@ -209,6 +216,7 @@ class RunFolder:
             seconds=result.seconds,
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
+            choice=result.choice,
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)

@@ -7,6 +7,7 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from flows.check_contracts import check_contracts
+from flows.choose_replay_flow import choose_replay_flow
 from flows.continual_training import ApprovalChoice, continual_training
 from flows.evaluate_model_flow import evaluate_model_flow
 from flows.form import AS_SPECIFIED
@@ -14,7 +15,7 @@ from flows.promote_model import promote_model
 from schemas.promotion import Promotion
 from tasks.training.methods.registry import METHODS
 
-FLOWS = [continual_training, check_contracts, evaluate_model_flow, promote_model]
+FLOWS = [continual_training, check_contracts, choose_replay_flow, evaluate_model_flow, promote_model]
 
 
 def fields_of(flow: Flow[..., Any]) -> dict[str, dict[str, Any]]:

@@ -147,7 +147,16 @@ def result(spec: RunSpec, state: Path, base: Path, tmp_path: Path) -> RunResult:
     trained = Step(folder, Manifest(step="train", key="k", inputs={}, files=(), facts={}))
     tokenized = Tokenized(special, steps, plan)
     return RunResult(
-        spec, prepared, tokenized, BaseModel(base, "b", "b"), trained, Scores(suites=()), LATENCY, {}, "cpu"
+        spec,
+        prepared,
+        tokenized,
+        BaseModel(base, "b", "b"),
+        trained,
+        Scores(suites=()),
+        LATENCY,
+        None,
+        {},
+        "cpu",
     )
 
 

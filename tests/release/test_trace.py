@@ -74,7 +74,8 @@ class Traced:
         for number in range(len(sequences) - 1):
             if number % PER_STEP == 0:
                 steps.append([])
-            for source_, part, start, length in pieces[sequences[number] : sequences[number + 1]].tolist():
+            chosen = pieces[sequences[number] : sequences[number + 1]].tolist()
+            for source_, part, start, length, _ in chosen:
                 steps[-1].append(self.sources[source_][part].tokens[start : start + length].tolist())
         return steps
 

@@ -114,7 +114,7 @@ def test_the_tables_name_every_key():
     assert TRAINING.keys() == Training.model_fields.keys()
     assert METHOD.keys() == Lora.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
-    assert Mixture.model_fields.keys() == {"replay_ratio"}
+    assert Mixture.model_fields.keys() == {"replay_ratio", "forgetting_budget", "proxies"}
 
 
 def keys_of(spec: RunSpec, root: Path, state: Path) -> tuple[str, str]:
