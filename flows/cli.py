@@ -11,7 +11,7 @@ import typer
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
-from schemas.errors import ExitCode, UserError
+from schemas.errors import ExitCode, NoNewData, UserError
 
 app = typer.Typer(
     name="rootstock",
@@ -81,7 +81,15 @@ def run(
         return show_plan(loaded, state, as_json)
     from flows.start import start
 
-    outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
+    try:
+        outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
+    except NoNewData as nothing:
+        print(
+            json.dumps({"verdict": None, "reason": nothing.what})
+            if as_json
+            else f"{nothing.what}\nverdict: none"
+        )
+        raise typer.Exit(int(ExitCode.PROMOTE)) from None
     _print_outcome(outcome, as_json)
     codes = {"promote": ExitCode.PROMOTE, "reject": ExitCode.REJECT, "inconclusive": ExitCode.INCONCLUSIVE}
     raise typer.Exit(int(codes[outcome.decision.verdict]))

@@ -4,16 +4,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import State, flow, runtime
+from prefect import State, flow, get_run_logger, runtime
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
 from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
+from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
-from schemas.errors import UserError
+from schemas.errors import NoNewData, UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
 from tasks.page import show_verdict
@@ -59,9 +60,12 @@ def continual_training(
     chosen = [f"{key}={value}" for key, value in fields.items() if value not in (None, AS_SPECIFIED)]
     try:
         loaded = load_spec(Path(spec), [*chosen, *overrides], list_contracts())
-        run = RunFolder.open(Path(state), loaded)
-        label_run(run.id, [loaded.name, loaded.method.kind, f"replay {loaded.mixture.replay_ratio:g}"])
-        outcome = _follow(loaded, Path(state), dask)
+        with due(loaded, Path(state), note=get_run_logger().info) as now:
+            run = RunFolder.open(Path(state), now)
+            label_run(run.id, [now.name, now.method.kind, f"replay {now.mixture.replay_ratio:g}"])
+            outcome = _follow(now, Path(state), dask)
+    except NoNewData as nothing:
+        return Completed(name="NoNewData", message=nothing.what)
     except UserError as error:
         return stopped(error)
     if not outcome.fresh:

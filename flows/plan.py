@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.increments import due
 from flows.journey import head_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
@@ -20,7 +21,8 @@ MEASURED_STEPS = 3
 
 def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
     """Print the plan."""
-    facts = make_plan(spec, state, Console())
+    with due(spec, state) as now:
+        facts = make_plan(now, state, Console())
     if as_json:
         print(json.dumps(facts))
         return

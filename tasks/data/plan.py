@@ -15,6 +15,7 @@ from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
+from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
 from tasks.storage.hashing import code_version
@@ -22,6 +23,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 
 CODE = (
     "tasks/data/plan.py",
+    "tasks/data/reservoir.py",
     "tasks/data/layout.py",
     "tasks/data/mix.py",
     "tasks/data/pack.py",
@@ -59,6 +61,7 @@ def plan_training(
                 training.seed,
             ],
             spec.objective.kind in HEADS,
+            spec.increments.model_dump() if spec.increments and spec.increment else None,
         ],
         code=code_version(CODE),
     )
@@ -66,12 +69,17 @@ def plan_training(
     def work(folder: Path) -> dict[str, Any]:
         # a head labels whole rows: what is longer than a sequence is cut off, never split
         longest = training.sequence_length if spec.objective.kind in HEADS else None
-        corpora = collect_corpora(sources, tokenized, divided, special, longest)
+        corpora = collect_corpora(
+            sources, tokenized, divided, special, longest, may_be_empty=spec.increment is not None
+        )
+        if spec.increment is not None:
+            require_new_rows(sources, corpora)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
-        pieces, sequences, lengths = lay_out(spec, sources, corpora)
+        reachable, weighed = weigh_past(spec, sources, corpora)
+        pieces, sequences, lengths = lay_out(reachable, weighed, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
-        report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
+        report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths)
         ledger = ledger.model_copy(update={"left_out": left_out})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
@@ -84,14 +92,15 @@ def collect_corpora(
     divided: Step,
     special: SpecialIds,
     longest: int | None = None,
+    may_be_empty: bool = False,
 ) -> list[Corpus]:
-    """The trainable documents of every training source."""
+    """The trainable documents of every training source; in an increment, some have only rows that are not new."""
     corpora = []
     for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
         parts = open_tokens(step, len(source.parts), special.vocab_size)
         kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
         corpora.append(collect(number, parts, kept, longest))
-        if not corpora[-1].label_tokens:
+        if not corpora[-1].label_tokens and not may_be_empty:
             raise UserError(
                 f"no training row is left in {source.role} source {source.index}",
                 source.source.path,
@@ -156,7 +165,10 @@ def _describe(
         domain_epochs=by_role["domain"] / available["domain"],
         replay=tuple(
             ReplayShare(
-                path=s.source.path, requested_tokens=share, trained_tokens=t, epochs=t / c.label_tokens
+                path=s.source.path,
+                requested_tokens=share,
+                trained_tokens=t,
+                epochs=t / c.label_tokens if c.label_tokens else 0.0,
             )
             for (s, c, t), share in zip(replay, shares, strict=True)
         ),

@@ -7,10 +7,13 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.errors import UserError
+from schemas.increments import past_suite
 from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from schemas.scores import ItemScore, Scores, SuiteScores, Who
+from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, load_fates, read_groups
+from tasks.data.duplicates import occur_in
 from tasks.data.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
@@ -26,7 +29,7 @@ CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evalua
 
 
 def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
-    """The domain suite and every general suite, at most `max_tokens` each.
+    """The domain suite, every general suite, and the held-out rows of earlier increments; at most `max_tokens` each.
 
     Raises:
         UserError: a suite has no document.
@@ -36,21 +39,26 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
     if not domain:
         domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
     suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized)]
-    names = suite_names([source.path for source in spec.evaluation.general])
+    past = {past_suite(number): rows for number, rows in prepared.past_rows.items()}
+    names = suite_names([source.path for source in spec.evaluation.general], list(past))
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
+    held = [s for s in prepared.sources if s.past]
+    for name, rows in past.items():
+        if any(_items(source, Fate.HELD_OUT, prepared, tokenized, rows) for source in held):
+            suites.append(_build(name, "general", held, Fate.HELD_OUT, spec, prepared, tokenized, rows))
     return suites
 
 
-def suite_names(paths: Sequence[str]) -> list[str]:
+def suite_names(paths: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []
     for path in paths:
         stems = (part.split(".")[0].strip("*?_-[]") for part in reversed(Path(path).parts))
         name = next((stem for stem in stems if stem.strip("/")), "general")
         free = (name, *(f"{name}-{number}" for number in range(2, len(names) + 3)))
-        names.append(next(candidate for candidate in free if candidate not in ("domain", *names)))
+        names.append(next(candidate for candidate in free if candidate not in ("domain", *taken, *names)))
     return names
 
 
@@ -62,8 +70,9 @@ def _build(
     spec: RunSpec,
     prepared: Prepared,
     tokenized: Tokenized,
+    rows: Rows | None = None,
 ) -> Suite:
-    items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    items = [item for source in sources for item in _items(source, fate, prepared, tokenized, rows)]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
@@ -76,11 +85,15 @@ def _build(
         name,
         kind,
         tuple(chosen),
-        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+        sha256_value(
+            [inputs, fate, spec.evaluation.max_tokens, spec.training.seed, name if rows is not None else ""]
+        ),
     )
 
 
-def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
+def _items(
+    source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized, among: Rows | None = None
+) -> list[Item]:
     import pyarrow.parquet as pq
 
     found = []
@@ -90,7 +103,10 @@ def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: To
         table = pq.read_table(file, columns=["file", "line", "bytes"])
         groups = read_groups(file)
         gold = None if objective is None else list(part_labels(file, objective))
-        for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
+        chosen = (fates == fate) & (np.diff(tokens.offsets) > 1)
+        if among is not None:
+            chosen &= occur_in(file, among)
+        for row in np.flatnonzero(chosen).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
             found.append(
                 Item(
