@@ -9,7 +9,7 @@ from schemas.base import Schema
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from tasks.release import registry
-from tasks.release.watermark import load_watermark, save_watermark, with_record
+from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
 from tasks.storage.atomic import sync_folder, write_atomic
 
 FORCED = "forced.json"
@@ -73,6 +73,8 @@ def carry_out(state: Path, intent: Intent) -> int:
         registry.set_challenger(state, intent.name, version)
     if intent.record is not None:
         save_watermark(state, with_record(load_watermark(state, intent.name), intent.record))
+        champion = registry.champion(state, intent.name)
+        write_scores(state, intent.name, None if champion is None else champion.run_id)
     if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
         close_run(folder, intent.decision)
     return version

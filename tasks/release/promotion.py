@@ -23,7 +23,7 @@ from tasks.release import registry
 from tasks.release.intent import FORCED, Intent, carry_out, clear_intent, read_intent, write_intent
 from tasks.release.lineage import weights_sha256
 from tasks.release.registry import Registered
-from tasks.release.watermark import DRAFT
+from tasks.release.watermark import DRAFT, write_scores
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import hold
 
@@ -136,7 +136,9 @@ def rollback(state: Path, name: str) -> Registered:
         UserError: see `registry.rollback`.
     """
     with settled(state, name):
-        return registry.rollback(state, name)
+        restored = registry.rollback(state, name)
+        write_scores(state, name, restored.run_id)
+        return restored
 
 
 def forced_of(run_folder: Path) -> Forced | None:

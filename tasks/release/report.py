@@ -24,7 +24,8 @@ from schemas.artifacts import (
 from schemas.counts import Latency, Parameters
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
-from tasks.release import pictures
+from tasks.evaluation.continual import Continual
+from tasks.release import over_time, pictures
 from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
@@ -62,6 +63,8 @@ class ReportData:
     """(prompt, base's text, candidate's text)"""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Output of the head -> training rows (or words) that have it; empty for language modelling."""
+    increments: Continual | None = None
+    """Of an increment: the champions it comes from and itself, the last."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -215,6 +218,9 @@ def _view(report: ReportData) -> dict[str, Any]:
     shown, hidden = _ledger_rows(report.ledger)
     return {
         "pictures": pictures,
+        "over_increments": over_time.over_increments,
+        "increment_lines": over_time.increment_lines(report.increments) if report.increments else {},
+        "suite_colours": over_time.suite_colours(report.increments) if report.increments else {},
         "loss_of": attrgetter("loss"),
         "learning_rate_of": attrgetter("learning_rate"),
         "grad_norm_of": attrgetter("grad_norm"),

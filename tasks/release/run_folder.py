@@ -21,7 +21,7 @@ from tasks.release.card import write_card
 from tasks.release.intent import close_run
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.report import ReportData, write_report
-from tasks.release.watermark import DRAFT, draft_record, require_undecided
+from tasks.release.watermark import DRAFT, candidates_line, draft_record, require_undecided
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import code_version, sha256_file, sha256_value
 from tasks.storage.steps import Step, hold
@@ -214,6 +214,7 @@ class RunFolder:
             seconds=result.seconds,
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
+            increments=candidates_line(self.state, self.folder, self.spec),
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)

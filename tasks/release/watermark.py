@@ -9,6 +9,7 @@ from schemas.run import RunSpec
 from schemas.scores import AnySuite, Scores, Who
 from tasks.data.consumed import load_rows, save_rows
 from tasks.data.prepare import Prepared
+from tasks.evaluation.continual import Continual, describe
 from tasks.storage.atomic import write_atomic
 from tasks.storage.hashing import sha256_value
 
@@ -99,3 +100,22 @@ def documents_of(suite: AnySuite) -> str:
     """Hash of a suite's documents, wherever they lie: their groups and sizes."""
     items = [item.model_dump(mode="json") for item in suite.items]
     return sha256_value(sorted([i["group"], i.get("tokens"), i.get("bytes")] for i in items))
+
+
+def scores_file(state: Path, name: str) -> Path:
+    """R[i, j] of the line of the champion in use, and its measures."""
+    return state / "increments" / f"{name}.scores.json"
+
+
+def write_scores(state: Path, name: str, champion: str | None) -> None:
+    """Bring the file of scores up to date with the champion; without increments there is none."""
+    if (found := describe(load_watermark(state, name).learned(champion))) is not None:
+        write_atomic(scores_file(state, name), found.model_dump_json(indent=1) + "\n")
+
+
+def candidates_line(state: Path, run_folder: Path, spec: RunSpec) -> Continual | None:
+    """The champions that a candidate comes from, and itself as the last; None where there are no increments."""
+    if spec.increment is None:
+        return None
+    draft = IncrementRecord.model_validate_json((run_folder / DRAFT).read_bytes())
+    return describe((*load_watermark(state, spec.name).learned(draft.parent), draft))

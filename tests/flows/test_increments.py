@@ -19,7 +19,7 @@ from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
 from tasks.release import promotion, registry
 from tasks.release.run_folder import dump_yaml
-from tasks.release.watermark import load_watermark, watermark_file
+from tasks.release.watermark import load_watermark, scores_file, watermark_file
 from tests.corpora import here
 from tests.tiny_base import prose
 
@@ -239,3 +239,18 @@ def test_a_rejected_increment_is_consumed_and_an_inconclusive_one_waits_for_more
     assert registry.champion(copied, "trades") == before
     with pytest.raises(NoNewData):
         once(growing(tmp_path), copied)
+
+
+def test_the_scores_over_increments_are_kept_and_shown_and_follow_a_rollback(
+    grown: Grown, copied: Path
+) -> None:
+    kept = json.loads(scores_file(copied, "trades").read_bytes())
+    records = load_watermark(copied, "trades").records
+    assert kept["runs"] == [record.run for record in records]
+    assert kept["scores"][2] == [records[2].scores[f"increment-{number}"] for number in (1, 2, 3)]
+    assert kept["scores"][0][1] == records[1].before["increment-2"], "what it knew of it before it learned it"
+    report = (grown.outcomes[2].folder / "report.html").read_text(encoding="utf-8")
+    assert 'id="increments"' in report
+    assert f"{kept['scores'][2][0]:.3f}" in report
+    promotion.rollback(copied, "trades")
+    assert json.loads(scores_file(copied, "trades").read_bytes())["runs"] == kept["runs"][:2]
