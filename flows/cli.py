@@ -115,6 +115,35 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
 
 
 @app.command()
+def backfill(
+    spec: Spec,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First date (2026-03, 2026-03-01) or file name.")
+    ] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Last date or file name, included.")] = None,
+    sets: Sets = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Go back over a stretch of files: one increment for each date (or file), in order (exit as `run`, the worst)."""
+    loaded = load(spec, sets)
+    from flows.backfill_here import backfill_here
+
+    rows, worst = backfill_here(loaded, state, start, stop)
+    print_table(f"backfill of {loaded.name}", rows, as_json)
+    raise typer.Exit(worst)
+
+
+@app.command()
+def announce(spec: Spec, state: State = DEFAULT_STATE) -> None:
+    """Tell Prefect that a specification with increments has new data, if it has; a served project then trains."""
+    loaded = load(spec, None)
+    from flows.backfill_here import announce_here
+
+    print(announce_here(loaded, str(spec), state) or "nothing new")
+
+
+@app.command()
 def plan(spec: Spec, sets: Sets = None, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what would happen: rows, tokens, steps, memory, time; refuse what cannot work."""
     loaded = load(spec, sets)

@@ -1,14 +1,17 @@
 """The flow `continual-training`: the journey of one specification, with Prefect's names, retries and page."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import State, flow, get_run_logger, runtime
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
+from flows.events import announce_verdict
 from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
 from flows.increments import due
 from flows.journey import Outcome, follow
@@ -70,7 +73,19 @@ def continual_training(
         return stopped(error)
     if not outcome.fresh:
         show_verdict(loaded.name, outcome.run, outcome.folder, outcome.decision)
-    return _final_state(loaded, outcome)
+    announce_verdict(now, outcome)
+    final = _final_state(loaded, outcome)
+    if final.name == "AwaitingApproval" and outcome.fresh and runtime.deployment.id is not None:
+        _ask_for_approval(outcome.run, state)
+    return final
+
+
+def _ask_for_approval(run: str, state: str) -> None:
+    """Start the deployment that shows the report and waits for an answer; without it, the model waits as well."""
+    with suppress(ObjectNotFound):
+        run_deployment(
+            "promote/promote", {"run": run, "ask": True, "state": state}, timeout=0, as_subflow=False
+        )
 
 
 def _follow(spec: RunSpec, state: Path, dask: str) -> Outcome:

@@ -1,4 +1,4 @@
-"""Which increment of a growing specification is due, and a backfill: one after another, in order."""
+"""Which increment of a growing specification is due."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from tasks.release.watermark import load_watermark
 from tasks.storage.steps import hold
 
 Chosen = Callable[[str], bool]
-"""Whether a file takes part."""
+"""Whether a file that is new takes part."""
 
 
 @contextmanager
@@ -48,10 +48,8 @@ def find_due(spec: RunSpec, state: Path, again: bool = False, chosen: Chosen = l
     """
     promotion.settle(state, spec.name)
     champion = registry.champion(state, spec.name)
-    found = [{file: sha for file, sha in files.items() if chosen(file)} for files in find_files(spec)]
-    return resolve(
-        spec, load_watermark(state, spec.name), None if champion is None else champion.run_id, found, again
-    )
+    run = None if champion is None else champion.run_id
+    return resolve(spec, load_watermark(state, spec.name), run, find_files(spec), again, chosen)
 
 
 def find_files(spec: RunSpec) -> Found:

@@ -20,12 +20,17 @@ Wanted = Callable[[str, str], bool]
 
 
 def resolve(
-    spec: RunSpec, watermark: Watermark, champion: str | None, found: Found, again: bool = False
+    spec: RunSpec,
+    watermark: Watermark,
+    champion: str | None,
+    found: Found,
+    again: bool = False,
+    chosen: Callable[[str], bool] = lambda _: True,
 ) -> RunSpec:
     """The specification of the increment that is due.
 
     `champion` is the run of the model in use. With `again`, what the champion has not learned is offered once more, however
-    it was decided (a backfill).
+    it was decided (a backfill). Of what is new, only `chosen` files take part.
 
     Raises:
         NoNewData: every file was decided on before.
@@ -42,7 +47,7 @@ def resolve(
     # what stood at such a file's place later holds its rows too, wherever it lies by now
     old_content = {sha for r in watermark.records for file, sha in r.files.items() if file in old_files}
 
-    new = _pick(spec.domain, found, lambda _, sha256: sha256 not in known)
+    new = _pick(spec.domain, found, lambda file, sha256: sha256 not in known and chosen(file))
     if not new:
         files = sum(map(len, found))
         where = ", ".join(source.path for source in spec.domain)
