@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
-def growing_and_served(served: Served) -> Iterator[Served]:  # noqa: F811
+def growing_and_served(served: Served) -> Iterator[Served]:
     files = served.files
     write(files / "new" / "2026-03-01.txt", rows(TRADES[0], 80))
     spec = growing(files, promotion={"min_gain": 0, "max_forgetting": 5, "approval": "manual"})
