@@ -25,7 +25,7 @@ def backfill_here(
         rows.append(row_of(filled.place, filled.outcome))
         verdicts += [filled.outcome.decision.verdict] if filled.outcome else []
         watch.note(f"{filled.place}: {rows[-1]['verdict']}")
-    return rows, int(_CODES[max(verdicts, key=_WORST.index)])  # type: ignore[index]
+    return rows, int(_CODES[max(verdicts, key=_WORST.index)])
 
 
 def announce_here(spec: RunSpec, file: str, state: Path) -> str | None:

@@ -83,9 +83,8 @@ def continual_training(
 def _ask_for_approval(run: str, state: str) -> None:
     """Start the deployment that shows the report and waits for an answer; without it, the model waits as well."""
     with suppress(ObjectNotFound):
-        run_deployment(
-            "promote/promote", {"run": run, "ask": True, "state": state}, timeout=0, as_subflow=False
-        )
+        asked = {"run": run, "ask": True, "state": state}
+        run_deployment("promote/promote", parameters=asked, timeout=0, as_subflow=False)
 
 
 def _follow(spec: RunSpec, state: Path, dask: str) -> Outcome:
