@@ -48,7 +48,7 @@ def test_new_data_starts_a_run_a_person_approves_it_and_then_nothing_is_new(
     (asking,) = runs_of(served, promote)
     assert asking["parameters"] == {"run": run["name"], "ask": True, "state": ".rootstock"}
     described = served.ask(
-        "POST", f"/flow_runs/{asking['id']}/input/filter", {"prefix": "approval", "limit": 10}
+        "POST", f"/flow_runs/{asking['id']}/input/filter", {"prefix": "suspended-approval", "limit": 10}
     )
     shown = " ".join(str(item["value"]) for item in described)
     assert "report.html" in shown

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from schemas.increments import IncrementRecord
+from schemas.increments import IncrementRecord, past_suite
 from tasks.release import intent, promotion, registry, watermark
 from tasks.release.lineage import weights_sha256
 from tasks.release.watermark import DRAFT, load_watermark
@@ -32,9 +32,11 @@ Release = Callable[[Path], Any]
 
 
 def draft(run: Path, number: int, parent: str | None, verdict: str) -> None:
+    own = past_suite(number)
     record = IncrementRecord(
         number=number, run=run.name, parent=parent, verdict=verdict, files={f"new/{number}.txt": str(number) * 64},
-        rows="e" * 64, num_rows=3, seed=17, holdout=0.2, unit="nats per token", scores={}, before={}, base={}, suites={},
+        rows="e" * 64, num_rows=3, seed=17, holdout=0.2, unit="nats per token",
+        scores={own: 1.0}, before={own: 2.0}, base={own: 3.0}, suites={own: "rows"},
     )  # fmt: skip
     (run / DRAFT).write_text(record.model_dump_json())
     (run / "report.html").write_text("all that a run leaves before its release")
