@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
+from schemas.increments import Increment, Increments, PastRows, PickedSource
 from schemas.mixture import Mixture, Proxies
 from schemas.objectives import (
     InstructionTuning,
@@ -52,6 +53,10 @@ SECTIONS: dict[type[BaseModel], str] = {
     Training: "training",
     Evaluation: "evaluation",
     Promotion: "promotion",
+    Increments: "increments",
+    Increment: "increment (written by Rootstock)",
+    PickedSource: "A source of an increment",
+    PastRows: "Rows of an earlier increment",
 }
 """Every schema that a specification is made of, in reading order, and the title of its section."""
 
@@ -64,6 +69,8 @@ ASKED = (
     *_NO_REPLAY[:2],
 )
 TAGGED = ("objective={kind: token_classification}", "domain=[{path: a.conll, contract: c}]", *_NO_REPLAY)
+
+_SCRATCH = ("base={from_scratch: {}}", "evaluation.general=[]")
 
 ACROSS: dict[str, tuple[str, ...]] = {
     "Give exactly one of `base` and `base_from`.": ("base_from=champion",),
@@ -141,6 +148,19 @@ ACROSS: dict[str, tuple[str, ...]] = {
     "`group` needs a format that has columns: not txt.": ("replay.0.group=topic",),
     "`columns` needs a format that has columns: not txt.": ("replay.0.columns={text: body}",),
     "`document` belongs to txt files.": ("domain.0.document=paragraph",),
+    "`increments` go on from a model that is there: `base` is a folder or a Hub id.": (
+        "increments={}",
+        *_SCRATCH,
+    ),
+    "`increments` are scored on their own rows: `domain_holdout`, not `evaluation.domain`.": (
+        "increments={}",
+        "evaluation.domain_holdout=null",
+        "evaluation.domain=[{path: a.txt, contract: c}]",
+    ),
+    "`increments` work with `language_modeling` only.": ("increments={}", *LABELLED),
+    "`increment` is written by Rootstock itself.": (
+        "increment={number: 1, original: m, new: [{path: a.txt, contract: c, files: [a.txt]}]}",
+    ),
 }
 """Rules between keys, each with a change to the quick start that breaks it (the tests try every one)."""
 

@@ -11,7 +11,7 @@ import typer
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
-from schemas.errors import ExitCode, UserError
+from schemas.errors import ExitCode, NoNewData, UserError
 
 app = typer.Typer(
     name="rootstock",
@@ -81,7 +81,15 @@ def run(
         return show_plan(loaded, state, as_json)
     from flows.start import start
 
-    outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
+    try:
+        outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
+    except NoNewData as nothing:
+        print(
+            json.dumps({"verdict": None, "reason": nothing.what})
+            if as_json
+            else f"{nothing.what}\nverdict: none"
+        )
+        raise typer.Exit(int(ExitCode.PROMOTE)) from None
     _print_outcome(outcome, as_json)
     codes = {"promote": ExitCode.PROMOTE, "reject": ExitCode.REJECT, "inconclusive": ExitCode.INCONCLUSIVE}
     raise typer.Exit(int(codes[outcome.decision.verdict]))
@@ -104,6 +112,35 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
     print(f"report: {outcome.folder / 'report.html'}")
     print(f"next: {decision.next_action}")
     print(f"verdict: {decision.verdict}")
+
+
+@app.command()
+def backfill(
+    spec: Spec,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First date (2026-03, 2026-03-01) or file name.")
+    ] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Last date or file name, included.")] = None,
+    sets: Sets = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Go back over a stretch of files: one increment for each date (or file), in order (exit as `run`, the worst)."""
+    loaded = load(spec, sets)
+    from flows.backfill_here import backfill_here
+
+    rows, worst = backfill_here(loaded, state, start, stop)
+    print_table(f"backfill of {loaded.name}", rows, as_json)
+    raise typer.Exit(worst)
+
+
+@app.command()
+def announce(spec: Spec, state: State = DEFAULT_STATE) -> None:
+    """Tell Prefect that a specification with increments has new data, if it has; a served project then trains."""
+    loaded = load(spec, None)
+    from flows.backfill_here import announce_here
+
+    print(announce_here(loaded, str(spec), state) or "nothing new")
 
 
 @app.command()

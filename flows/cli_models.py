@@ -139,6 +139,8 @@ def history(
     """Show every version of a model and who is champion."""
     from tasks.release import registry
 
+    known = registry.history(state, name)
+    forced = any(h.forced for h in known)
     rows = [
         {
             "version": h.version,
@@ -146,20 +148,29 @@ def history(
             "verdict": h.verdict,
             "aliases": ", ".join(h.aliases),
             "time": str(h.time),
+            **({"forced by": h.forced} if forced else {}),
         }
-        for h in registry.history(state, name)
+        for h in known
     ]
     print_table(f"history of {name}", rows, as_json)
 
 
 @models_app.command()
 def promote(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")], state: State = DEFAULT_STATE
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id.")],
+    force: Annotated[bool, typer.Option("--force", help="Although it did not pass; needs --reason.")] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why it is put in use all the same; kept in history and report.")
+    ] = None,
+    state: State = DEFAULT_STATE,
 ) -> None:
-    """Make a run's model champion; only with a passing decision bound to its very files."""
+    """Make a run's model champion; with a passing decision bound to its very files, or by force, which is kept."""
     from tasks.release.promotion import promote as promote_run
 
-    model = promote_run(state, state / "runs" / run_id)
+    if reason is not None and not force:
+        fix = "add --force, or leave out --reason"
+        raise UserError("a reason belongs to a forced promotion", "--reason", fix)
+    model = promote_run(state, state / "runs" / run_id, (reason or "") if force else None)
     print(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
@@ -167,10 +178,10 @@ def promote(
 def rollback(
     name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
 ) -> None:
-    """Make the previous champion champion again."""
-    from tasks.release import registry
+    """Make the previous champion champion again; the next increment starts from it."""
+    from tasks.release import promotion
 
-    model = registry.rollback(state, name)
+    model = promotion.rollback(state, name)
     print(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 

@@ -1,19 +1,23 @@
 """The flow `continual-training`: the journey of one specification, with Prefect's names, retries and page."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import State, flow, runtime
+from prefect import State, flow, get_run_logger, runtime
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
+from flows.events import announce_verdict
 from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
+from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
-from schemas.errors import UserError
+from schemas.errors import NoNewData, UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
 from tasks.page import show_verdict
@@ -59,14 +63,28 @@ def continual_training(
     chosen = [f"{key}={value}" for key, value in fields.items() if value not in (None, AS_SPECIFIED)]
     try:
         loaded = load_spec(Path(spec), [*chosen, *overrides], list_contracts())
-        run = RunFolder.open(Path(state), loaded)
-        label_run(run.id, [loaded.name, loaded.method.kind, _mixture_tag(loaded)])
-        outcome = _follow(loaded, Path(state), dask)
+        with due(loaded, Path(state), note=get_run_logger().info) as now:
+            run = RunFolder.open(Path(state), now)
+            label_run(run.id, [now.name, now.method.kind, _mixture_tag(now)])
+            outcome = _follow(now, Path(state), dask)
+    except NoNewData as nothing:
+        return Completed(name="NoNewData", message=nothing.what)
     except UserError as error:
         return stopped(error)
     if not outcome.fresh:
         show_verdict(loaded.name, outcome.run, outcome.folder, outcome.decision)
-    return _final_state(loaded, outcome)
+    announce_verdict(now, outcome)
+    final = _final_state(loaded, outcome)
+    if final.name == "AwaitingApproval" and outcome.fresh and runtime.deployment.id is not None:
+        _ask_for_approval(outcome.run, state)
+    return final
+
+
+def _ask_for_approval(run: str, state: str) -> None:
+    """Start the deployment that shows the report and waits for an answer; without it, the model waits as well."""
+    with suppress(ObjectNotFound):
+        asked = {"run": run, "ask": True, "state": state}
+        run_deployment("promote/promote", parameters=asked, timeout=0, as_subflow=False)
 
 
 def _mixture_tag(spec: RunSpec) -> str:

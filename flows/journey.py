@@ -35,6 +35,7 @@ from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
 from tasks.training.heads import Head, HeadInputs
+from tasks.training.models import find_model
 from tasks.training.train import TrainingInputs, train
 
 Result = TypeVar("Result")
@@ -172,7 +173,7 @@ def measure(
         known = assemble(spec, suites, before, tokenized)
         watch.note(_scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
-            refuse_floor(known)
+            refuse_floor(without_past(known, spec))
             refuse_ceiling(known, spec.promotion.min_gain)
     with watch.stage(f"train ({spec.method.kind})"):
         inputs = TrainingInputs(
@@ -214,6 +215,7 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     decision = decide(result.scores, result.spec.promotion, bindings, result.realignment)
     decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
+    run.write_increment(result, decision)
     run.write_report(result, decision)
     run.release(decision)
     run.close()
@@ -255,9 +257,20 @@ def _score_before(
     labels = tokenized.labels
     if labels is None or knows_labels(base.folder, spec.head_kind, labels.names):
         before["base"] = call(score_model, state, spec, suites, base.folder, on_progress=watch.scored)
-    if champion is not None and spec.base_from is None:
+    if spec.increment is not None and spec.base_from is not None:
+        # losses must not add up over increments: the model they all began with is scored too
+        before["champion"] = before["base"]
+        original = find_model(spec.increment.original)
+        before["base"] = call(score_model, state, spec, suites, original, on_progress=watch.scored)
+    elif champion is not None and spec.base_from is None:
         before["champion"] = call(score_model, state, spec, suites, champion, on_progress=watch.scored)
     return before
+
+
+def without_past(scores: Scores, spec: RunSpec) -> Scores:
+    """The scores without the suites of earlier increments: of those the original base need not know anything."""
+    past = spec.increment.suites if spec.increment else ()
+    return scores.model_copy(update={"suites": tuple(s for s in scores.suites if s.name not in past)})
 
 
 def _ledger_line(total: Any) -> str:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.increments import due
 from flows.journey import head_inputs
 from flows.proxies import cost_of_proxies, with_ratio
 from flows.watch import Console, Watch
@@ -22,7 +23,8 @@ MEASURED_STEPS = 3
 
 def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
     """Print the plan."""
-    facts = make_plan(spec, state, Console())
+    with due(spec, state) as now:
+        facts = make_plan(now, state, Console())
     if as_json:
         print(json.dumps(facts))
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.artifacts import RuleOutcome
+from schemas.base_model import FromScratch
 from schemas.mixture import Mixture
 from schemas.realignment import Realigned, Realignment
 from schemas.run import RunSpec
@@ -30,7 +31,7 @@ def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:
         and bool(spec.replay)
         and spec.objective.kind == "language_modeling"
         and (spec.method.replaces_base or spec.method.merges)
-        and isinstance(spec.base, str)
+        and not isinstance(spec.base, FromScratch)
     )
 
 
@@ -57,8 +58,9 @@ def realign(
         trained = call(train, state, probe, inputs)
         scored[who] = call(score_model, state, spec, general, trained.folder / "model")
     scores = assemble_scores(general, scored, tokenized.special.vocab_size)
+    against = "base" if spec.base_from is None else "champion"  # what the candidate was trained from
     before = {
-        rule.suite: rule.estimate for rule in rules if rule.rule == "forgetting" and rule.against == "base"
+        rule.suite: rule.estimate for rule in rules if rule.rule == "forgetting" and rule.against == against
     }
     found = []
     for suite in scores.suites:
@@ -79,5 +81,8 @@ def probe_spec(spec: RunSpec) -> RunSpec:
         update={"steps": spec.promotion.realign_steps, "tokens": None, "epochs": None, "documents": None}
     )
     return spec.model_copy(
-        update={"domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training}
-    )
+        update={
+            "domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training,
+            "increments": None, "increment": None,
+        }
+    )  # fmt: skip

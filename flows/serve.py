@@ -59,17 +59,31 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     """What is served; prefect.yaml deploys the same to a work pool (a test keeps the two alike)."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.events import DeploymentEventTrigger
     from prefect.types.entrypoint import EntrypointType
 
+    from flows.backfill_flow import backfill_flow
     from flows.check_contracts import check_contracts
     from flows.choose_replay_flow import choose_replay_flow
     from flows.compare_methods import compare_methods
     from flows.continual_training import continual_training
     from flows.evaluate_model_flow import evaluate_model_flow
+    from flows.events import ARRIVED
+    from flows.look_for_data import look_for_data
     from flows.promote_model import promote_model
 
     one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    one_after_another = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     here = {"state": str(state)}
+    on_new_data = DeploymentEventTrigger(
+        name="new data",
+        expect={ARRIVED},
+        match={"prefect.resource.id": "rootstock.model.*"},
+        parameters={
+            **here,
+            "spec": {"template": "{{ event.resource['rootstock.spec'] }}", "__prefect_kind": "jinja"},
+        },
+    )
 
     def deploy(flow: "Flow[..., Any]", name: str, **settings: Any) -> RunnerDeployment:
         # named by module: the folder of the data need not be the folder of the code
@@ -86,6 +100,15 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
             cron=NIGHTLY_CRON,
             concurrency_limit=one_at_a_time,
         ),
+        deploy(
+            continual_training,
+            "continual-training-on-new-data",
+            parameters=here,
+            triggers=[on_new_data],
+            concurrency_limit=one_after_another,
+        ),
+        deploy(look_for_data, "look-for-data", parameters=here),
+        deploy(backfill_flow, "backfill", parameters=here, concurrency_limit=one_after_another),
         deploy(check_contracts, "check-contracts"),
         deploy(evaluate_model_flow, "evaluate-model", parameters=here),
         deploy(compare_methods, "compare-methods", parameters=here),

@@ -71,5 +71,11 @@ class MachineFailed(UserError):
     exit_code = ExitCode.MACHINE_FAILED
 
 
+class NoNewData(UserError):
+    """An increment has nothing to learn: a quick success, not a mistake."""
+
+    exit_code = ExitCode.PROMOTE
+
+
 class LedgerImbalance(Exception):
     """Rows were lost or invented: a defect of ours, so the run stops."""

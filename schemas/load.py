@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
+from schemas.increments import PickedSource
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask
 from schemas.run import RunSpec
@@ -139,10 +140,14 @@ def check_names(document: Document, contracts: set[str]) -> list[UserError]:
 
 
 def sources_of(spec: RunSpec) -> list[tuple[tuple[str | int, ...], Source]]:
-    """Every source of a specification with its path in the file."""
+    """Every source of a specification with its path in the file; of an increment, only what it reads."""
     listed: list[tuple[tuple[str | int, ...], Source]] = []
-    listed += [(("domain", i), s) for i, s in enumerate(spec.domain)]
+    domain: Sequence[Source] = spec.increment.new if spec.increment else spec.domain
+    listed += [(("domain", i), s) for i, s in enumerate(domain)]
     listed += [(("replay", i), s) for i, s in enumerate(spec.replay)]
+    listed += [
+        (("increment", "past", i), s) for i, s in enumerate(spec.increment.past if spec.increment else ())
+    ]
     listed += [(("evaluation", "domain", i), s) for i, s in enumerate(spec.evaluation.domain)]
     listed += [(("evaluation", "general", i), s) for i, s in enumerate(spec.evaluation.general)]
     return listed
@@ -266,12 +271,12 @@ def expand(path: str) -> str:
 
 
 def source_files(source: Source) -> list[str]:
-    """Files of a source, sorted; a plain path is itself, a glob what it matches.
+    """Files of a source, sorted; a plain path is itself, a glob what it matches, of a picked source those picked.
 
     Raises:
         KeyError: the path names an environment variable that is not set.
     """
-    return matching_files(source.path)
+    return list(source.files) if isinstance(source, PickedSource) else matching_files(source.path)
 
 
 def matching_files(path: str) -> list[str]:

@@ -28,3 +28,15 @@ class Promotion(Schema):
     """Confidence of each bound."""
     approval: Literal["automatic", "manual"] = "automatic"
     """`manual`: a passing candidate waits as `challenger` until `rootstock promote RUN`."""
+
+
+class Forced(Schema):
+    """`forced.json`: a model was put in use against its decision."""
+
+    who: str
+    """Account on the machine."""
+    when: str
+    """UTC."""
+    why: str
+    broken: tuple[str, ...]
+    """What speaks against it: every rule that failed or could not be told."""

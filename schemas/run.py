@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from schemas.base import Schema
 from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
+from schemas.increments import Increment, Increments
 from schemas.methods import Full, Method
 from schemas.mixture import Mixture, budget_problems
 from schemas.objectives import (
@@ -50,6 +51,10 @@ class RunSpec(Schema):
     """What is scored before and after."""
     promotion: Promotion = Promotion()
     """What must hold for a promotion."""
+    increments: Increments | None = None
+    """The files of `domain` grow, and each run learns what is new ([guide](guides/increments.md))."""
+    increment: Increment | None = None
+    """Written by Rootstock into the specification of one increment's run; leave it out."""
 
     @property
     def record(self) -> RecordKind:
@@ -88,6 +93,7 @@ class RunSpec(Schema):
     def _combination(self) -> Self:
         """Refuse settings that contradict each other or would do nothing."""
         problems: list[str] = []
+        problems += self._increments()
         if (self.base is None) == (self.base_from is None):
             problems.append("base: give exactly one of base and base_from")
         if isinstance(self.base, FromScratch) and self.method.kind != "full":
@@ -115,7 +121,7 @@ class RunSpec(Schema):
                 "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
                 " lower one of them until it is below 1"
             )
-        if self.mixture.replay_ratio and not self.replay:
+        if self.mixture.replay_ratio and not self.replay and self.increments is None:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
             )
@@ -199,4 +205,24 @@ class RunSpec(Schema):
                         f"objective.tasks.{index}: no source of {key} is for task {task.name};"
                         f" add one with `task: {task.name}`, or remove the task"
                     )
+        return problems
+
+    def _increments(self) -> list[str]:
+        """What contradicts `increments`."""
+        problems: list[str] = []
+        if self.increments is None:
+            return [] if self.increment is None else ["increment: is written by Rootstock; remove it"]
+        if self.objective.kind != "language_modeling":
+            problems.append(
+                f"increments: work with objective language_modeling only, not with '{self.objective.kind}'; remove it"
+            )
+        if self.evaluation.domain:
+            problems.append(
+                "evaluation.domain: with increments each one is scored on its own rows; give domain_holdout instead"
+            )
+        if self.increment is None and not isinstance(self.base, str):
+            problems.append(
+                "increments: the first one needs a model to begin with; give base a folder or a Hub id"
+                " (increments.start: champion goes on from the model in use)"
+            )
         return problems

@@ -165,11 +165,17 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
     )
     reports = os.environ.get("ROOTSTOCK_REPORTS")
     create_link_artifact(
-        link=f"{reports}/{run}/report.html" if reports else report.as_uri(),
+        link=report_link(run, report),
         link_text=f"Report of {run}",
         key=artifact_key(name, "report"),
         description=f"The file is `{report}`." + ("" if reports else NOT_SERVED),
     )
+
+
+def report_link(run: str, report: Path) -> str:
+    """Address of a report: through `rootstock serve` where it runs, else of the file."""
+    reports = os.environ.get("ROOTSTOCK_REPORTS")
+    return f"{reports}/{run}/report.html" if reports else report.as_uri()
 
 
 def verdict_markdown(run: str, report: Path, decision: Decision) -> str:

@@ -31,9 +31,9 @@ def conclude(
 
 
 @task(name="promote", task_run_name="promote-{run_id}", cache_policy=NO_CACHE)
-def promote(state: Path, run_id: str) -> State[Registered]:
-    """Make a run's model champion, if its decision passes and is bound to its very files."""
+def promote(state: Path, run_id: str, forced_because: str | None = None) -> State[Registered]:
+    """Make a run's model champion, if its decision passes (or with a reason) and is bound to its very files."""
     try:
-        return Completed(data=promotion.promote(state, state / "runs" / run_id))
+        return Completed(data=promotion.promote(state, state / "runs" / run_id, forced_because))
     except UserError as error:
         return stopped(error)

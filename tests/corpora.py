@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from schemas.load import sources_of
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.divide import divide
 from tasks.data.mix import Corpus
-from tasks.data.prepare import _ROLES, Prepared
+from tasks.data.prepare import Prepared, read_sources
 from tasks.data.sources import PreparedSource, validate_source
 from tasks.storage.workers import ShardMap
 
@@ -54,17 +54,13 @@ def write_rows(file: Path, rows: Iterable[str | dict[str, Any]]) -> Path:
 def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prepared:
     """Validate and divide, as the data stage does, but without the contracts (tested by themselves, and slow)."""
     sources = [
-        validate_source(
-            root,
-            source,
-            _ROLES[".".join(map(str, path[:-1]))],
-            int(path[-1]),
-            map_shards,
-            spec.record_of(source),
-            spec.labels_of(source),
+        replace(
+            validate_source(
+                root, source, role, index, map_shards, spec.record_of(source), spec.labels_of(source)
+            ),
+            past=past,
         )
-        for path, source in sources_of(spec)
-        if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)
+        for role, index, past, source in read_sources(spec)
     ]
     return Prepared(tuple(sources), (), divide(root, spec, sources))
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from schemas.artifacts import FileLedger, Ledger
 from schemas.run import RunSpec
+from tasks.data.consumed import Rows, load_rows
 from tasks.data.duplicates import (
     as_known,
     first_occurrences,
@@ -22,7 +23,7 @@ from tasks.data.sources import PreparedSource
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
-CODE = ("tasks/data/divide.py", "tasks/data/duplicates.py")
+CODE = ("tasks/data/divide.py", "tasks/data/duplicates.py", "tasks/data/consumed.py")
 
 
 class Fate(IntEnum):
@@ -46,17 +47,32 @@ def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step
 
     Of several tasks, each keeps its own first of equal texts: one text may be labelled for all of them. A text that is
     scored for one task is trained for none.
+
+    In an increment, a domain row that was consumed before is a duplicate, and so is a row of an earlier increment's file
+    that was not: it is new. The rows of earlier increments are held out by the same rule as they were then.
     """
+    increment = spec.increment
     plan = StepPlan(
         root=root,
         name="divide",
         inputs={source.label: source.validated.key for source in sources},
-        settings=[spec.evaluation.domain_holdout, spec.training.seed],
+        settings=[
+            spec.evaluation.domain_holdout,
+            spec.training.seed,
+            [past.rows for past in increment.consumed] if increment else None,
+            [past.rows for past in increment.remembered] if increment else None,
+        ],
         code=code_version(CODE),
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        fates = decide_fates(sources, spec.evaluation.domain_holdout, spec.training.seed)
+        fates = decide_fates(
+            sources,
+            spec.evaluation.domain_holdout,
+            spec.training.seed,
+            load_rows(root, increment.consumed) if increment else None,
+            load_rows(root, increment.remembered) if increment else None,
+        )
         for source in sources:
             for number, fate in enumerate(fates[source.label]):
                 np.save(folder / f"{source.label}-{number:05d}.npy", fate)
@@ -78,10 +94,17 @@ def load_ledger(step: Step) -> Ledger:
 
 
 def decide_fates(
-    sources: Sequence[PreparedSource], holdout: float | None, seed: int
+    sources: Sequence[PreparedSource],
+    holdout: float | None,
+    seed: int,
+    consumed: Rows | None = None,
+    remembered: Rows | None = None,
 ) -> dict[str, list[Fates]]:
-    """Fate of every row: label of the source -> one array per part."""
-    training = [source for role in ("domain", "replay") for source in sources if source.role == role]
+    """Fate of every row: label of the source -> one array per part.
+
+    `consumed`: digests of rows that are not new any more; `remembered`: those that sources of the past are read for.
+    """
+    training = [s for role in ("domain", "replay") for s in sources if s.role == role and not s.past]
     suites = [source for source in sources if source.role.endswith("_suite")]
     known = sort_digests([part for suite in suites for part in suite.parts])
     # one suite, however many sources
@@ -90,12 +113,21 @@ def decide_fates(
     fates: dict[str, list[Fates]] = {}
     for sources_of_suite in together:
         fates |= _keep_first(sources_of_suite)
+    past = [source for source in sources if source.past]
+    in_past = sort_digests([part for source in past for part in source.parts])
     first = {label: fate for one in by_task(training) for label, fate in _keep_first(one).items()}
-    for source in training:
+    first |= _keep_first(past)
+    for source in [*training, *past]:
         fates[source.label] = []
         for part, fate in zip(source.parts, first[source.label], strict=True):
+            if source.past and remembered is not None:
+                fate[~occur_in(part, remembered)] = Fate.DUPLICATE
+            elif source.role == "domain" and consumed is not None:
+                fate[occur_in(part, consumed)] = Fate.DUPLICATE
+            elif source.role == "replay":
+                fate[occur_in(part, in_past)] = Fate.DUPLICATE
             fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
-            if source.role == "domain" and holdout is not None:
+            if (source.role == "domain" or source.past) and holdout is not None:
                 fate[_held_out(part, holdout, seed) & (fate == Fate.ACCEPTED)] = Fate.HELD_OUT
             fates[source.label].append(fate)
     _remove_asked(training, fates)

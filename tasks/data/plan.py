@@ -14,6 +14,7 @@ from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
+from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
 from tasks.storage.hashing import code_version
@@ -21,6 +22,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 
 CODE = (
     "tasks/data/plan.py",
+    "tasks/data/reservoir.py",
     "tasks/data/layout.py",
     "tasks/data/mix.py",
     "tasks/data/pack.py",
@@ -58,6 +60,7 @@ def plan_training(
                 training.seed,
             ],
             [spec.record_of(source.source) for source in sources],
+            spec.increments.model_dump() if spec.increments and spec.increment else None,
         ],
         code=code_version(CODE),
     )
@@ -68,12 +71,17 @@ def plan_training(
             training.sequence_length if spec.record_of(source.source) != "text" else None
             for source in sources
         ]
-        corpora = collect_corpora(sources, tokenized, divided, special, longest)
+        corpora = collect_corpora(
+            sources, tokenized, divided, special, longest, may_be_empty=spec.increment is not None
+        )
+        if spec.increment is not None:
+            require_new_rows(sources, corpora)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
-        pieces, sequences, lengths = lay_out(spec, sources, corpora)
+        reachable, weighed = weigh_past(spec, sources, corpora)
+        pieces, sequences, lengths = lay_out(reachable, weighed, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
-        report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
+        report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths)
         no_room = sum(corpus.no_room for corpus in corpora)
         ledger = ledger.model_copy(update={"left_out": left_out, "no_room": no_room})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
@@ -87,8 +95,12 @@ def collect_corpora(
     divided: Step,
     special: SpecialIds,
     longest: Sequence[int | None],
+    may_be_empty: bool = False,
 ) -> list[Corpus]:
-    """The trainable documents of every training source; `longest` as in `collect`, one a source."""
+    """The trainable documents of every training source; `longest` as in `collect`, one a source.
+
+    `may_be_empty`: in an increment, some have only rows that are not new.
+    """
     corpora = []
     for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
         parts = open_tokens(step, len(source.parts), special.vocab_size)
@@ -100,7 +112,7 @@ def collect_corpora(
                 source.source.path,
                 "raise training.sequence_length",
             )
-        if not corpora[-1].label_tokens:
+        if not corpora[-1].label_tokens and not may_be_empty:
             raise UserError(
                 f"no training row is left in {source.role} source {source.index}",
                 source.source.path,
@@ -165,7 +177,10 @@ def _describe(
         domain_epochs=by_role["domain"] / available["domain"],
         replay=tuple(
             ReplayShare(
-                path=s.source.path, requested_tokens=share, trained_tokens=t, epochs=t / c.label_tokens
+                path=s.source.path,
+                requested_tokens=share,
+                trained_tokens=t,
+                epochs=t / c.label_tokens if c.label_tokens else 0.0,
             )
             for (s, c, t), share in zip(replay, shares, strict=True)
         ),

@@ -1,17 +1,19 @@
 """The data stage: from source files to rows whose fate is decided, tokens, and the training plan."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import GateReport, Ledger, MixtureReport, TokenLedger
+from schemas.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
 from schemas.load import sources_of
 from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
+from schemas.sources import Source
 from tasks.data.base_head import head_labels
+from tasks.data.consumed import Rows, load_rows
 from tasks.data.divide import divide, load_ledger
 from tasks.data.labels import Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
@@ -22,11 +24,12 @@ from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 Note = Callable[[str], None]
-_ROLES = {
+_ROLES: dict[str, Role] = {
     "domain": "domain",
     "replay": "replay",
     "evaluation.domain": "domain_suite",
     "evaluation.general": "general_suite",
+    "increment.past": "replay",
 }
 
 
@@ -37,6 +40,8 @@ class Prepared:
     sources: tuple[PreparedSource, ...]
     gates: tuple[GateReport, ...]
     divided: Step
+    past_rows: Mapping[int, Rows] = field(default_factory=dict)
+    """Number of an earlier increment that is scored again -> the digests of its rows."""
 
     @property
     def training(self) -> list[PreparedSource]:
@@ -81,6 +86,20 @@ class Tokenized:
         return open_sources(prepared.training, steps, self.special)
 
 
+def read_sources(spec: RunSpec) -> list[tuple[Role, int, bool, Source]]:
+    """What a run reads: role, number within the role, whether it is the past, source.
+
+    Files of earlier increments are replay sources behind the others, and read for their suites even where nothing is
+    replayed.
+    """
+    listed = []
+    for path, source in sources_of(spec):
+        role, past = _ROLES[".".join(str(part) for part in path[:-1])], path[0] == "increment"
+        if role != "replay" or spec.mixture.replay_ratio != 0 or past:
+            listed.append((role, int(path[-1]) + (len(spec.replay) if past else 0), past, source))
+    return listed
+
+
 def prepare(
     root: Path, spec: RunSpec, map_shards: ShardMap = map_in_processes, note: Note = lambda _: None
 ) -> Prepared:
@@ -94,19 +113,11 @@ def prepare(
         LedgerImbalance: a row was lost (a defect of ours).
     """
     sources, gates = [], []
-    for path, source in sources_of(spec):
-        role = _ROLES[".".join(str(part) for part in path[:-1])]
-        if role == "replay" and spec.mixture.replay_ratio == 0:
-            continue
-        prepared = validate_source(
-            root,
-            source,
-            role,  # type: ignore[arg-type]
-            int(path[-1]),
-            map_shards,
-            spec.record_of(source),
-            spec.labels_of(source),
+    for role, index, past, source in read_sources(spec):
+        validated = validate_source(
+            root, source, role, index, map_shards, spec.record_of(source), spec.labels_of(source)
         )
+        prepared = replace(validated, past=past)
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
         for layout in dict.fromkeys(prepared.layouts.values()):
@@ -118,7 +129,9 @@ def prepare(
             f"contract {gates[-1].contract} on {prepared.source.path}: {'kept' if gates[-1].passed else 'BROKEN'}"
         )
     require_passed(gates)
-    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources))
+    remembered = spec.increment.remembered if spec.increment else ()
+    past_rows = {past.number: load_rows(root, [past]) for past in remembered}
+    return Prepared(tuple(sources), tuple(gates), divide(root, spec, sources), past_rows)
 
 
 def tokenize(

@@ -42,6 +42,8 @@ class PreparedSource:
     index: int
     source: Source
     validated: Step
+    past: bool = False
+    """A replay source with the rows of earlier increments, of which some are scored instead of trained on."""
 
     @property
     def parts(self) -> list[Path]:

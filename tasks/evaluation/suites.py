@@ -9,10 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.errors import UserError
+from schemas.increments import past_suite
 from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
+from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, by_task, load_fates, read_groups
+from tasks.data.duplicates import occur_in
 from tasks.data.labels import Heads, part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
@@ -45,7 +48,8 @@ PARTS_SEED = 2**33
 def build_suites(
     spec: RunSpec, prepared: Prepared, tokenized: Tokenized, turn: int | None = None
 ) -> list[Suite]:
-    """The domain suite (of several tasks, one each, called as it) and every general suite, at most `max_tokens` each.
+    """The domain suite (of several tasks, one each, called as it), every general suite, and the held-out rows of earlier
+    increments; at most `max_tokens` each.
 
     `turn`: of `evaluation.parts` parts of each suite only the one whose turn it is (0, 1, ..., then 0 again).
 
@@ -60,10 +64,18 @@ def build_suites(
         _build(one[0].source.task or "domain", "domain", one, fate, spec, prepared, tokenized, turn)
         for one in by_task(domain)
     ]
-    names = suite_names([source.path for source in spec.evaluation.general], [suite.name for suite in suites])
+    past = {past_suite(number): rows for number, rows in prepared.past_rows.items()}
+    taken = ["domain", *(suite.name for suite in suites), *past]
+    names = suite_names([source.path for source in spec.evaluation.general], taken)
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, turn))
+    held = [s for s in prepared.sources if s.past]
+    for name, rows in past.items():
+        if any(_items(source, Fate.HELD_OUT, spec, prepared, tokenized, rows) for source in held):
+            suites.append(
+                _build(name, "general", held, Fate.HELD_OUT, spec, prepared, tokenized, turn, among=rows)
+            )
     return suites
 
 
@@ -102,16 +114,17 @@ def _build(
     tokenized: Tokenized,
     turn: int | None = None,
     development: bool = False,
+    among: Rows | None = None,
 ) -> Suite:
-    items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized)]
+    items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized, among)]
     part = part_of(spec, turn)
     if part is not None:
         items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
     items, no_room = _fitting(items, spec)
     inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
     limits = [spec.evaluation.max_tokens, spec.training.seed, spec.training.sequence_length]
-    key = [inputs, fate, limits, part]
-    if kind == "general" and spec.mixture.forgetting_budget is not None:
+    key = [inputs, fate, limits, part, name if among is not None else ""]
+    if kind == "general" and among is None and spec.mixture.forgetting_budget is not None:
         items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
         key = [*key, "development" if development else "without development"]
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
@@ -155,7 +168,12 @@ def _fitting(items: list[Item], spec: RunSpec) -> tuple[list[Item], int]:
 
 
 def _items(
-    source: PreparedSource, fate: Fate, spec: RunSpec, prepared: Prepared, tokenized: Tokenized
+    source: PreparedSource,
+    fate: Fate,
+    spec: RunSpec,
+    prepared: Prepared,
+    tokenized: Tokenized,
+    among: Rows | None = None,
 ) -> list[Item]:
     import pyarrow.parquet as pq
 
@@ -174,7 +192,10 @@ def _items(
             require_answers(file, answers, fates == fate)
             gold = answers
         responses = response_bytes(file) if tokens.contexts is not None else None
-        for row in np.flatnonzero((fates == fate) & (tokens.labels > 0)).tolist():
+        chosen = (fates == fate) & (tokens.labels > 0)
+        if among is not None:
+            chosen &= occur_in(file, among)
+        for row in np.flatnonzero(chosen).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
             found.append(
                 Item(

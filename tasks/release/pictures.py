@@ -128,7 +128,7 @@ def steps_curve(
     xs, ys = [float(m.step) for m in metrics], [of(m) for m in metrics]
     x_scale, y_scale = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1), Scale.around(ys)
     bottom, ticks = height - 22, y_scale.ticks(4 if height > 120 else 2)
-    grid = _levels(y_scale, ticks, bottom)
+    grid = levels(y_scale, ticks, bottom)
     grid += [
         label(x_scale.ratio(tick), height - 4, f"{tick:,.0f}")
         for tick in x_scale.ticks(5)
@@ -152,7 +152,7 @@ def documents(suite: SuiteScores, before: Who) -> Markup:
     height = 240
     bottom, ticks = height - 40, scale.ticks(4)
     drawn = [element("rect", x="0", y=0, width="100%", height=bottom, class_="frame")]
-    drawn += _levels(scale, ticks, bottom)
+    drawn += levels(scale, ticks, bottom)
     for tick in ticks:
         drawn.append(label(scale.ratio(tick), bottom + 16, _plain(tick, ticks)))
     drawn.append(element("line", x1="0", y1=bottom, x2="100%", y2=0, class_="diagonal"))
@@ -257,7 +257,7 @@ def _stack(parts: Sequence[tuple[str, float]], height: int) -> list[Markup]:
     return drawn
 
 
-def _levels(scale: Scale, ticks: Sequence[float], bottom: float) -> list[Markup]:
+def levels(scale: Scale, ticks: Sequence[float], bottom: float) -> list[Markup]:
     """Draw a grid line and its number at every tick of the upright axis."""
     drawn = []
     for tick in ticks:

@@ -46,6 +46,8 @@ class HistoryEntry:
     aliases: tuple[str, ...]
     time: datetime
     """When the run was registered, UTC."""
+    forced: str = ""
+    """Who put it in use against its decision, and why."""
 
 
 def register(
@@ -56,6 +58,7 @@ def register(
     weights_sha256: str,
     decision_sha256: str,
     verdict: Verdict,
+    forced: str | None = None,
 ) -> int:
     """Return the version of this run's model, making one if there is none.
 
@@ -72,10 +75,11 @@ def register(
         "weights_sha256": weights_sha256,
         "decision_sha256": decision_sha256,
         "verdict": verdict,
+        **({} if forced is None else {"forced": forced}),
     }
     for found in client.search_model_versions(f"name='{name}'"):
         if found.tags.get("run_id") == run_id and found.tags.get("weights_sha256") == weights_sha256:
-            for key in ("decision_sha256", "verdict"):
+            for key in tags:
                 if found.tags.get(key) != tags[key]:
                     client.set_model_version_tag(name, str(found.version), key, tags[key])
             return int(found.version)
@@ -164,6 +168,7 @@ def history(state: Path, name: str) -> list[HistoryEntry]:
             verdict=found.tags["verdict"],
             aliases=tuple(sorted(named.get(int(found.version), []))),
             time=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            forced=found.tags.get("forced", ""),
         )
         for found in client.search_model_versions(f"name='{name}'")
     ]

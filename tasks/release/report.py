@@ -28,7 +28,8 @@ from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import YARDSTICKS, AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
 from tasks.data.base_head import output_name
-from tasks.release import pictures
+from tasks.evaluation.continual import Continual
+from tasks.release import over_time, pictures
 from tasks.release.replay_picture import replay_curve
 from tasks.storage.atomic import write_atomic
 
@@ -69,6 +70,8 @@ class ReportData:
     """Output of the head -> training rows (or words) that have it; empty for language modelling."""
     choice: ReplayChoice | None = None
     """Of the replay ratio, where a budget was given."""
+    increments: Continual | None = None
+    """Of an increment: the champions it comes from and itself, the last."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -258,6 +261,9 @@ def _view(report: ReportData) -> dict[str, Any]:
     return {
         "pictures": pictures,
         "replay_curve": replay_curve,
+        "over_increments": over_time.over_increments,
+        "increment_lines": over_time.increment_lines(report.increments) if report.increments else {},
+        "suite_colours": over_time.suite_colours(report.increments) if report.increments else {},
         "loss_of": attrgetter("loss"),
         "learning_rate_of": attrgetter("learning_rate"),
         "grad_norm_of": attrgetter("grad_norm"),

@@ -20,8 +20,10 @@ from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
 from tasks.release import incumbent, promotion, registry
 from tasks.release.card import write_card
+from tasks.release.intent import close_run
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.report import ReportData, write_report
+from tasks.release.watermark import DRAFT, candidates_line, draft_record, require_undecided
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import code_version, sha256_file, sha256_value
 from tasks.storage.steps import Step, hold
@@ -68,16 +70,19 @@ class RunFolder:
         Raises:
             UserError: a file cannot be read, or `base_from: champion` but nothing has been promoted yet.
         """
+        promotion.settle(state, spec.name)
         files = hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
         contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
 
+        original = None if spec.increment is None else _identity(spec.increment.original)
+
         def name(base: str | None) -> str:
-            key = [spec.model_dump(mode="json"), files, contracts, base, code_version(ALL_CODE)]
+            key = [spec.model_dump(mode="json"), files, contracts, original, base, code_version(ALL_CODE)]
             return f"{spec.name}-{sha256_value(key)[:10]}"
 
         base: str | None = None
         if isinstance(spec.base, str):
-            base = spec.base if is_hub_id(spec.base) else model_sha256(Path(expand(spec.base)))
+            base = _identity(spec.base)
         elif spec.base_from is not None:
             champion = registry.champion(state, spec.name)
             if champion is None:
@@ -197,6 +202,14 @@ class RunFolder:
         """Write `decision.json`."""
         write_atomic(self.folder / "decision.json", decision.model_dump_json(indent=1))
 
+    def write_increment(self, result: RunResult, decision: Decision) -> None:
+        """Write what the decision on an increment will leave (`increment.json`); of any other run, nothing."""
+        if self.spec.increment is None:
+            return
+        data = self._data_hashes(result.prepared)
+        record = draft_record(self.state, self.id, self.spec, result.prepared, data, result.scores, decision)
+        write_atomic(self.folder / DRAFT, record.model_dump_json(indent=1))
+
     def write_report(self, result: RunResult, decision: Decision) -> None:
         """Write report.html and the model's card."""
         from schemas.artifacts import Ledger, Lineage
@@ -217,6 +230,7 @@ class RunFolder:
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
             choice=result.choice,
+            increments=candidates_line(self.state, self.folder, self.spec),
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)
@@ -227,28 +241,27 @@ class RunFolder:
         Raises:
             UserError: the champion it was measured against is not in use any more.
         """
-        incumbent.require_in_use(self.state, self.spec.name, self.folder)
+
+        def check() -> None:
+            incumbent.require_in_use(self.state, self.spec.name, self.folder)
+            if self.spec.increment is not None:
+                require_undecided(self.state, self.spec.name, self.id, self.spec.increment)
+
         if decision.verdict != "promote":
-            registry.register(
-                self.state,
-                name=self.spec.name,
-                run_id=self.id,
-                model_folder=self.folder / "model",
-                weights_sha256=decision.bindings.weights,
-                decision_sha256=sha256_file(self.folder / "decision.json"),
-                verdict=decision.verdict,
-            )
+            promotion.refuse(self.state, self.folder, check)
         elif self.spec.promotion.approval == "manual":
-            promotion.nominate(self.state, self.folder)
+            promotion.nominate(self.state, self.folder, check)
         else:
-            promotion.promote(self.state, self.folder)
+            promotion.promote(self.state, self.folder, check=check)
 
     def close(self) -> None:
         """Mark the run as finished: from now on it is a no-op."""
-        write_atomic(
-            self.folder / "complete.json",
-            json.dumps({"decision": sha256_file(self.folder / "decision.json")}),
-        )
+        close_run(self.folder, sha256_file(self.folder / "decision.json"))
+
+
+def _identity(base: str) -> str:
+    """A model of the Hub by its name, a folder by what is in it."""
+    return base if is_hub_id(base) else model_sha256(Path(expand(base)))
 
 
 def _step_keys(result: RunResult) -> dict[str, str]:

@@ -67,6 +67,18 @@ def test_both_ways_start_at_the_same_times_and_skip_what_overlaps(deployed: dict
             )
 
 
+def test_both_ways_start_on_the_same_events(deployed: dict[str, Any]) -> None:
+    with get_client(sync_client=True) as client:
+        for ours in deployments(Path(".rootstock")):
+            owner = f"prefect.deployment.{deployed[ours.name].id}"
+            theirs = client._client.get(f"/automations/related-to/{owner}").json()
+            assert len(theirs) == len(ours.triggers), ours.name
+            for found, trigger in zip(theirs, ours.triggers, strict=True):
+                assert set(found["trigger"]["expect"]) == trigger.expect
+                assert found["trigger"]["match"] == trigger.match.model_dump()
+                assert found["actions"][0]["parameters"] == trigger.parameters
+
+
 def test_a_worker_runs_what_was_deployed(deployed: dict[str, Any]) -> None:
     form = {"contract": "general_text", "data": ["assets/general/heldout/en_*.txt"]}
     with get_client(sync_client=True) as client:

@@ -1,0 +1,57 @@
+"""Which increment of a growing specification is due."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.load import source_files
+from schemas.run import RunSpec
+from tasks.data.sources import hash_files
+from tasks.release import promotion, registry
+from tasks.release.resolve import Found, resolve
+from tasks.release.watermark import load_watermark
+from tasks.storage.steps import hold
+
+Chosen = Callable[[str], bool]
+"""Whether a file that is new takes part."""
+
+
+@contextmanager
+def due(
+    spec: RunSpec,
+    state: Path,
+    again: bool = False,
+    chosen: Chosen = lambda _: True,
+    note: Callable[[str], None] = lambda _: None,
+) -> Iterator[RunSpec]:
+    """Yield the specification to follow now: of the increment that is due, or the very one where nothing grows.
+
+    Increments of one name are followed one at a time, by whichever process: another waits, and then finds what is left.
+
+    Raises:
+        NoNewData: everything was decided on before.
+        UserError: a file cannot be read, or see `resolve`.
+    """
+    if spec.increments is None or spec.increment is not None:
+        yield spec
+        return
+    waiting = "another process is at an increment of this name: waiting for it"
+    with hold(state, f"increments-{spec.name}", lambda: note(waiting)):
+        yield find_due(spec, state, again, chosen)
+
+
+def find_due(spec: RunSpec, state: Path, again: bool = False, chosen: Chosen = lambda _: True) -> RunSpec:
+    """The specification of the increment that is due, as things are; nothing is held.
+
+    Raises:
+        NoNewData, UserError: as `due`.
+    """
+    promotion.settle(state, spec.name)
+    champion = registry.champion(state, spec.name)
+    run = None if champion is None else champion.run_id
+    return resolve(spec, load_watermark(state, spec.name), run, find_files(spec), again, chosen)
+
+
+def find_files(spec: RunSpec) -> Found:
+    """For each source of the domain: file -> sha256."""
+    return [hash_files(source_files(source)) for source in spec.domain]

@@ -1,0 +1,85 @@
+"""What a release is going to do, written down before it is done, so that a kill in between can be mended."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from schemas.artifacts import Verdict
+from schemas.base import Schema
+from schemas.increments import IncrementRecord
+from schemas.promotion import Forced
+from tasks.release import registry
+from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
+from tasks.storage.atomic import sync_folder, write_atomic
+
+FORCED = "forced.json"
+"""In a run's folder: who put it in use against its decision, when and why."""
+
+
+class Intent(Schema):
+    """One release of one name."""
+
+    name: str
+    run: str
+    alias: Literal["champion", "challenger"] | None
+    weights: str
+    decision: str
+    verdict: Verdict
+    forced: Forced | None = None
+    record: IncrementRecord | None = None
+    """Of an increment whose decision is terminal."""
+
+
+def intent_file(state: Path, name: str) -> Path:
+    return state / "increments" / f"{name}.intent.json"
+
+
+def write_intent(state: Path, intent: Intent) -> None:
+    """From here on the release happens, whatever kills this process."""
+    write_atomic(intent_file(state, intent.name), intent.model_dump_json())
+
+
+def read_intent(state: Path, name: str) -> Intent | None:
+    """A release that was begun and is not finished."""
+    file = intent_file(state, name)
+    return Intent.model_validate_json(file.read_bytes()) if file.is_file() else None
+
+
+def clear_intent(state: Path, name: str) -> None:
+    """The release is finished."""
+    file = intent_file(state, name)
+    file.unlink()
+    sync_folder(file.parent)
+
+
+def carry_out(state: Path, intent: Intent) -> int:
+    """Do what is intended, or what is left of it; return the version of the model. Doing it twice changes nothing."""
+    folder = state / "runs" / intent.run
+    if intent.forced is not None:
+        write_atomic(folder / FORCED, intent.forced.model_dump_json(indent=1))
+    version = registry.register(
+        state,
+        name=intent.name,
+        run_id=intent.run,
+        model_folder=folder / "model",
+        weights_sha256=intent.weights,
+        decision_sha256=intent.decision,
+        verdict=intent.verdict,
+        forced=None if intent.forced is None else f"{intent.forced.who}: {intent.forced.why}",
+    )
+    if intent.alias == "champion":
+        registry.set_champion(state, intent.name, version)
+    elif intent.alias == "challenger":
+        registry.set_challenger(state, intent.name, version)
+    if intent.record is not None:
+        save_watermark(state, with_record(load_watermark(state, intent.name), intent.record))
+        champion = registry.champion(state, intent.name)
+        write_scores(state, intent.name, None if champion is None else champion.run_id)
+    if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
+        close_run(folder, intent.decision)
+    return version
+
+
+def close_run(folder: Path, decision: str) -> None:
+    """Mark a run as finished; `decision` is the sha256 of its decision.json."""
+    write_atomic(folder / "complete.json", json.dumps({"decision": decision}))
