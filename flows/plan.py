@@ -13,7 +13,8 @@ from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
 from tasks.training.counts import numbers
-from tasks.training.train import TrainingInputs, attach, micro_batch_tokens, open_dataset
+from tasks.training.micro_batch import micro_batch_tokens
+from tasks.training.train import TrainingInputs, attach, open_dataset
 
 MEASURED_STEPS = 3
 

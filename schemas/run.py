@@ -12,6 +12,8 @@ from schemas.mixture import Mixture
 from schemas.objectives import HEADS, LanguageModeling, Objective
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
+from schemas.remedies import Remedy
+from schemas.remedy_rules import remedy_problems
 from schemas.source_rules import dead_settings
 from schemas.sources import Source
 from schemas.training import Training
@@ -36,6 +38,8 @@ class RunSpec(Schema):
     """How much replay."""
     method: Method = Full()
     """How the model is tuned."""
+    remedies: tuple[Remedy, ...] = ()
+    """What is done against forgetting, besides replay; `rootstock remedies` lists them."""
     training: Training
     """Length, batch and learning rate."""
     evaluation: Evaluation
@@ -52,6 +56,12 @@ class RunSpec(Schema):
     def labels(self) -> tuple[str, ...] | None:
         """Labels (or entity types) that rows may have; None: any, or the objective has none."""
         return None if isinstance(self.objective, LanguageModeling) else self.objective.labels
+
+    @property
+    def reads_replay(self) -> bool:
+        """Whether the replay sources are read: to train on them, or for a remedy that measures on general text."""
+        measured = any(r.general_sample or r.development_sample for r in self.remedies)
+        return self.mixture.replay_ratio > 0 or measured
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
@@ -86,6 +96,7 @@ class RunSpec(Schema):
             )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
+        problems += remedy_problems(self)
         scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS
         if not self.evaluation.general and not scratch and not head:
             problems.append("evaluation.general: at least one general suite is needed to measure forgetting")

@@ -64,7 +64,7 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
             spec.labels,
         )
         for path, source in sources_of(spec)
-        if not (path[0] == "replay" and spec.mixture.replay_ratio == 0)
+        if not (path[0] == "replay" and not spec.reads_replay)
     ]
     objective = None if spec.record == "text" else spec.objective
     return Prepared(tuple(sources), (), divide(root, spec, sources), objective)

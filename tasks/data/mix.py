@@ -123,6 +123,11 @@ def count_labels(pieces: Pieces) -> int:
     return int((pieces["length"].astype(np.int64) - 1).sum())
 
 
+def offsets_of(pieces: Pieces) -> npt.NDArray[np.int64]:
+    """Where each piece begins if all are laid end to end, in ids, and where the last one ends: (pieces + 1,)."""
+    return np.concatenate([[0], np.cumsum(pieces["length"].astype(np.int64))])
+
+
 def share_tokens(total: int, weights: Sequence[float]) -> list[int]:
     """Share `total` by weight in whole tokens that add up exactly (largest remainder)."""
     exact = np.array(weights, float) / sum(weights) * total

@@ -14,7 +14,7 @@ from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
-from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
+from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
 from tasks.storage.hashing import code_version
@@ -30,6 +30,10 @@ CODE = (
 
 
 DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses
+GENERAL_STREAM = (
+    2**20
+)  # and the following: which general text remedies measure on; above every source's own stream
+GENERAL = "general.npy"
 
 
 def plan_training(
@@ -40,7 +44,8 @@ def plan_training(
     divided: Step,
     special: SpecialIds,
 ) -> Step:
-    """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training."""
+    """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training; and what
+    remedies measure on."""
     training = spec.training
     plan = StepPlan(
         root=root,
@@ -59,6 +64,7 @@ def plan_training(
                 training.seed,
             ],
             spec.objective.kind in HEADS,
+            general_tokens(spec),
         ],
         code=code_version(CODE),
     )
@@ -69,6 +75,8 @@ def plan_training(
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
         pieces, sequences, lengths = lay_out(spec, sources, corpora)
+        if general_tokens(spec):
+            np.save(folder / GENERAL, draw_general(spec, sources, corpora))
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
@@ -122,6 +130,28 @@ def choose_documents(
             )
     left_out = sum(corpora[n].label_tokens - kept[n].label_tokens for n in domain)
     return kept, left_out
+
+
+def general_tokens(spec: RunSpec) -> int:
+    """Label tokens of general text that the remedies measure on: each reads a beginning of the same sample."""
+    return max((remedy.general_sample for remedy in spec.remedies), default=0)
+
+
+def draw_general(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]) -> Pieces:
+    """A seeded sample of the replay sources by their weights, cut into windows, in a random order.
+
+    It has as many label tokens as the remedies ask for, or all there are. It does not depend on the mixture, the
+    length or the batch of the training.
+    """
+    seed = spec.training.seed
+    replay = [(s, c) for s, c in zip(sources, corpora, strict=True) if s.role == "replay"]
+    shares = share_tokens(general_tokens(spec), [source.source.weight for source, _ in replay])
+    drawn = [
+        draw([corpus], min(share, corpus.label_tokens), 0, seed, GENERAL_STREAM + number)
+        for number, ((_, corpus), share) in enumerate(zip(replay, shares, strict=True))
+    ]
+    windows = cut_windows(np.concatenate(drawn), spec.training.sequence_length)
+    return windows[np.random.default_rng([seed, GENERAL_STREAM]).permutation(len(windows))]
 
 
 def _describe(
@@ -185,6 +215,12 @@ def _truncated(trained: int, available: int) -> int:
 def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:
     """Pieces and sequence offsets, memory-mapped."""
     return np.load(step.folder / "pieces.npy", mmap_mode="r"), np.load(step.folder / "sequences.npy")
+
+
+def load_general(step: Step) -> Pieces:
+    """The sample of general text that remedies measure on."""
+    found: Pieces = np.load(step.folder / GENERAL)
+    return found
 
 
 def labels_before_steps(

@@ -83,7 +83,7 @@ def prepare(
 ) -> Prepared:
     """Validate every source, gate it by its contract, then decide the fate of every row.
 
-    Replay sources are left out at replay ratio 0: nothing of them would be trained.
+    Replay sources are left out at replay ratio 0, unless a remedy measures on them.
 
     Raises:
         UserError: a file cannot be read, or a source has no usable row.
@@ -93,7 +93,7 @@ def prepare(
     sources, gates = [], []
     for path, source in sources_of(spec):
         role = _ROLES[".".join(str(part) for part in path[:-1])]
-        if role == "replay" and spec.mixture.replay_ratio == 0:
+        if role == "replay" and not spec.reads_replay:
             continue
         prepared = validate_source(
             root,

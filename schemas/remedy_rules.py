@@ -1,0 +1,50 @@
+"""Which remedies work with which methods, objectives and other remedies: what cannot work, and what to use instead."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from schemas.base_model import FromScratch
+from schemas.methods_peft import Lora
+from schemas.remedies import RemedySettings
+
+if TYPE_CHECKING:
+    from schemas.run import RunSpec
+
+
+def remedy_problems(spec: "RunSpec") -> Iterator[str]:
+    """What is wrong with the remedies of a specification: `key: what; fix`."""
+    kinds = [remedy.kind for remedy in spec.remedies]
+    for index, remedy in enumerate(spec.remedies):
+        at = f"remedies.{index}"
+        if remedy.kind in kinds[:index]:
+            yield f"{at}: {remedy.kind} is named twice; keep one"
+            continue
+        if isinstance(spec.base, FromScratch):
+            yield f"{at}: a model from scratch has nothing to forget; remove remedies"
+        if remedy.objectives is not None and spec.objective.kind not in remedy.objectives:
+            yield (
+                f"{at}: {remedy.kind} works with {' and '.join(remedy.objectives)}, not with"
+                f" {spec.objective.kind}; use replay (mixture.replay_ratio)"
+            )
+        yield from _method_problems(spec, remedy, at)
+        if (remedy.general_sample or remedy.development_sample) and not spec.replay:
+            yield (
+                f"{at}: {remedy.kind} needs general text; add replay sources"
+                " (mixture.replay_ratio may be 0: then they are measured on, not trained on)"
+            )
+
+
+def _method_problems(spec: "RunSpec", remedy: RemedySettings, at: str) -> Iterator[str]:
+    method = spec.method
+    if remedy.methods is None:
+        return
+    if method.kind not in remedy.methods:
+        yield (
+            f"{at}: {remedy.kind} cannot be computed for method '{method.kind}'; use one of"
+            f" {', '.join(remedy.methods)}, or another remedy (rootstock remedies lists them)"
+        )
+    elif isinstance(method, Lora) and (method.weight_decomposed or method.init != "default"):
+        yield (
+            f"{at}: {remedy.kind} needs an update that is a product of two matrices and starts at zero; set"
+            " method.weight_decomposed and method.init back to their defaults"
+        )

@@ -1,0 +1,25 @@
+"""Settings of every remedy that suit the tiny models of the tests, and a run that has general text."""
+
+from pathlib import Path
+from typing import Any
+
+from schemas.run import RunSpec
+from tests.corpora import source, write_rows
+from tests.tiny_base import prose
+from tests.training.prepared import spec_of
+
+SMALL: dict[str, dict[str, Any]] = {
+    "ewc": {"strength": 1e4, "general_tokens": 600},
+}
+"""kind -> settings that can be felt in a few steps."""
+
+
+def spec_with(root: Path, base: Path, *remedies: dict[str, Any], **keys: Any) -> RunSpec:
+    """Eight steps on English prose, a quarter of the tokens Chinese replay, with these remedies."""
+    if not (root / "replay.jsonl").is_file():
+        write_rows(root / "replay.jsonl", [line[:300] for line in prose("zh_*")[20:80]])
+    training = {"steps": 8, "checkpoint_every": 3, "micro_batch_tokens": 64, **keys.pop("training", {})}
+    if training.keys() & {"tokens", "epochs"}:
+        del training["steps"]
+    keys = {"mixture": {"replay_ratio": 0.25}, "replay": [source(root / "replay.jsonl")], **keys}
+    return spec_of(root, base, remedies=list(remedies), training=training, **keys)
