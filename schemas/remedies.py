@@ -55,4 +55,20 @@ class Ewc(RemedySettings):
         return self.general_tokens
 
 
-Remedy = Annotated[Ewc, Field(discriminator="kind")]
+class Distillation(RemedySettings):
+    """Learning without forgetting (Li and Hoiem, 2016): the predictions of the base are learnt along with the text."""
+
+    reads_outputs: ClassVar[bool] = True
+
+    kind: Literal["distillation"] = "distillation"
+    strength: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """The paper's lambda_o: factor of the divergence from the base, in nats per label token."""
+    temperature: float = Field(default=2.0, gt=0, le=100, allow_inf_nan=False)
+    """The paper's T: both predictions are softened by it."""
+    on: Literal["replay", "all"] = "replay"
+    """On which text the base is followed: general text only, or also the domain's."""
+    top_k: int = Field(default=32, ge=1)
+    """So many of the base's likeliest tokens are kept for each position (8 bytes each), the others as one class."""
+
+
+Remedy = Annotated[Ewc | Distillation, Field(discriminator="kind")]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from schemas.base_model import FromScratch
 from schemas.methods_peft import Lora
-from schemas.remedies import RemedySettings
+from schemas.remedies import Distillation, RemedySettings
 
 if TYPE_CHECKING:
     from schemas.run import RunSpec
@@ -27,6 +27,8 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
                 f" {spec.objective.kind}; use replay (mixture.replay_ratio)"
             )
         yield from _method_problems(spec, remedy, at)
+        if isinstance(remedy, Distillation) and remedy.on == "replay" and spec.mixture.replay_ratio == 0:
+            yield (f"{at}: there is no replay to distil on; raise mixture.replay_ratio, or set on: all")
         if (remedy.general_sample or remedy.development_sample) and not spec.replay:
             yield (
                 f"{at}: {remedy.kind} needs general text; add replay sources"

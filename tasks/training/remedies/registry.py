@@ -1,7 +1,7 @@
 """The remedies there are. `rootstock remedies` and docs/forgetting.md are made from this table."""
 
-from schemas.remedies import Ewc
-from tasks.training.remedies import ewc
+from schemas.remedies import Distillation, Ewc
+from tasks.training.remedies import distillation, ewc
 from tasks.training.remedies.base import RemedyEntry
 
 REMEDIES: dict[str, RemedyEntry] = {
@@ -15,5 +15,15 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="replay sources to measure on",
         costs="a backward pass over the general sample; two copies of the weights in memory",
         refuses="methods that neither move the base's weights nor add a product of two matrices; heads",
+    ),
+    "distillation": RemedyEntry(
+        settings=Distillation,
+        prepare=distillation.prepare,
+        attach=distillation.attach,
+        paper="Li and Hoiem, 2016, https://arxiv.org/abs/1606.09282",
+        does="learns the base's predictions along with the text, on replay or on everything",
+        needs="replay in the mixture, or `on: all`",
+        costs="a forward pass of the base over what is distilled; 8 x top_k bytes per position on disk",
+        refuses="replay ratio 0 without `on: all`; heads, whose outputs the base does not have",
     ),
 }

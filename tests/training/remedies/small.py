@@ -10,6 +10,7 @@ from tests.training.prepared import spec_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "ewc": {"strength": 1e4, "general_tokens": 600},
+    "distillation": {"strength": 4.0, "top_k": 8},
 }
 """kind -> settings that can be felt in a few steps."""
 
