@@ -1,8 +1,8 @@
 """Settings of every remedy against forgetting. The keys are the papers' names."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import Schema
 
@@ -14,6 +14,8 @@ class RemedySettings(Schema):
     """Looks at the logits of each forward pass, or weighs its label tokens."""
     methods: ClassVar[tuple[str, ...] | None] = None
     """Tuning methods that it can work on; None: any."""
+    not_methods: ClassVar[tuple[str, ...]] = ()
+    """Tuning methods that it cannot work on."""
     objectives: ClassVar[tuple[str, ...] | None] = ("language_modeling",)
     """Objectives that it can work on; None: any."""
 
@@ -71,4 +73,45 @@ class Distillation(RemedySettings):
     """So many of the base's likeliest tokens are kept for each position (8 bytes each), the others as one class."""
 
 
-Remedy = Annotated[Ewc | Distillation, Field(discriminator="kind")]
+class WeightAveraging(RemedySettings):
+    """WiSE-FT (Wortsman et al., 2022): after training the weights go back a part of the way to the base."""
+
+    methods: ClassVar[tuple[str, ...] | None] = (*MOVES_WEIGHTS, *LOW_RANK, "sparse", "fisher")
+
+    kind: Literal["weight_averaging"] = "weight_averaging"
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    """Share of the way from the base to the tuned weights; by default the best on documents kept from training."""
+    general_weight: float = Field(default=0.5, ge=0, le=1)
+    """Weight of general against domain loss when alpha is chosen."""
+    points: int = Field(default=11, ge=2, le=101)
+    """So many values of alpha are tried, evenly from 0 to 1."""
+    development_tokens: int = Field(default=20_000, ge=2)
+    """Label tokens, half domain and half replay text, that are kept from training to choose alpha by; at most a tenth
+    of each."""
+
+    @property
+    def development_sample(self) -> int:
+        return self.development_tokens if self.alpha is None else 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        dead = self.model_fields_set & {"general_weight", "points", "development_tokens"}
+        if self.alpha is not None and dead:
+            raise ValueError(
+                f"alpha: is given, so {', '.join(sorted(dead))} would do nothing; remove one of them"
+            )
+        return self
+
+
+class Ema(RemedySettings):
+    """Moving average of the weights, started at the base (Tarvainen and Valpola, 2017); it is what is deployed."""
+
+    not_methods: ClassVar[tuple[str, ...]] = ("adalora", "diff_pruning")
+    objectives: ClassVar[tuple[str, ...] | None] = None
+
+    kind: Literal["ema"] = "ema"
+    decay: float = Field(default=0.99, ge=0, lt=1)
+    """Share of the average that each step keeps; after n steps decay to the power n of it is still the base."""
+
+
+Remedy = Annotated[Ewc | Distillation | WeightAveraging | Ema, Field(discriminator="kind")]

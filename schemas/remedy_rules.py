@@ -26,6 +26,8 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
                 f"{at}: {remedy.kind} works with {' and '.join(remedy.objectives)}, not with"
                 f" {spec.objective.kind}; use replay (mixture.replay_ratio)"
             )
+        if remedy.kind == "ema" and "weight_averaging" in kinds[:index]:
+            yield f"{at}: ema would overwrite what weight_averaging chose; name ema before it"
         yield from _method_problems(spec, remedy, at)
         if isinstance(remedy, Distillation) and remedy.on == "replay" and spec.mixture.replay_ratio == 0:
             yield (f"{at}: there is no replay to distil on; raise mixture.replay_ratio, or set on: all")
@@ -38,6 +40,11 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
 
 def _method_problems(spec: "RunSpec", remedy: RemedySettings, at: str) -> Iterator[str]:
     method = spec.method
+    if method.kind in remedy.not_methods:
+        yield (
+            f"{at}: {remedy.kind} cannot be computed for method '{method.kind}', which changes what trains on the way;"
+            " use another method or another remedy (rootstock remedies lists them)"
+        )
     if remedy.methods is None:
         return
     if method.kind not in remedy.methods:

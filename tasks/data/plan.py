@@ -12,6 +12,7 @@ from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
 from schemas.objectives import HEADS
 from schemas.run import RunSpec
+from tasks.data.development import development_tokens, keep_development
 from tasks.data.divide import Fate, load_fates
 from tasks.data.layout import Lengths, lay_out
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
@@ -22,6 +23,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 
 CODE = (
     "tasks/data/plan.py",
+    "tasks/data/development.py",
     "tasks/data/layout.py",
     "tasks/data/mix.py",
     "tasks/data/pack.py",
@@ -33,7 +35,7 @@ DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents ch
 GENERAL_STREAM = (
     2**20
 )  # and the following: which general text remedies measure on; above every source's own stream
-GENERAL = "general.npy"
+GENERAL, DEVELOPMENT = "general.npy", "development.npy"
 
 
 def plan_training(
@@ -65,6 +67,7 @@ def plan_training(
             ],
             spec.objective.kind in HEADS,
             general_tokens(spec),
+            development_tokens(spec),
         ],
         code=code_version(CODE),
     )
@@ -74,13 +77,18 @@ def plan_training(
         longest = training.sequence_length if spec.objective.kind in HEADS else None
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
+        kept = None
+        if development_tokens(spec):
+            corpora, kept = keep_development(spec, sources, corpora)
+            np.save(folder / DEVELOPMENT, kept)
         pieces, sequences, lengths = lay_out(spec, sources, corpora)
         if general_tokens(spec):
             np.save(folder / GENERAL, draw_general(spec, sources, corpora))
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
-        ledger = ledger.model_copy(update={"left_out": left_out})
+        development = 0 if kept is None else count_labels(kept)
+        ledger = ledger.model_copy(update={"left_out": left_out, "development": development})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
@@ -220,6 +228,12 @@ def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:
 def load_general(step: Step) -> Pieces:
     """The sample of general text that remedies measure on."""
     found: Pieces = np.load(step.folder / GENERAL)
+    return found
+
+
+def load_development(step: Step) -> Pieces:
+    """The documents that were kept from training, as windows."""
+    found: Pieces = np.load(step.folder / DEVELOPMENT)
     return found
 
 

@@ -43,3 +43,23 @@ def _moved(parameter: "torch.nn.Parameter") -> "Callable[[], torch.Tensor]":
         return parameter - kept[0]
 
     return difference
+
+
+def origins(tuned: Tuned) -> "list[tuple[torch.nn.Parameter, torch.Tensor]]":
+    """Parameters that lead from the base to the tuned model on a straight line, with their values at the base.
+
+    Called before the first step. Of a product of two matrices it is the one that starts at zero.
+    """
+    import torch
+
+    from tasks.training.methods.deltas import DeltaTuned, SparseDelta
+
+    if hasattr(tuned.model, "peft_config"):
+        found = [p for name, p in tuned.model.named_parameters() if ".lora_B." in name]
+    elif isinstance(tuned, DeltaTuned):
+        found = [delta.values for delta in tuned.deltas.values() if isinstance(delta, SparseDelta)]
+    else:
+        found = [p for p in tuned.model.parameters() if p.requires_grad or isinstance(tuned, WholeModel)]
+    if hasattr(tuned.model, "peft_config") or isinstance(tuned, DeltaTuned):
+        assert all(not torch.any(parameter) for parameter in found), "training starts at the base"
+    return [(parameter, parameter.detach().clone()) for parameter in found]

@@ -11,6 +11,8 @@ from tests.training.prepared import spec_of
 SMALL: dict[str, dict[str, Any]] = {
     "ewc": {"strength": 1e4, "general_tokens": 600},
     "distillation": {"strength": 4.0, "top_k": 8},
+    "weight_averaging": {"points": 3, "development_tokens": 400, "general_weight": 1.0},
+    "ema": {"decay": 0.7},
 }
 """kind -> settings that can be felt in a few steps."""
 
@@ -18,7 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {
 def spec_with(root: Path, base: Path, *remedies: dict[str, Any], **keys: Any) -> RunSpec:
     """Eight steps on English prose, a quarter of the tokens Chinese replay, with these remedies."""
     if not (root / "replay.jsonl").is_file():
-        write_rows(root / "replay.jsonl", [line[:300] for line in prose("zh_*")[20:80]])
+        lines = [line[start : start + 60] for line in prose("zh_*")[20:] for start in range(0, 300, 60)]
+        write_rows(root / "replay.jsonl", [line for line in lines if len(line) > 20])
     training = {"steps": 8, "checkpoint_every": 3, "micro_batch_tokens": 64, **keys.pop("training", {})}
     if training.keys() & {"tokens", "epochs"}:
         del training["steps"]
