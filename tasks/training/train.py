@@ -1,7 +1,6 @@
 """Train: one content-addressed step from (base, plan, method, training settings) to a model folder."""
 
 import contextlib
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
 from tasks.training.remedies.base import RemedyContext
+from tasks.training.schedules import NAMES, own_schedule, warmup_steps
 from tasks.training.tuned import find_tuned, save_tuned
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
@@ -226,8 +226,8 @@ def _make_trainer(
         gradient_accumulation_steps=training.batch_tokens // micro,
         num_train_epochs=1,
         learning_rate=training.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if training.schedule == "constant" else training.schedule,
-        warmup_steps=math.ceil(training.warmup_ratio * report.steps),
+        lr_scheduler_type=NAMES.get(training.schedule, "constant"),
+        warmup_steps=warmup_steps(training, report.steps),
         weight_decay=training.weight_decay,
         adam_beta2=training.adam_beta2,
         max_grad_norm=training.max_grad_norm,
@@ -264,6 +264,7 @@ def _make_trainer(
     )
     trainer.tuned, trainer.remedies = tuned, remedies
     trainer.positions = micro
+    trainer.schedule = own_schedule(training, report.steps)
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:

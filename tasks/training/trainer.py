@@ -1,6 +1,7 @@
 """The one subclass of transformers.Trainer: data order, randomness, checkpoints and the guard against NaN."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class ResumableTrainer(Trainer):
     remedies: Applied
     positions: int
     """Positions of a forward pass, padding included; a single longer document is one by itself."""
+    schedule: Callable[[int], float] | None = None
+    """Step -> factor of the peak learning rate, if the schedule is not transformers' own."""
     _laid_aside: tuple[Any, ...] = ()
     """Micro-batches of the step that wait for its last one."""
     _micro = (-1, 0)
@@ -106,6 +109,13 @@ class ResumableTrainer(Trainer):
             [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
         )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Our own schedule, where the specification names one."""
+        if self.schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.schedule)
+        return self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip, and stop before a step whose gradient is not finite could reach the weights."""

@@ -201,3 +201,16 @@ def test_columns_are_names_or_numbers(columns):
 def test_language_modeling_reads_neither_labels_nor_tagged_words():
     assert "this objective does not read it" in problems(domain=[{**TEXTS, "columns": {"label": "x"}}])
     assert "does not hold running text" in problems(domain=[WORDS])
+
+
+def test_settings_of_other_schedules_and_phases_that_do_not_fit_are_refused():
+    def training(**keys):
+        return problems(training={"steps": 5, **keys})
+
+    assert training(schedule="wsd", decay_ratio=0.3) == ""
+    assert training(schedule="infinite", decay_ratio=0.3, cooldown_ratio=0.6, min_ratio=0.5) == ""
+    assert "'cosine' does not read it" in training(decay_ratio=0.3)
+    assert "belongs to infinite" in training(schedule="wsd", constant_ratio=0.3)
+    assert "longer than the training" in training(schedule="wsd", decay_ratio=0.98)
+    assert "longer than the training" in training(schedule="infinite", cooldown_ratio=0.9)
+    assert "rise at the end" in training(schedule="infinite", constant_ratio=0.3, min_ratio=0.4)

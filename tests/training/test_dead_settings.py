@@ -28,6 +28,7 @@ from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 8}
 STEPS = {"steps": 4, "warmup_ratio": 0.5}
+INFINITE = {"steps": 4, "warmup_ratio": 0.0, "schedule": "infinite"}
 
 
 def plan_bytes(spec: RunSpec, root: Path, state: Path) -> Any:
@@ -89,6 +90,10 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
     "micro_batch_tokens": (STEPS, {"micro_batch_tokens": 32}, batch_shapes),
     "learning_rate": (STEPS, {"learning_rate": 0.011}, trained_weights),
     "schedule": (STEPS, {"schedule": "constant"}, trained_weights),
+    "decay_ratio": (STEPS | {"schedule": "wsd"}, {"decay_ratio": 0.5}, trained_weights),
+    "cooldown_ratio": (INFINITE, {"cooldown_ratio": 0.75}, trained_weights),
+    "constant_ratio": (INFINITE, {"constant_ratio": 0.3}, trained_weights),
+    "min_ratio": (INFINITE | {"decay_ratio": 0.5}, {"min_ratio": 0.2}, trained_weights),
     "warmup_ratio": (STEPS, {"warmup_ratio": 0.25}, trained_weights),
     "weight_decay": (STEPS, {"weight_decay": 0.1}, trained_weights),
     "adam_beta2": (STEPS, {"adam_beta2": 0.99}, trained_weights),
@@ -132,16 +137,35 @@ def test_a_training_setting_changes_what_is_done_and_the_name_of_the_step(root, 
     assert observe(specs[0], root, tmp_path / "again") == first, "the difference is chance, not the setting"
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+OWN = {
+    "wsd": {"decay_ratio": 0.4},
+    "infinite": {"cooldown_ratio": 0.3, "decay_ratio": 0.2, "constant_ratio": 0.6, "min_ratio": 0.2},
+}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd", "infinite"])
 def test_every_schedule_is_itself(root, base, tmp_path, schedule):
     from tasks.training.progress_file import read_metrics
 
-    training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule}
+    training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule, **OWN.get(schedule, {})}
     step = train_here(root, spec_of(root, base, training=training), tmp_path)
     rates = [line.learning_rate for line in read_metrics(step.folder / "metrics.jsonl")]
     left = np.arange(8) / 8
-    decay = {"constant": np.ones(8), "linear": 1 - left, "cosine": (1 + np.cos(np.pi * left)) / 2}[schedule]
-    assert rates == pytest.approx([0, 0.005, *(0.01 * decay)], abs=1e-12)
+    decay = {
+        "constant": np.ones(8),
+        "linear": 1 - left,
+        "cosine": (1 + np.cos(np.pi * left)) / 2,
+        "wsd": [1, 1, 1, 1, *(1 - np.sqrt(np.arange(4) / 4))],
+        "infinite": [
+            *(0.6 + 0.2 * (1 + np.cos(np.pi * np.arange(3) / 3))),
+            0.6,
+            0.6,
+            0.6,
+            0.6,
+            0.6 * (1 / 3) ** 0.5,
+        ],
+    }[schedule]
+    assert rates == pytest.approx([0, 0.005, *(0.01 * np.array(decay))], abs=1e-12)
 
 
 @pytest.mark.parametrize("key", METHOD)
