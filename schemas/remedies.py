@@ -114,4 +114,37 @@ class Ema(RemedySettings):
     """Share of the average that each step keeps; after n steps decay to the power n of it is still the base."""
 
 
-Remedy = Annotated[Ewc | Distillation | WeightAveraging | Ema, Field(discriminator="kind")]
+class LossWeighting(RemedySettings):
+    """Multi-task learning (Caruana, 1997): domain and general text in one batch, each token's loss times a factor."""
+
+    reads_outputs: ClassVar[bool] = True
+
+    kind: Literal["loss_weighting"] = "loss_weighting"
+    domain: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Factor of the loss of domain tokens."""
+    replay: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    """Factor of the loss of replay tokens."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.domain == self.replay:
+            raise ValueError(
+                "replay: equals domain, so no token counts more than another; change one of them"
+            )
+        return self
+
+
+class EasySamples(RemedySettings):
+    """FLOW (Sanyal et al., 2025): documents that the base finds easy count more, hard ones pull less at what it knows."""
+
+    reads_outputs: ClassVar[bool] = True
+
+    kind: Literal["easy_samples"] = "easy_samples"
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The paper's tau in nats per token: weights are exp(-loss of the base / tau); by default the documents' median loss,
+    as in the paper."""
+
+
+Remedy = Annotated[
+    Ewc | Distillation | WeightAveraging | Ema | LossWeighting | EasySamples, Field(discriminator="kind")
+]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from schemas.base_model import FromScratch
 from schemas.methods_peft import Lora
-from schemas.remedies import Distillation, RemedySettings
+from schemas.remedies import Distillation, LossWeighting, RemedySettings
 
 if TYPE_CHECKING:
     from schemas.run import RunSpec
@@ -31,6 +31,8 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
         yield from _method_problems(spec, remedy, at)
         if isinstance(remedy, Distillation) and remedy.on == "replay" and spec.mixture.replay_ratio == 0:
             yield (f"{at}: there is no replay to distil on; raise mixture.replay_ratio, or set on: all")
+        if isinstance(remedy, LossWeighting) and spec.mixture.replay_ratio == 0:
+            yield f"{at}: there is no replay to weigh against the domain; raise mixture.replay_ratio"
         if (remedy.general_sample or remedy.development_sample) and not spec.replay:
             yield (
                 f"{at}: {remedy.kind} needs general text; add replay sources"

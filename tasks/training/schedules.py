@@ -44,7 +44,8 @@ def infinite(training: Training, steps: int, step: int) -> float:
         return constant + (1 - constant) / 2 * (1 + math.cos(math.pi * (step - warm) / (cool - warm)))
     if step < last:
         return constant
-    return constant * (least / constant) ** ((step - last) / (steps - last))
+    annealed: float = constant * (least / constant) ** ((step - last) / (steps - last))
+    return annealed
 
 
 def warmup_steps(training: Training, steps: int) -> int:

@@ -114,7 +114,8 @@ class ResumableTrainer(Trainer):
         """Our own schedule, where the specification names one."""
         if self.schedule is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.schedule)
+        given: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(given, self.schedule)
         return self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> Any:

@@ -1,7 +1,7 @@
 """The remedies there are. `rootstock remedies` and docs/forgetting.md are made from this table."""
 
-from schemas.remedies import Distillation, Ema, Ewc, WeightAveraging
-from tasks.training.remedies import distillation, ema, ewc, weight_averaging
+from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, WeightAveraging
+from tasks.training.remedies import distillation, easy_samples, ema, ewc, loss_weighting, weight_averaging
 from tasks.training.remedies.base import RemedyEntry
 
 REMEDIES: dict[str, RemedyEntry] = {
@@ -43,5 +43,24 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="nothing",
         costs="a copy of what trains, in memory and in checkpoints",
         refuses="adalora and diff_pruning, which change what trains on the way",
+    ),
+    "loss_weighting": RemedyEntry(
+        settings=LossWeighting,
+        attach=loss_weighting.attach,
+        paper="Caruana, 1997, https://doi.org/10.1023/A:1007379606734",
+        does="multiplies the loss of domain tokens and of replay tokens by a factor each",
+        needs="replay in the mixture",
+        costs="the loss is computed once more from the logits",
+        refuses="replay ratio 0; equal factors; heads",
+    ),
+    "easy_samples": RemedyEntry(
+        settings=EasySamples,
+        prepare=easy_samples.prepare,
+        attach=easy_samples.attach,
+        paper="Sanyal et al., 2025, https://arxiv.org/abs/2502.02797",
+        does="weighs each document by how easy the base finds it, so that hard ones move the weights less",
+        needs="nothing",
+        costs="a forward pass of the base over the training text; the loss is computed once more from the logits",
+        refuses="heads, whose labels the base does not know",
     ),
 }

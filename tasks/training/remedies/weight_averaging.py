@@ -7,7 +7,6 @@ domain text that was kept from training; the evaluation suites are never looked 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from schemas.remedies import WeightAveraging
@@ -15,6 +14,7 @@ from tasks.data.plan import load_development
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.differences import origins
+from tasks.training.remedies.measure import mean_loss
 from tasks.training.remedies.plan_places import is_replay
 
 if TYPE_CHECKING:
@@ -67,25 +67,6 @@ class WeightAveragingAtWork(Remedy):
             for name, texts in (("domain", self.domain), ("general", self.general))
         }
         return {"alpha": self.alpha, "curve": self.curve, **(tokens if self.curve else {})}
-
-
-def mean_loss(model: Any, documents: Documents) -> float:
-    """Nats per label token, documents one by one."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from tasks.training.device import find_device
-
-    device = find_device()
-    model.to(device.name).eval()
-    loss, tokens = 0.0, 0
-    for ids in documents:
-        batch = torch.from_numpy(ids.astype(np.int64))[None].to(device.name)
-        with torch.inference_mode(), torch.autocast(device.name, torch.bfloat16, enabled=device.autocast):
-            logits = model(input_ids=batch, use_cache=False).logits[0, :-1]
-        loss += float(cross_entropy(logits.float(), batch[0, 1:], reduction="sum"))
-        tokens += len(ids) - 1
-    return loss / tokens
 
 
 def attach(

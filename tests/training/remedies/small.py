@@ -13,6 +13,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "distillation": {"strength": 4.0, "top_k": 8},
     "weight_averaging": {"points": 3, "development_tokens": 400, "general_weight": 1.0},
     "ema": {"decay": 0.7},
+    "loss_weighting": {"domain": 0.5, "replay": 3.0},
+    "easy_samples": {"temperature": 0.5},
 }
 """kind -> settings that can be felt in a few steps."""
 

@@ -9,7 +9,7 @@ from schemas.errors import UserError
 from schemas.remedies import WeightAveraging
 from tasks.data.plan import load_development, load_plan
 from tasks.training.models import load_base, load_model
-from tasks.training.remedies.weight_averaging import mean_loss
+from tasks.training.remedies.measure import mean_loss
 from tests.corpora import source, write_rows
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import spec_with
