@@ -214,3 +214,38 @@ def test_settings_of_other_schedules_and_phases_that_do_not_fit_are_refused():
     assert "longer than the training" in training(schedule="wsd", decay_ratio=0.98)
     assert "longer than the training" in training(schedule="infinite", cooldown_ratio=0.9)
     assert "rise at the end" in training(schedule="infinite", constant_ratio=0.3, min_ratio=0.4)
+
+
+def test_remedies_that_cannot_work_are_refused_with_what_to_use_instead():
+    def remedies(*kinds, **changes):
+        return problems(remedies=[{"kind": kind} for kind in kinds], **changes)
+
+    assert remedies("ewc", "distillation", "ema") == ""
+    assert remedies("ewc", mixture={"replay_ratio": 0}) == "", "measured on, not trained on"
+    assert "ewc is named twice" in remedies("ewc", "ewc")
+    assert "ewc needs general text; add replay sources" in remedies(
+        "ewc", replay=None, mixture={"replay_ratio": 0}
+    )
+    scratch = {"base": SCRATCH, "evaluation": {"domain_holdout": 0.1}}
+    assert "nothing to forget; remove remedies" in remedies("ema", **scratch)
+    rows = [{"path": "a.csv", "contract": "c"}]
+    head = {
+        "objective": {"kind": "text_classification"},
+        "domain": rows,
+        "replay": rows,
+        "evaluation": {"domain_holdout": 0.1},
+    }
+    assert remedies("ema", **head) == ""
+    assert "works with language_modeling, not with text_classification; use replay" in remedies("ewc", **head)
+    lora = {"kind": "lora", "weight_decomposed": True}
+    assert "starts at zero; set method.weight_decomposed" in remedies("ewc", method=lora)
+    assert remedies("distillation", method=lora) == ""
+
+
+def test_replay_is_read_only_where_something_reads_it():
+    def reads(*kinds, ratio=0.0):
+        keys = {"mixture": {"replay_ratio": ratio}, "remedies": [{"kind": kind} for kind in kinds]}
+        return RunSpec.model_validate({**WHOLE, **keys}).reads_replay
+
+    assert [reads(), reads(ratio=0.1), reads("ewc"), reads("ema")] == [False, True, True, False]
+    assert reads("weight_averaging")

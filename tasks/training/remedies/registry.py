@@ -1,5 +1,7 @@
 """The remedies there are. `rootstock remedies` and docs/forgetting.md are made from this table."""
 
+from dataclasses import dataclass
+
 from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, WeightAveraging
 from tasks.training.remedies import distillation, easy_samples, ema, ewc, loss_weighting, weight_averaging
 from tasks.training.remedies.base import RemedyEntry
@@ -64,3 +66,57 @@ REMEDIES: dict[str, RemedyEntry] = {
         refuses="heads, whose labels the base does not know",
     ),
 }
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A remedy that is no entry of `remedies`: a setting that does it already."""
+
+    name: str
+    how: str
+    """What to write in a specification, as `--set` takes it."""
+    paper: str
+
+
+ELSEWHERE = (
+    Elsewhere(
+        "experience replay",
+        "mixture.replay_ratio=0.25",
+        "Rolnick et al., 2019, https://arxiv.org/abs/1811.11682",
+    ),
+    Elsewhere(
+        "L2-SP",
+        "method={kind: full, anchor: l2_sp, anchor_strength: 0.1}",
+        "Li et al., 2018, https://arxiv.org/abs/1802.01483",
+    ),
+    Elsewhere(
+        "decay towards the base",
+        "method={kind: full, anchor: decay_to_base, anchor_strength: 1}",
+        "Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101",
+    ),
+    Elsewhere(
+        "freezing of layers",
+        "method={kind: selective, layers: 2}",
+        "Lee et al., 2023, https://arxiv.org/abs/2210.11466",
+    ),
+    Elsewhere(
+        "orthogonal subspace", "method={kind: osf}", "Nayak et al., 2025, https://arxiv.org/abs/2504.07097"
+    ),
+    Elsewhere(
+        "low-rank updates", "method={kind: lora}", "Biderman et al., 2024, https://arxiv.org/abs/2405.09673"
+    ),
+    Elsewhere(
+        "warming up and decaying again in each increment",
+        "training.schedule=cosine",
+        "Ibrahim et al., 2024, https://arxiv.org/abs/2403.08763",
+    ),
+    Elsewhere(
+        "infinite learning rate",
+        "training.schedule=infinite",
+        "Ibrahim et al., 2024, https://arxiv.org/abs/2403.08763",
+    ),
+    Elsewhere(
+        "warm-up, stable, decay", "training.schedule=wsd", "Hu et al., 2024, https://arxiv.org/abs/2404.06395"
+    ),
+)
+"""Tests try each on the quick start."""

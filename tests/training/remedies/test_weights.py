@@ -92,7 +92,9 @@ def test_factors_of_several_remedies_are_multiplied_and_1_changes_nothing(root, 
     model, packed = load_base(base), batches(spec, inputs)
     outputs = Outputs(logits_of(model, packed), packed["labels"], packed["places"], torch.tensor(7.0))
     ones, twos, threes = (WeighedPieces(pieces, np.full(len(pieces), factor)) for factor in (1.0, 2.0, 3.0))
-    plain = model(**{k: v for k, v in packed.items() if k != "places"}, num_items_in_batch=7.0, use_cache=False).loss
+    plain = model(
+        **{k: v for k, v in packed.items() if k != "places"}, num_items_in_batch=7.0, use_cache=False
+    ).loss
     assert float(Applied({"a": ones}).loss(plain, outputs)) == pytest.approx(float(plain), rel=1e-6)
     both = Applied({"a": twos, "b": threes}).loss(plain, outputs)
     assert float(both) == pytest.approx(6 * float(plain), rel=1e-6)
@@ -106,7 +108,7 @@ def test_without_weight_the_domain_is_not_learnt(root, base, tmp_path):
         step = train_here(root, spec, tmp_path / name)
         model = load_base(step.folder / "model")
         texts = documents(prepare_inputs(root, spec), 8)
-losses[name] = np.concatenate([nats(model, ids) for source, ids in texts if source == 0]).mean()
+        losses[name] = np.concatenate([nats(model, ids) for source, ids in texts if source == 0]).mean()
     assert losses["replay"] > losses["plain"] + 0.3
 
 
