@@ -145,6 +145,34 @@ class EasySamples(RemedySettings):
     as in the paper."""
 
 
+class SelfReplay(RemedySettings):
+    """Self-synthesised rehearsal (Huang et al., 2024): the base writes replay text before training, for those who have
+    no general corpus."""
+
+    kind: Literal["self_replay"] = "self_replay"
+    tokens: int = Field(default=50_000, ge=1)
+    """Tokens that the base writes, before the filters."""
+    temperature: float = Field(default=1.0, gt=0, le=10, allow_inf_nan=False)
+    """Of the sampling; at 1 the text has the base's own distribution."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample from the likeliest tokens of this total probability."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Longest text."""
+    prompts: tuple[str, ...] = ()
+    """Beginnings that are continued in turn; by default BOS, or a random token where the tokenizer has no BOS."""
+    min_tokens: int = Field(default=16, ge=1)
+    """Shorter texts are dropped."""
+    min_distinct: float = Field(default=0.5, ge=0, le=1)
+    """Texts in which a smaller share of the four-token phrases is different are dropped: they repeat themselves."""
+    keep_ratio: float = Field(default=0.9, gt=0, le=1)
+    """Share of the remaining texts that is kept: those of the least loss under the base."""
+    contract: str = "general_text"
+    """The contract that the text must keep, as any replay source."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Share among the replay sources."""
+
+
 Remedy = Annotated[
-    Ewc | Distillation | WeightAveraging | Ema | LossWeighting | EasySamples, Field(discriminator="kind")
+    Ewc | Distillation | WeightAveraging | Ema | LossWeighting | EasySamples | SelfReplay,
+    Field(discriminator="kind"),
 ]

@@ -31,11 +31,13 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
         yield from _method_problems(spec, remedy, at)
         if isinstance(remedy, Distillation) and remedy.on == "replay" and spec.mixture.replay_ratio == 0:
             yield (f"{at}: there is no replay to distil on; raise mixture.replay_ratio, or set on: all")
+        if remedy.kind == "self_replay" and not spec.reads_replay:
+            yield f"{at}: nothing reads the text that self_replay writes; raise mixture.replay_ratio"
         if isinstance(remedy, LossWeighting) and spec.mixture.replay_ratio == 0:
             yield f"{at}: there is no replay to weigh against the domain; raise mixture.replay_ratio"
-        if (remedy.general_sample or remedy.development_sample) and not spec.replay:
+        if (remedy.general_sample or remedy.development_sample) and not spec.has_general:
             yield (
-                f"{at}: {remedy.kind} needs general text; add replay sources"
+                f"{at}: {remedy.kind} needs general text; add replay sources, or self_replay"
                 " (mixture.replay_ratio may be 0: then they are measured on, not trained on)"
             )
 

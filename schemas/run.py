@@ -58,6 +58,11 @@ class RunSpec(Schema):
         return None if isinstance(self.objective, LanguageModeling) else self.objective.labels
 
     @property
+    def has_general(self) -> bool:
+        """Whether there is general text: in files, or written by the base."""
+        return bool(self.replay) or any(remedy.kind == "self_replay" for remedy in self.remedies)
+
+    @property
     def reads_replay(self) -> bool:
         """Whether the replay sources are read: to train on them, or for a remedy that measures on general text."""
         measured = any(r.general_sample or r.development_sample for r in self.remedies)
@@ -90,7 +95,7 @@ class RunSpec(Schema):
                 "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
                 " lower one of them until it is below 1"
             )
-        if self.mixture.replay_ratio > 0 and not self.replay:
+        if self.mixture.replay_ratio > 0 and not self.has_general:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
             )

@@ -2,8 +2,16 @@
 
 from dataclasses import dataclass
 
-from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, WeightAveraging
-from tasks.training.remedies import distillation, easy_samples, ema, ewc, loss_weighting, weight_averaging
+from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, SelfReplay, WeightAveraging
+from tasks.training.remedies import (
+    distillation,
+    easy_samples,
+    ema,
+    ewc,
+    loss_weighting,
+    self_replay,
+    weight_averaging,
+)
 from tasks.training.remedies.base import RemedyEntry
 
 REMEDIES: dict[str, RemedyEntry] = {
@@ -64,6 +72,16 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="nothing",
         costs="a forward pass of the base over the training text; the loss is computed once more from the logits",
         refuses="heads, whose labels the base does not know",
+    ),
+    "self_replay": RemedyEntry(
+        settings=SelfReplay,
+        prepare=self_replay.prepare,
+        attach=self_replay.attach,
+        paper="Huang et al., 2024, https://arxiv.org/abs/2403.01244",
+        does="lets the base write replay text before training; filtered, it is a replay source like any file",
+        needs="a replay ratio above 0, or a remedy that measures on general text",
+        costs="generating the text, once per base",
+        refuses="a mixture and remedies that would not read it; heads, whose rows need labels",
     ),
 }
 

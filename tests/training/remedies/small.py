@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.run import RunSpec
+from tasks.training.remedies.self_replay import with_self_replay
 from tests.corpora import source, write_rows
 from tests.tiny_base import prose
 from tests.training.prepared import spec_of
@@ -15,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ema": {"decay": 0.7},
     "loss_weighting": {"domain": 0.5, "replay": 3.0},
     "easy_samples": {"temperature": 0.5},
+    "self_replay": {"tokens": 1500, "max_new_tokens": 24, "min_tokens": 4, "min_distinct": 0},
 }
 """kind -> settings that can be felt in a few steps."""
 
@@ -28,4 +30,5 @@ def spec_with(root: Path, base: Path, *remedies: dict[str, Any], **keys: Any) ->
     if training.keys() & {"tokens", "epochs"}:
         del training["steps"]
     keys = {"mixture": {"replay_ratio": 0.25}, "replay": [source(root / "replay.jsonl")], **keys}
-    return spec_of(root, base, remedies=list(remedies), training=training, **keys)
+    spec = spec_of(root, base, remedies=list(remedies), training=training, **keys)
+    return with_self_replay(root, spec, None)
