@@ -83,6 +83,8 @@ ACROSS: dict[str, tuple[str, ...]] = {
         *TAGGED,
         "domain.0.columns={tags: 3}",
     ),
+    "`mixture.temperature` and `mixture.importance` need a `mixture.replay_ratio` above 0; `temperature` needs two or more"
+    " replay sources.": ("mixture.replay_ratio=0", "mixture.importance=towards_domain"),
     "Each remedy is named once, and a remedy that measures on general text needs `replay`.": (
         "remedies=[{kind: ewc}]",
         "mixture.replay_ratio=0",

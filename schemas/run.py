@@ -99,6 +99,15 @@ class RunSpec(Schema):
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
             )
+        for name in ("temperature", "importance"):
+            if self.mixture.replay_ratio == 0 and getattr(self.mixture, name) is not None:
+                problems.append(
+                    f"mixture.{name}: chooses replay text, but replay_ratio is 0; remove it or raise the ratio"
+                )
+        if self.mixture.temperature is not None and len(self.replay) < 2:
+            problems.append(
+                "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
+            )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
         problems += remedy_problems(self)

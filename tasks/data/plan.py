@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.development import development_tokens, keep_development
 from tasks.data.divide import Fate, load_fates
-from tasks.data.layout import Lengths, lay_out
+from tasks.data.importance import log_importance
+from tasks.data.layout import Lengths, lay_out, replay_weights
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
@@ -24,6 +26,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 CODE = (
     "tasks/data/plan.py",
     "tasks/data/development.py",
+    "tasks/data/importance.py",
     "tasks/data/layout.py",
     "tasks/data/mix.py",
     "tasks/data/pack.py",
@@ -81,12 +84,15 @@ def plan_training(
         if development_tokens(spec):
             corpora, kept = keep_development(spec, sources, corpora)
             np.save(folder / DEVELOPMENT, kept)
-        pieces, sequences, lengths = lay_out(spec, sources, corpora)
         if general_tokens(spec):
             np.save(folder / GENERAL, draw_general(spec, sources, corpora))
+        if spec.mixture.importance:
+            corpora = weigh_documents(spec, sources, corpora, open_sources(sources, tokenized, special))
+        pieces, sequences, lengths = lay_out(spec, sources, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
+        require_choice(spec, report)
         development = 0 if kept is None else count_labels(kept)
         ledger = ledger.model_copy(update={"left_out": left_out, "development": development})
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
@@ -162,6 +168,36 @@ def draw_general(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequ
     return windows[np.random.default_rng([seed, GENERAL_STREAM]).permutation(len(windows))]
 
 
+def weigh_documents(
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    corpora: Sequence[Corpus],
+    parts: Sequence[Sequence[TokenPart]],
+) -> list[Corpus]:
+    """The corpora, the documents of replay weighed by how like the domain they are, or unlike."""
+    domain, replay = (
+        [c for s, c in zip(sources, corpora, strict=True) if s.role == role] for role in ("domain", "replay")
+    )
+    sign = 1.0 if spec.mixture.importance == "towards_domain" else -1.0
+    weights = log_importance(domain, replay, parts)
+    weighed = {c.source: replace(c, log_weights=sign * w) for c, w in zip(replay, weights, strict=True)}
+    return [weighed.get(corpus.source, corpus) for corpus in corpora]
+
+
+def require_choice(spec: RunSpec, report: MixtureReport) -> None:
+    """Stop where mixture.importance would choose nothing.
+
+    Raises:
+        UserError: every replay source is gone through whole, likely and unlikely documents alike.
+    """
+    if spec.mixture.importance and all(share.epochs >= 1 for share in report.replay):
+        raise UserError(
+            "every document of replay is trained on, so importance chooses none of them",
+            "mixture.importance",
+            "add replay text, lower mixture.replay_ratio, or remove importance",
+        )
+
+
 def _describe(
     spec: RunSpec,
     sources: Sequence[PreparedSource],
@@ -182,7 +218,8 @@ def _describe(
         for role in ("domain", "replay")
     }
     replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
-    shares = share_tokens(lengths.replay, [s.source.weight for s, _, _ in replay]) if replay else []
+    weights = replay_weights(spec, sources, corpora)
+    shares = share_tokens(lengths.replay, weights) if replay else []
     positions = (len(sequences) - 1) * training.sequence_length
     filled = int(pieces["length"].astype(np.int64).sum())
     total = by_role["domain"] + by_role["replay"]

@@ -249,3 +249,13 @@ def test_replay_is_read_only_where_something_reads_it():
 
     assert [reads(), reads(ratio=0.1), reads("ewc"), reads("ema")] == [False, True, True, False]
     assert reads("weight_averaging")
+
+
+def test_what_chooses_replay_needs_replay_to_choose():
+    def mixture(**keys):
+        return problems(mixture=keys, replay=[SOURCE, SOURCE])
+
+    assert mixture(replay_ratio=0.2, temperature=2, importance="towards_domain") == ""
+    assert "mixture.temperature: chooses replay text" in mixture(replay_ratio=0, temperature=2)
+    assert "mixture.importance: chooses replay text" in mixture(replay_ratio=0, importance="towards_domain")
+    assert "name two or more" in problems(mixture={"replay_ratio": 0.2, "temperature": 2})

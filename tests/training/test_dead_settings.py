@@ -119,7 +119,7 @@ def test_the_tables_name_every_key():
     assert TRAINING.keys() == Training.model_fields.keys()
     assert METHOD.keys() == Lora.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
-    assert Mixture.model_fields.keys() == {"replay_ratio"}
+    assert Mixture.model_fields.keys() == {"replay_ratio", *MIXTURE}
 
 
 def keys_of(spec: RunSpec, root: Path, state: Path) -> tuple[str, str]:
@@ -184,6 +184,25 @@ def test_the_replay_ratio_changes_the_plan(root, base, tmp_path):
         for ratio in (0.2, 0.21)
     ]
     assert plans[0] != plans[1]
+
+
+MIXTURE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "temperature": ({"temperature": 1}, {"temperature": 5}),
+    "importance": ({"importance": "towards_domain"}, {"importance": "away_from_domain"}),
+}
+
+
+@pytest.mark.parametrize("key", MIXTURE)
+def test_a_mixture_setting_changes_the_plan(root, base, tmp_path, key):
+    for name, lines in (("one", prose("zh_*")[20:60]), ("two", prose("zh_*")[60:])):
+        write_rows(root / f"{name}.jsonl", [line[:80] for line in lines])
+    replay = [source(root / f"{name}.jsonl") for name in ("one", "two")]
+    plans = [
+        plan_bytes(spec_of(root, base, mixture={"replay_ratio": 0.2, **own}, replay=replay), root, tmp_path)
+        for own in ({}, *MIXTURE[key])
+    ]
+    assert plans[0] != plans[1]
+    assert plans[1] != plans[2]
 
 
 def scored(root: Path, base: Path, evaluation: dict[str, Any]) -> list[tuple[str, list[str]]]:

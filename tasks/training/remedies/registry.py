@@ -103,6 +103,16 @@ ELSEWHERE = (
         "Rolnick et al., 2019, https://arxiv.org/abs/1811.11682",
     ),
     Elsewhere(
+        "replay sources by size",
+        "mixture.temperature=3",
+        "Conneau et al., 2020, https://arxiv.org/abs/1911.02116",
+    ),
+    Elsewhere(
+        "replay documents like the domain, or unlike it",
+        "mixture.importance=towards_domain",
+        "Xie et al., 2023, https://arxiv.org/abs/2302.03169",
+    ),
+    Elsewhere(
         "L2-SP",
         "method={kind: full, anchor: l2_sp, anchor_strength: 0.1}",
         "Li et al., 2018, https://arxiv.org/abs/1802.01483",
