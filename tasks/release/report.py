@@ -62,6 +62,8 @@ class ReportData:
     """(prompt, base's text, candidate's text)"""
     labels: Mapping[str, int] = field(default_factory=dict)
     """Output of the head -> training rows (or words) that have it; empty for language modelling."""
+    remedies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Kind of each remedy -> what it tells of the training."""
 
 
 def write_report(path: Path, report: ReportData) -> None:

@@ -201,6 +201,7 @@ class RunFolder:
             seconds=result.seconds,
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
+            remedies=result.trained.facts["remedies"],
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)
