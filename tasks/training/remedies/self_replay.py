@@ -8,6 +8,7 @@ loss; the paper refines instruction data in context.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
         texts = [
             tokenizer.decode(written[index].tolist(), skip_special_tokens=True).strip() for index in kept
         ]
-        whole = [text for text in dict.fromkeys(texts) if text and "\ufffd" not in text]
+        whole = [text for text in dict.fromkeys(texts) if is_text(text)]
         if not whole:
             raise UserError(
                 f"nothing that the base wrote passes the filters ({len(written)} texts)",
@@ -160,6 +161,14 @@ def choose(
         "unlikely": len(varied) - len(likely),
     }
     return likely, dropped
+
+
+def is_text(text: str) -> bool:
+    """Whether it is whole characters that people write: no half of one, no control characters."""
+    return bool(text) and not any(
+        letter == "\ufffd" or (unicodedata.category(letter) == "Cc" and letter not in "\t\n\r\f")
+        for letter in text
+    )
 
 
 def distinct_ratio(ids: npt.NDArray[np.int64]) -> float:

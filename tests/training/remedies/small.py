@@ -16,7 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ema": {"decay": 0.7},
     "loss_weighting": {"domain": 0.5, "replay": 3.0},
     "easy_samples": {"temperature": 0.5},
-    "self_replay": {"tokens": 1500, "max_new_tokens": 24, "min_tokens": 4, "min_distinct": 0},
+    "self_replay": {"tokens": 2500, "max_new_tokens": 5, "min_tokens": 4, "min_distinct": 0},
 }
 """kind -> settings that can be felt in a few steps."""
 

@@ -9,7 +9,14 @@ from schemas.errors import UserError
 from schemas.remedies import SelfReplay
 from tasks.data.tokenize import load_tokenizer, special_ids
 from tasks.training.models import load_base
-from tasks.training.remedies.self_replay import FILE, choose, distinct_ratio, generate_ids, write_text
+from tasks.training.remedies.self_replay import (
+    FILE,
+    choose,
+    distinct_ratio,
+    generate_ids,
+    is_text,
+    write_text,
+)
 from tests.corpora import prepare_rows
 from tests.training.prepared import prepare_inputs
 from tests.training.remedies.small import SMALL, spec_with
@@ -95,3 +102,9 @@ def test_texts_longer_than_the_base_reads_are_refused(base, tmp_path):
     with pytest.raises(UserError, match="the base reads 128") as caught:
         write_text(tmp_path, base, SETTINGS.model_copy(update={"max_new_tokens": 130}), 1)
     assert caught.value.fix == "lower max_new_tokens by 3"
+
+
+def test_halves_of_characters_and_control_characters_are_no_text():
+    assert [is_text(text) for text in ("春天\n来了", "a\tb", "", "a\ufffd", "a\x07b", "\x85")] == [
+        True, True, False, False, False, False,
+    ]  # fmt: skip
