@@ -37,7 +37,8 @@ def _frequencies(corpora: Sequence[Corpus], parts: Sequence[Sequence[TokenPart]]
     for corpus in corpora:
         for buckets in _documents(corpus, parts):
             counts += np.bincount(buckets, minlength=BUCKETS)
-    return counts / counts.sum()
+    shares: npt.NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def _documents(corpus: Corpus, parts: Sequence[Sequence[TokenPart]]) -> list[npt.NDArray[np.int64]]:
