@@ -83,6 +83,8 @@ def load_contract(name_or_path: str | Path) -> Contract:
 
 def _record(document: dict[str, Any]) -> RecordKind:
     names = {column["name"] for column in document["schema"][0]["properties"]}
+    if "prompt" in names:
+        return "instruction"
     return "labeled_text" if "label" in names else "tagged_tokens" if "tags" in names else "text"
 
 

@@ -29,6 +29,9 @@ TYPES = {
     "group": ("string", "integer"),
     "label": ("string",),  # of a labelled text
     "tags": ("string",),  # of tagged words: one a word, a blank between; text is the words, likewise
+    "prompt": ("string",),  # of instructions; text is prompt, context and response, a blank line between
+    "response": ("string",),
+    "context": ("string",),  # empty where there is none
 }
 """Column -> logical types a validated row can have there."""
 PROMISES = {
@@ -165,6 +168,12 @@ def _table(table: Any, at: Path, wrong: Wrong) -> Iterator[UserError]:
     if "label" in names and "tags" in names:
         fix = "keep label (one a text) or tags (one a word)"
         yield wrong(*at, "properties", what="no row has both label and tags", fix=fix)
+    if "prompt" in names and {"label", "tags"} & set(names):
+        fix = "keep prompt and response, or the label or tags"
+        yield wrong(*at, "properties", what="no row has both a prompt and labels", fix=fix)
+    if ("prompt" in names) != ("response" in names) or ("context" in names and "prompt" not in names):
+        fix = "describe both, `prompt` and `response`"
+        yield wrong(*at, "properties", what="an instruction has a prompt and a response", fix=fix)
     for index, (name, column) in enumerate(zip(names, columns, strict=True)):
         here = (*at, "properties", index)
         if name not in TYPES:

@@ -16,7 +16,12 @@ from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
 from schemas.mixture import Mixture
-from schemas.objectives import LanguageModeling, TextClassification, TokenClassification
+from schemas.objectives import (
+    InstructionTuning,
+    LanguageModeling,
+    TextClassification,
+    TokenClassification,
+)
 from schemas.promotion import Promotion
 from schemas.run import RunSpec
 from schemas.sources import Columns, Source
@@ -33,6 +38,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Scratch: "base.from_scratch",
     Tokenizer: "base.from_scratch.tokenizer",
     LanguageModeling: "objective language_modeling",
+    InstructionTuning: "objective instruction",
     TextClassification: "objective text_classification",
     TokenClassification: "objective token_classification",
     Source: "A source of data",
@@ -48,6 +54,12 @@ SECTIONS: dict[type[BaseModel], str] = {
 
 _NO_REPLAY = ("mixture.replay_ratio=0", "replay=[]", "evaluation.general=[]")
 LABELLED = ("objective={kind: text_classification}", "domain=[{path: a.csv, contract: c}]", *_NO_REPLAY)
+ASKED = (
+    "objective={kind: instruction, metric: exact_match}",
+    "domain=[{path: a.jsonl, contract: c}]",
+    "evaluation.general=[{path: b.txt, contract: c, record: text}]",
+    *_NO_REPLAY[:2],
+)
 TAGGED = ("objective={kind: token_classification}", "domain=[{path: a.conll, contract: c}]", *_NO_REPLAY)
 
 ACROSS: dict[str, tuple[str, ...]] = {
@@ -69,8 +81,30 @@ ACROSS: dict[str, tuple[str, ...]] = {
         *LABELLED,
         "promotion.min_gain=2",
     ),
-    "`text_classification` reads csv, tsv, json and jsonl; `token_classification` conll, json and jsonl; `language_modeling`"
-    " anything but conll.": (*LABELLED, "domain.0.path=a.txt"),
+    "`instruction` and `text_classification` read csv, tsv, json and jsonl; `token_classification` conll, json and jsonl;"
+    " `language_modeling` anything but conll.": (*LABELLED, "domain.0.path=a.txt"),
+    "`record: text` belongs to replay sources and general suites of objective `instruction`.": (
+        *ASKED,
+        "domain.0.record=text",
+    ),
+    "`prompt` and `response` of `columns` are given together, or not at all.": (
+        *ASKED,
+        "domain.0.columns={prompt: q}",
+    ),
+    "With metric `exact_match`, general suites are all text (`max_forgetting` is in nats per token) or all instructions"
+    " (fractions of 1); `min_gain` is a fraction of 1.": (
+        *ASKED,
+        "evaluation.general=[{path: b.txt, contract: c, record: text}, {path: c.jsonl, contract: c}]",
+    ),
+    "`max_new_tokens` belongs to metric `exact_match`.": (
+        *ASKED,
+        "objective={kind: instruction, max_new_tokens: 9}",
+    ),
+    "A model from scratch is trained with `language_modeling` or a head, not with `instruction`.": (
+        *ASKED,
+        "base={from_scratch: {}}",
+        "evaluation.general=[]",
+    ),
     "`columns` names only fields that the objective reads, each with a column of its own.": (
         *LABELLED,
         "domain.0.columns={tags: x}",
@@ -235,6 +269,8 @@ def type_of(key: dict[str, Any]) -> str:
             return " or ".join(dict.fromkeys(type_of(choice) for choice in choices))
     if key.get("type") == "array":
         return f"list of {type_of(key['items'])}"
+    if key.get("type") == "object" and "additionalProperties" in key:
+        return f"mapping of text to {type_of(key['additionalProperties'])}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     return words[key["type"]]
 

@@ -15,6 +15,7 @@ from schemas.base import Schema
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
 from schemas.sources import Source
+from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, plan_shards
 from tasks.data.validate import validate_shard
@@ -88,7 +89,7 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     for index, path in enumerate(dict.fromkeys(data)):
         source = Source(path=path, contract=contract)
         shards += plan_shards(source, "domain", index, len(shards), record=loaded.record)
-    shards = with_schemes(shards, _map_here)
+    shards = with_schemes(with_layouts(shards)[0], _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
         work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
         large = sum(Path(file).stat().st_size for file in {shard.file for shard in shards}) > PARALLEL_BYTES

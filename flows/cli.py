@@ -191,13 +191,35 @@ def compare(
     parallel: Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")] = 1,
 ) -> None:
     """Compare tuning methods fairly: same data, same tokens, the same search for each; a table and Pareto plots."""
+    from flows.cells import run_processes
     from flows.compare import compare as compare_all
-    from flows.compare import run_processes
     from flows.load_comparison import load_comparison
 
     comparison, shared = load_comparison(spec)
     folder = compare_all(
         comparison, shared, state, run_processes(parallel, lambda line: print(line, file=sys.stderr))
+    )
+    print((folder / "table.md").read_text(encoding="utf-8"))
+    print(f"with pictures: {folder / 'index.html'}")
+
+
+@app.command("compare-remedies")
+def compare_remedies(
+    spec: Annotated[
+        Path,
+        typer.Argument(help="Comparison (YAML), such as runs/remedies/stories.yaml.", show_default=False),
+    ],
+    state: State = DEFAULT_STATE,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")] = 1,
+) -> None:
+    """Compare remedies against forgetting: what each keeps and costs, in pairs with its control; a table and a frontier."""
+    from flows.cells import run_processes
+    from flows.compare_remedies import compare_remedies as compare_all
+    from flows.load_comparison import load_remedy_comparison
+
+    comparison, jobs = load_remedy_comparison(spec)
+    folder = compare_all(
+        comparison, jobs, state, run_processes(parallel, lambda line: print(line, file=sys.stderr))
     )
     print((folder / "table.md").read_text(encoding="utf-8"))
     print(f"with pictures: {folder / 'index.html'}")

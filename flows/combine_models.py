@@ -65,6 +65,6 @@ def _score(models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path) -> li
     for name, folder in models:
         with watch.stage(f"score {name}"):
             scores = score_on_suites(spec, state, prepared, folder, watch)
-        losses = {f"{s.name} ({scores.unit})": s.value("candidate", scores.unit) for s in scores.suites}
+        losses = {f"{s.name} ({scores.unit})": scores.value(s, "candidate") for s in scores.suites}
         rows.append({"model": name, **losses})
     return rows

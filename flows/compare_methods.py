@@ -11,10 +11,11 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import opaque
 
 from flows.as_tasks import label_run
-from flows.compare import Job, compare, run_cell
+from flows.cells import Job, run_cell
+from flows.compare import compare
 from flows.form import StateFolder, field
 from flows.load_comparison import load_comparison
-from schemas.comparison import CellResult
+from schemas.comparison import Trained
 from schemas.errors import UserError
 from tasks.page import artifact_key
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of, stopped
@@ -24,7 +25,7 @@ from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of,
     name="train and score", task_run_name="{name}", cache_policy=NO_CACHE,
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
 )  # fmt: skip
-def train_and_score(name: str, job: Job, state: Path, folder: Path) -> State[CellResult]:  # noqa: ARG001
+def train_and_score(name: str, job: Job, state: Path, folder: Path) -> State[Trained]:  # noqa: ARG001
     """One training of the comparison, in a process of its own."""
     try:
         return Completed(data=run_cell(job, state, folder, get_run_logger().info))
@@ -42,12 +43,12 @@ def compare_methods(
 ) -> State[str]:
     """Train every method on the same data with the same budget and the same search, and rank them."""
 
-    def run(jobs: Sequence[Job], root: Path, folder: Path) -> list[CellResult]:
+    def run(jobs: Sequence[Job], root: Path, folder: Path) -> list[Trained]:
         submit: Any = train_and_score.submit  # Prefect takes `opaque` for what it wraps
         results = []
         for start in range(0, len(jobs), parallel):
             batch = jobs[start : start + parallel]
-            waiting = [submit(_name(job), opaque(job), root, folder) for job in batch]
+            waiting = [submit(job[0], opaque(job), root, folder) for job in batch]
             for future in waiting:
                 future.wait()
                 results.append(result_of(future.state))
@@ -64,8 +65,3 @@ def compare_methods(
         description=f"Comparison {comparison.name}; with pictures in `{(folder / 'index.html').absolute()}`",
     )  # fmt: skip
     return Completed(message=f"table and pictures in {folder}", data=str(folder))
-
-
-def _name(job: Job) -> str:
-    cell, spec = job
-    return f"{spec.method.kind} rate {cell.learning_rate:g} seed {cell.seed}"

@@ -9,6 +9,7 @@ from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize
+from tasks.data.prompts import prompt_encoder, read_frame
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release.report import score_columns
@@ -25,14 +26,13 @@ def evaluate_model(
     suites = prepare_suites(spec, state, folder, watch, call)
     with watch.stage("score"):
         scores = score_on_suites(spec, state, suites, folder, watch, call)
-    floor = "floor" if scores.measure.higher_is_better else "unigram floor"
     return [
         {
             "suite": suite.name,
             "kind": suite.kind,
             "documents": len(suite.items),
-            **{column.title: column.of(suite, "candidate") for column in score_columns(scores)},
-            floor: suite.floor,
+            **{column.title: column.value(suite, "candidate") for column in score_columns(scores)},
+            "floor" if scores.measure_of(suite).higher_is_better else "unigram floor": suite.floor,
         }
         for suite in scores.suites
     ]
@@ -73,7 +73,7 @@ def score_on_suites(
 def generate_text(
     model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
 ) -> None:
-    """Print the prompt and the model's continuation as it comes."""
+    """Print the prompt and the model's continuation as it comes; a model for instructions is asked as it was trained."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -85,7 +85,8 @@ def generate_text(
     folder = find_model(model)
     device = find_device()
     loaded = load_model(folder, device.frozen_dtype, "language_modeling").to(device.name)
-    print(prompt, end="", flush=True)
+    frame = read_frame(folder)
+    print(prompt, end="" if frame is None else "\n", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     generate(
         loaded,
@@ -96,5 +97,6 @@ def generate_text(
         top_p,
         seed,
         lambda text: print(text, end="", flush=True),
+        None if frame is None else prompt_encoder(folder, frame)([(prompt.strip(), "")])[0],
     )
     print(file=sys.stdout)

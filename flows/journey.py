@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from flows.realign import realign, worth_asking
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
@@ -17,12 +18,12 @@ from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
 from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
-from tasks.evaluation.floor import refuse_floor
+from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
-from tasks.evaluation.suites import assemble_scores, build_suites, score_model
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.suites import assemble_scores, build_suites, part_of, score_model
+from tasks.evaluation.verdict import decide, judge, require_suites
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
@@ -81,9 +82,23 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
         run.write_data(prepared)
         watch.note(_ledger_line(prepared.ledger.total))
 
-    measured = measure(run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data)
+    measured = measure(
+        run.spec, run.state, watch, call, map_shards, run.champion_folder, write_data, run.turn
+    )
+    rules = judge(measured.scores, run.spec.promotion)
+    probe = None
+    if worth_asking(run.spec, rules):
+        with watch.stage("re-align: is what was forgotten gone?"):
+            probe = realign(
+                run.spec, run.state, measured.base, measured.trained.folder / "model", measured.suites,
+                measured.tokenized, rules, call, map_shards,
+            )  # fmt: skip
+            watch.note(probe.sentence)
     with watch.stage("decide and report"):
-        result = RunResult(run.spec, *measured, dict(watch.seconds), find_device().name)
+        result = RunResult(
+            run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,
+            measured.latency, dict(watch.seconds), find_device().name, probe,
+        )  # fmt: skip
         decision: Decision = call(conclude, run, result)
     return decision
 
@@ -95,6 +110,7 @@ class Measured(NamedTuple):
     tokenized: Tokenized
     base: BaseModel
     trained: Step
+    suites: list[Suite]
     scores: Scores
     latency: Latency
 
@@ -107,8 +123,11 @@ def measure(
     map_shards: ShardMap = map_in_processes,
     champion: Path | None = None,
     on_data: Callable[[Prepared], None] = lambda _: None,
+    turn: int | None = None,
 ) -> Measured:
     """From files to the scores of a trained candidate, beside those of its base (and of a champion).
+
+    `turn`: see `build_suites`.
 
     Raises:
         UserError: see the stages.
@@ -124,13 +143,20 @@ def measure(
         base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(_mixture_line(tokenized.mixture))
-        suites = build_suites(spec, prepared, tokenized)
+        suites = build_suites(spec, prepared, tokenized, turn)
+        require_suites(spec.promotion, [suite.name for suite in suites])
+        for suite in suites:
+            if suite.no_room:
+                watch.note(
+                    f"suite {suite.name}: {suite.no_room:,} prompts leave no room for a response: not scored"
+                )
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
         watch.note(_scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
             refuse_floor(known)
+            refuse_ceiling(known, spec.promotion.min_gain)
     with watch.stage(f"train ({spec.method.kind})"):
         inputs = TrainingInputs(
             base.folder,
@@ -139,11 +165,13 @@ def measure(
             tokenized.training_tokens(prepared),
             tokenized.special,
             head_inputs(spec, prepared, tokenized),
+            tokenized.frame,
         )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
         scores = assemble(spec, suites, {**before, "candidate": after}, tokenized)
+        scores = scores.model_copy(update={"part": part_of(spec, turn)})
         watch.note(_scores_line(scores, "candidate"))
         if isinstance(spec.base, FromScratch) and tokenized.labels is None:
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
@@ -160,13 +188,13 @@ def measure(
         vocabulary = tokenized.special.vocab_size
         latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)
         watch.note(f"{latency.tokens} tokens: base {latency.base:.1f} ms, candidate {latency.tuned:.1f} ms")
-    return Measured(prepared, tokenized, base, trained, scores, latency)
+    return Measured(prepared, tokenized, base, trained, suites, scores, latency)
 
 
 def conclude(run: RunFolder, result: RunResult) -> Decision:
     """Write everything the run leaves behind, release the model if it passed, and close the run."""
     bindings: Bindings = run.write_evidence(result)
-    decision = decide(result.scores, result.spec.promotion, bindings)
+    decision = decide(result.scores, result.spec.promotion, bindings, result.realignment)
     decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
     run.write_report(result, decision)
@@ -226,8 +254,9 @@ def _mixture_line(mixture: Any) -> str:
 
 
 def _scores_line(scores: Scores, who: Who) -> str:
-    values = ", ".join(f"{suite.name} {suite.value(who, scores.unit):.3f}" for suite in scores.suites)
-    measure = scores.measure
-    return (
-        f"{measure.name} of the {scores.called(who)}{' in' + measure.unit if measure.unit else ''}: {values}"
-    )
+    measure, values = scores.measure, []
+    for suite in scores.suites:
+        own = scores.measure_of(suite)
+        values.append(f"{suite.name} {scores.value(suite, who):.3f}{own.unit if own != measure else ''}")
+    unit = f" in{measure.unit}" if measure.unit else ""
+    return f"{measure.name} of the {scores.called(who)}{unit}: {', '.join(values)}"

@@ -8,7 +8,8 @@ from typing import Any
 from flows.journey import head_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
-from tasks.data.prepare import prepare, tokenize
+from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
+from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
@@ -38,7 +39,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
         tokenized = tokenize(state, spec, prepared, base.folder, note=watch.note)
-        suites = build_suites(spec, prepared, tokenized)
+        suites = build_suites(spec, prepared, tokenized, turn=0)
     total, mixture = prepared.ledger.total, tokenized.mixture
     facts: dict[str, Any] = {
         "run": run.id,
@@ -48,6 +49,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         "rows duplicate": total.duplicate,
         "rows leaked": total.leaked,
         "rows held out": total.held_out,
+        **_instruction_facts(prepared, tokenized, suites),
         "domain tokens": mixture.domain_tokens,
         "replay tokens": mixture.replay_tokens,
         "replay ratio": f"{mixture.achieved_ratio:.4f} (asked {mixture.requested_ratio})",
@@ -63,9 +65,26 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
             tokenized.training_tokens(prepared),
             tokenized.special,
             head_inputs(spec, prepared, tokenized),
+            tokenized.frame,
         )
         facts |= measure_step(spec, inputs, mixture.steps)
     return facts
+
+
+def _instruction_facts(prepared: Prepared, tokenized: Tokenized, suites: list[Suite]) -> dict[str, Any]:
+    """How instructions are read, and what of them does not fit."""
+    if tokenized.frame is None:
+        return {}
+    layouts = {
+        f"layout of {s.source.path}": ", ".join(dict.fromkeys(s.layouts.values()))
+        for s in prepared.sources
+        if s.layouts
+    }
+    return {
+        "template": tokenized.frame.template,
+        **layouts,
+        "prompts without room": tokenized.tokens.no_room + sum(suite.no_room for suite in suites),
+    }
 
 
 def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str, Any]:

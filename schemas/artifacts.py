@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from schemas.base import Schema
 from schemas.errors import LedgerImbalance
+from schemas.realignment import Realignment
 from schemas.scores import ItemScore as ItemScore
 from schemas.scores import Scores as Scores
 from schemas.scores import SuiteScores as SuiteScores
@@ -78,6 +79,8 @@ class TokenLedger(Schema):
     """Label tokens of domain documents that training.documents did not choose."""
     development: int = 0
     """Label tokens of domain and replay documents that a remedy chooses by: they are not trained on."""
+    no_room: int = 0
+    """Rows (not tokens) whose prompt alone fills a sequence: their responses are among the truncated tokens."""
 
 
 class Ledger(Schema):
@@ -179,11 +182,12 @@ Verdict = Literal["promote", "reject", "inconclusive"]
 class RuleOutcome(Schema):
     """One rule of the verdict: an estimate with its interval against a threshold."""
 
-    rule: Literal["gain", "forgetting"]
+    rule: Literal["gain", "forgetting", "absolute"]
     suite: str
-    against: Literal["base", "champion"]
+    against: Literal["base", "champion", "limit"]
     estimate: float
-    """Gain: how much better. Forgetting: how much worse. In the scores' unit, whichever way that is better."""
+    """Gain: how much better. Forgetting: how much worse. Absolute: how much better than the limit. In the scores' unit,
+    whichever way that is better."""
     low: float
     high: float
     """One-sided bounds at the promotion's confidence."""
@@ -215,6 +219,8 @@ class Decision(Schema):
     rules: tuple[RuleOutcome, ...]
     next_action: str
     bindings: Bindings
+    realignment: Realignment | None = None
+    """Before a rejection for forgetting: whether it comes back at once. It has no part in the verdict."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

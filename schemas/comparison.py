@@ -63,20 +63,31 @@ class Cell(Schema):
     seed: int
 
 
-class CellResult(Schema):
+class Trained(Schema):
     """What one training gave, or why it was refused."""
 
-    cell: Cell
     refused: str | None = None
     """The error, where the method cannot work here."""
     scores: Scores | None = None
     parameters: Parameters | None = None
     seconds: float = 0.0
     """Of training."""
-    label_tokens: int = 0
-    """Trained on: the budget, the same for all methods of one seed."""
+    domain_tokens: int = 0
+    replay_tokens: int = 0
+    """Label tokens trained on."""
     peak_memory_bytes: int = 0
     latency: Latency | None = None
+
+    @property
+    def label_tokens(self) -> int:
+        """The budget, the same for all methods of one seed."""
+        return self.domain_tokens + self.replay_tokens
+
+
+class CellResult(Trained):
+    """What the training of one cell gave."""
+
+    cell: Cell
 
 
 class Estimate(Schema):

@@ -45,14 +45,36 @@ class TokenClassification(Schema):
         return self
 
 
+class InstructionTuning(Schema):
+    """Answer a prompt: only the tokens of the response are learnt."""
+
+    kind: Literal["instruction"] = "instruction"
+    template: Literal["plain", "chat"] = "plain"
+    """What stands around a prompt. `plain`: `### Instruction:` and `### Response:`, the same for every base. `chat`: the
+    base's own chat template (a base without one is refused), its thinking switched off."""
+    metric: Literal["loss", "exact_match"] = "loss"
+    """What gain is measured in: nats per response token, or the share of prompts whose generated final answer is right."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """exact_match: a generated response ends after so many tokens, if it has not ended before."""
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if self.metric == "loss" and self.max_new_tokens != 256:
+            raise ValueError(
+                "max_new_tokens: metric 'loss' generates nothing; remove it or choose exact_match"
+            )
+        return self
+
+
 def _require_distinct(labels: tuple[str, ...] | None) -> None:
     if labels is not None and len(set(labels)) < len(labels):
         raise ValueError("a label is given twice; keep one of each")
 
 
 Objective = Annotated[
-    LanguageModeling | TextClassification | TokenClassification, Field(discriminator="kind")
+    LanguageModeling | InstructionTuning | TextClassification | TokenClassification,
+    Field(discriminator="kind"),
 ]
-ObjectiveKind = Literal["language_modeling", "text_classification", "token_classification"]
+ObjectiveKind = Literal["language_modeling", "instruction", "text_classification", "token_classification"]
 HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification")
 """Objectives that put a new head on the base model."""

@@ -58,9 +58,21 @@ class TaggedTokens(BaseModel):
     group: str | int | None = None
 
 
-RecordKind = Literal["text", "labeled_text", "tagged_tokens"]
+class Instruction(BaseModel):
+    """A prompt and the response to it; `context` is what the prompt is about, where a data set keeps the two apart."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    prompt: Annotated[str, StringConstraints(pattern=r"\S")]
+    response: Annotated[str, StringConstraints(pattern=r"\S")]
+    context: str | None = None
+    group: str | int | None = None
+
+
+RecordKind = Literal["text", "labeled_text", "tagged_tokens", "instruction"]
 RECORD_OF: dict[ObjectiveKind, RecordKind] = {
     "language_modeling": "text",
+    "instruction": "instruction",
     "text_classification": "labeled_text",
     "token_classification": "tagged_tokens",
 }
@@ -68,11 +80,22 @@ FIELDS: dict[RecordKind, tuple[str, ...]] = {
     "text": ("text",),
     "labeled_text": ("text", "label"),
     "tagged_tokens": ("tokens", "tags"),
+    "instruction": ("prompt", "response", "context"),
 }
 """Kind of record -> the fields that columns are mapped to."""
 FORMATS: dict[RecordKind, tuple[str, ...]] = {
     "text": ("txt", "jsonl", "json", "csv", "tsv"),
     "labeled_text": ("jsonl", "json", "csv", "tsv"),
     "tagged_tokens": ("conll", "jsonl", "json"),
+    "instruction": ("jsonl", "json", "csv", "tsv"),
 }
 """Kind of record -> the formats that can hold it."""
+LAYOUTS: dict[str, dict[str, str]] = {
+    "prompt/response": {"prompt": "prompt", "response": "response", "context": "context"},
+    "prompt/completion": {"prompt": "prompt", "response": "completion"},
+    "alpaca": {"prompt": "instruction", "response": "output", "context": "input"},
+    "dolly": {"prompt": "instruction", "response": "response", "context": "context"},
+    "question/answer": {"prompt": "question", "response": "answer"},
+    "query/response": {"prompt": "query", "response": "response"},
+}
+"""Layouts of instruction files in the wild -> field of the record -> its key; a file has one if it has prompt and response."""

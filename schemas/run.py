@@ -9,7 +9,7 @@ from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.methods import Full, Method
 from schemas.mixture import Mixture
-from schemas.objectives import HEADS, LanguageModeling, Objective
+from schemas.objectives import HEADS, InstructionTuning, LanguageModeling, Objective
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
 from schemas.remedies import Remedy
@@ -52,10 +52,14 @@ class RunSpec(Schema):
         """What one row of every source is."""
         return RECORD_OF[self.objective.kind]
 
+    def record_of(self, source: Source) -> RecordKind:
+        """What one row of this source is."""
+        return source.record or self.record
+
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Labels (or entity types) that rows may have; None: any, or the objective has none."""
-        return None if isinstance(self.objective, LanguageModeling) else self.objective.labels
+        return getattr(self.objective, "labels", None)
 
     @property
     def has_general(self) -> bool:
@@ -80,9 +84,9 @@ class RunSpec(Schema):
             problems.append(
                 f"training.gradient_checkpointing: method '{self.method.kind}' does not train with it; set it to false"
             )
-        if self.method.needs_task_head and self.objective.kind == "language_modeling":
+        if self.method.needs_task_head and self.objective.kind not in HEADS:
             problems.append(
-                f"method.kind: '{self.method.kind}' trains a task's new head, and language modelling has none;"
+                f"method.kind: '{self.method.kind}' trains a task's new head, and this objective has none;"
                 " choose selective, whose patterns can name the output layer"
             )
         pull = self.method.anchor_strength or 0.0 if isinstance(self.method, Full) else 0.0
@@ -116,6 +120,7 @@ class RunSpec(Schema):
             problems.append("evaluation.general: at least one general suite is needed to measure forgetting")
         if scratch and self.evaluation.general:
             problems.append("evaluation.general: a model from scratch has nothing to forget; remove it")
+        problems += self._instruction_problems(scratch)
         for name in ("min_gain", "max_forgetting"):
             if head and getattr(self.promotion, name) >= 1:
                 problems.append(
@@ -128,8 +133,38 @@ class RunSpec(Schema):
             ("evaluation.general", self.evaluation.general),
         ):
             for index, source in enumerate(sources):
-                found = dead_settings(source, self.record, weighted=key == "replay")
+                found = dead_settings(source, self.record_of(source), weighted=key == "replay")
+                if source.record is not None and (
+                    self.record != "instruction" or key not in ("replay", "evaluation.general")
+                ):
+                    found.append(
+                        "record: only replay and general suites of objective instruction have it; remove it"
+                    )
                 problems += [f"{key}.{index}.{text}" for text in found]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _instruction_problems(self, scratch: bool) -> list[str]:
+        """What contradicts an objective of prompts and responses."""
+        objective = self.objective
+        if not isinstance(objective, InstructionTuning):
+            return []
+        problems = []
+        if scratch:
+            problems.append(
+                "objective.kind: a model from scratch knows no language yet; train it with language_modeling first"
+            )
+        if objective.metric == "loss":
+            return problems
+        texts = {source.record == "text" for source in self.evaluation.general}
+        if len(texts) > 1:
+            problems.append(
+                "evaluation.general: with metric exact_match, suites of text are measured in nats per token and those of"
+                " instructions in right answers, and promotion.max_forgetting is one number; keep one kind"
+            )
+        if self.promotion.min_gain >= 1:
+            problems.append("promotion.min_gain: is a fraction of 1 here (right answers); 2 % is 0.02")
+        if False in texts and self.promotion.max_forgetting >= 1:
+            problems.append("promotion.max_forgetting: is a fraction of 1 here (right answers); 2 % is 0.02")
+        return problems

@@ -7,7 +7,7 @@ from schemas.base import Schema
 
 Who = Literal["base", "champion", "candidate"]
 SuiteKind = Literal["domain", "general"]
-Unit = Literal["nats per token", "accuracy", "macro F1", "entity F1"]
+Unit = Literal["nats per token", "accuracy", "macro F1", "entity F1", "exact match"]
 
 
 class Measure(NamedTuple):
@@ -37,6 +37,7 @@ MEASURES: dict[Unit, Measure] = {
     "accuracy": Measure("accuracy", "", True),
     "macro F1": Measure("macro F1", "", True),
     "entity F1": Measure("entity F1", "", True),
+    "exact match": Measure("share of right answers", "", True),
 }
 
 
@@ -198,7 +199,49 @@ class TagSuite(Schema):
         return self.f1(who)
 
 
-AnySuite = SuiteScores | LabelSuite | TagSuite
+class AnswerScore(Schema):
+    """One prompt of a suite: its final answer, and that of the response that each model generated."""
+
+    id: str
+    """`file:line` of the prompt."""
+    group: str
+    """Cluster of the prompt: items of one group are not independent."""
+    right: str
+    answered: dict[Who, str]
+    """Empty where a response has no final answer."""
+
+    @property
+    def models(self) -> Iterable[Who]:
+        return self.answered
+
+    def is_right(self, who: Who) -> bool:
+        return self.answered[who] == self.right
+
+
+class AnswerSuite(Schema):
+    """One suite of prompts with final answers, every item, every model."""
+
+    name: str
+    kind: SuiteKind
+    floor: float
+    """What always giving the most frequent answer of the suite would score."""
+    items: tuple[AnswerScore, ...]
+
+    def exact_match(self, who: Who) -> float:
+        """Share of right answers."""
+        return sum(item.is_right(who) for item in self.items) / len(self.items)
+
+    def answered(self, who: Who) -> float:
+        """Share of responses that have a final answer at all."""
+        return sum(item.answered[who] != "" for item in self.items) / len(self.items)
+
+    def value(self, who: Who, unit: Unit) -> float:
+        """The score that rules are about."""
+        assert unit == "exact match"
+        return self.exact_match(who)
+
+
+AnySuite = SuiteScores | LabelSuite | TagSuite | AnswerSuite
 
 
 class Scores(Schema):
@@ -208,11 +251,24 @@ class Scores(Schema):
     """What the rules are measured in."""
     yardstick: str | None = None
     """What is scored in the base's place, where the base has no head that could answer; else None."""
+    part: tuple[int, int] | None = None
+    """(n, of): every suite is the n-th of so many parts, where evaluation.parts rotates them; None: whole suites."""
     suites: tuple[AnySuite, ...]
 
     @property
     def measure(self) -> Measure:
         return MEASURES[self.unit]
+
+    def unit_of(self, suite: AnySuite) -> Unit:
+        """The suite's own unit: beside a domain of answers, general text is still measured by its loss."""
+        return "nats per token" if isinstance(suite, SuiteScores) else self.unit
+
+    def measure_of(self, suite: AnySuite) -> Measure:
+        return MEASURES[self.unit_of(suite)]
+
+    def value(self, suite: AnySuite, who: Who) -> float:
+        """A suite's score in its own unit."""
+        return suite.value(who, self.unit_of(suite))
 
     def called(self, who: Who) -> str:
         """What people call a model."""

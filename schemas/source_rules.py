@@ -6,7 +6,12 @@ from schemas.sources import Columns, Source
 _EXTENSIONS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv"} | dict.fromkeys(
     ("conll", "bio", "iob", "iob2"), "conll"
 )
-_HOLDS = {"text": "running text", "labeled_text": "texts with a label", "tagged_tokens": "tagged words"}
+_HOLDS = {
+    "text": "running text",
+    "labeled_text": "texts with a label",
+    "tagged_tokens": "tagged words",
+    "instruction": "prompts and responses",
+}
 
 
 def told_format(source: Source) -> str:
@@ -49,7 +54,11 @@ def _columns(source: Source, record: RecordKind, form: str) -> list[str]:
         if field not in FIELDS[record] and getattr(source.columns, field) != getattr(default, field):
             known = ", ".join(FIELDS[record])
             dead.append(f"columns.{field}: this objective does not read it; remove it (it reads {known})")
-    used = {field: getattr(source.columns, field) for field in FIELDS[record]}
+    used = {
+        field: column for field in FIELDS[record] if (column := getattr(source.columns, field)) is not None
+    }
+    if record == "instruction" and used and not {"prompt", "response"} <= used.keys():
+        dead.append("columns: give both prompt and response, or none (the layout is then recognised)")
     used |= {"group": source.group} if source.group is not None else {}
     numbers = [field for field, column in used.items() if isinstance(column, int)]
     if form == "conll":

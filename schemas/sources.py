@@ -34,6 +34,13 @@ class Columns(Schema):
     """token_classification: key that holds the list of words; in conll the column of the word (by default found)."""
     tags: Column = "tags"
     """token_classification: key that holds the list of tags; in conll the column of the tag (by default found)."""
+    prompt: Column | None = None
+    """instruction: column that holds the prompt. By default the layout is recognised by its keys: alpaca, dolly,
+    question/answer, query/response, prompt/response or prompt/completion."""
+    response: Column | None = None
+    """instruction: column that holds the response; given together with `prompt`."""
+    context: Column | None = None
+    """instruction: column that holds what the prompt is about, if there is one."""
 
 
 class Source(Schema):
@@ -52,6 +59,8 @@ class Source(Schema):
     """Character encoding; by default UTF-8 where the bytes are UTF-8, otherwise detected per file."""
     columns: Columns = Columns()
     """Which columns hold the fields (jsonl, json, csv, tsv, conll)."""
+    record: Literal["text"] | None = None
+    """instruction: `text` where a replay source or a general suite is running text instead of prompts and responses."""
     group: Column | None = None
     """Column whose equal values must stay on one side of a split, and are one cluster in the statistics."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)

@@ -134,6 +134,10 @@ def show_scores(name: str, scores: Scores) -> None:
         description="**Loss in nats per token** (lower is better), on documents that were never trained on. The domain"
         " should fall; general suites must not rise. *unigram* is what word frequencies alone would reach."
         if not scores.measure.higher_is_better
+        else "**Share of right answers** (higher is better), on prompts that were never trained on; of running text the"
+        " **loss in nats per token** (lower is better). *floor* is what always giving one answer would reach, *unigram*"
+        " what word frequencies alone would."
+        if scores.unit == "exact match"
         else f"**{scores.unit}** (higher is better), on rows that were never trained on. The domain should rise; general"
         " suites must not fall. *floor* is what always giving one answer would reach.",
     )
@@ -141,7 +145,7 @@ def show_scores(name: str, scores: Scores) -> None:
 
 def _suite_row(scores: Scores, suite: AnySuite) -> dict[str, Any]:
     known = [who for who in WHO if who in suite.items[0].models]
-    value = {who: suite.value(who, scores.unit) for who in known}
+    value = {who: scores.value(suite, who) for who in known}
     row: dict[str, Any] = {"suite": suite.name, "kind": suite.kind, "documents": len(suite.items)}
     row |= {scores.called(who): f"{value[who]:.4f}" for who in known}
     if "candidate" in known and "base" in known:
@@ -184,7 +188,7 @@ def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
 
 
 def _rule_line(rule: RuleOutcome) -> str:
-    limit = "more than" if rule.rule == "gain" else "less than"
+    limit = "less than" if rule.rule == "forgetting" else "more than"
     cells = (
         rule.rule, rule.suite, rule.against, f"{rule.estimate:+.4f}", f"{rule.low:+.4f} to {rule.high:+.4f}",
         f"{limit} {rule.threshold:g}", f"**{rule.outcome}**",

@@ -11,6 +11,7 @@ from schemas.load import sources_of
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.divide import divide
+from tasks.data.labels import Heads
 from tasks.data.mix import Corpus
 from tasks.data.prepare import _ROLES, Prepared
 from tasks.data.sources import PreparedSource, validate_source
@@ -60,13 +61,13 @@ def prepare_rows(root: Path, spec: RunSpec, map_shards: ShardMap = here) -> Prep
             _ROLES[".".join(map(str, path[:-1]))],
             int(path[-1]),
             map_shards,
-            spec.record,
+            spec.record_of(source),
             spec.labels,
         )
         for path, source in sources_of(spec)
         if not (path[0] == "replay" and not spec.reads_replay)
     ]
-    objective = None if spec.record == "text" else spec.objective
+    objective = spec.objective if isinstance(spec.objective, Heads) else None
     return Prepared(tuple(sources), (), divide(root, spec, sources), objective)
 
 
@@ -92,6 +93,6 @@ def label_places(pieces: np.ndarray) -> list[tuple[int, int, int]]:
     """(source, part, position) of every label token of some pieces, in order."""
     return [
         (source, part, position)
-        for source, part, start, length in pieces.tolist()
-        for position in range(start + 1, start + length)
+        for source, part, start, length, context in pieces.tolist()
+        for position in range(start + context, start + length)
     ]

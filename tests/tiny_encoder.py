@@ -9,7 +9,9 @@ from tests.tiny_base import prose
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def make_encoder(folder: Path, texts: Iterable[str] = (), positions: int = 64, seed: int = 3) -> Path:
+def make_encoder(
+    folder: Path, texts: Iterable[str] = (), positions: int = 64, seed: int = 3, width: int = 32
+) -> Path:
     """Write a complete model folder: BERT of two layers without a head, as pretraining leaves it."""
     import torch
     from transformers import BertConfig, BertModel
@@ -28,8 +30,8 @@ def make_encoder(folder: Path, texts: Iterable[str] = (), positions: int = 64, s
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
     bert = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=positions,

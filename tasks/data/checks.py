@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.records import LabeledText, ReasonCode, TaggedTokens, Text
+from schemas.records import Instruction, LabeledText, ReasonCode, TaggedTokens, Text
+from tasks.data.digest import text_digest
 from tasks.data.iob import to_iob2, types_of
 from tasks.data.rows import Refusal
 from tasks.data.shard import Shard
@@ -38,6 +39,8 @@ def make_check(shard: Shard) -> Check:
             return _labeled_text(shard.labels)
         case "tagged_tokens":
             return _tagged_tokens(shard)
+        case "instruction":
+            return _instruction()
         case _:
             return _text()
 
@@ -94,11 +97,26 @@ def _tagged_tokens(shard: Shard) -> Check:
     return check
 
 
+def _instruction() -> Check:
+    validate = TypeAdapter(Instruction).validator.validate_python
+
+    def check(fields: dict[str, Any]) -> Checked | Refusal:
+        try:
+            row = validate(fields)
+        except ValidationError as error:
+            return _explain(error)
+        prompt, response, context = row.prompt.strip(), row.response.strip(), (row.context or "").strip()
+        asked = "\n\n".join(filter(None, (prompt, context)))
+        return _whole(f"{asked}\n\n{response}", row.group, (prompt, response, context, text_digest(asked)))
+
+    return check
+
+
 def _whole(text: str, group: str | int | None, extra: tuple[Any, ...]) -> Checked | Refusal:
     """The row, unless a character in it cannot be stored."""
     for name, value in (
         ("group", group),
-        *(("label", v) for e in extra for v in ([e] if type(e) is str else e)),
+        *(("label", v) for e in extra if type(e) is not bytes for v in ([e] if type(e) is str else e)),
     ):
         if isinstance(value, str) and not value.isascii() and not _is_unicode(value):
             return Refusal(ReasonCode.LONE_SURROGATE, f"{name}: holds a lone surrogate")

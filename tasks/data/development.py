@@ -38,7 +38,7 @@ def keep_development(
         chosen = {index: np.zeros(len(corpora[index].lengths), bool) for index in of_role}
         tokens = 0
         for index, row in (places[place] for place in order):
-            size = int(corpora[index].lengths[row]) - 1
+            size = int(corpora[index].labels[row])
             if tokens + size <= budget:
                 chosen[index][row] = True
                 tokens += size
@@ -59,4 +59,5 @@ def _pieces(corpus: Corpus) -> Pieces:
     pieces = np.zeros(len(corpus.lengths), PIECE)
     pieces["source"], pieces["part"] = corpus.source, corpus.parts
     pieces["start"], pieces["length"] = corpus.starts, corpus.lengths
+    pieces["context"] = 1 if corpus.contexts is None else corpus.contexts
     return pieces

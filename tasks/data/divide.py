@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.artifacts import FileLedger, Ledger
 from schemas.run import RunSpec
-from tasks.data.duplicates import first_occurrences, occur_in, read_digests, sort_digests
+from tasks.data.duplicates import as_known, first_occurrences, occur_in, read_asked, sort_digests
 from tasks.data.sources import PreparedSource
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -33,8 +33,8 @@ Fates = npt.NDArray[np.uint8]
 def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step:
     """Write the fate of every row of every part, and the ledger.
 
-    Training rows (domain, then replay) keep the first of equal texts. Rows that occur in a suite are leaked. A share
-    of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite (all
+    Training rows (domain, then replay) keep the first of equal texts. Rows that occur in a suite are leaked;
+    instructions already if their prompt does. A share of the domain's groups is held out. Rows of suites keep the first of equal texts within their own suite (all
     sources of the domain suite together).
     """
     plan = StepPlan(
@@ -89,7 +89,17 @@ def decide_fates(
             if source.role == "domain" and holdout is not None:
                 fate[_held_out(part, holdout, seed) & (fate == Fate.ACCEPTED)] = Fate.HELD_OUT
             fates[source.label].append(fate)
+    _remove_asked(training, fates)
     return fates
+
+
+def _remove_asked(training: Sequence[PreparedSource], fates: dict[str, list[Fates]]) -> None:
+    """A question that is held out is trained on nowhere, not with another answer and not in another group or source."""
+    sources = [source for source in training if source.source.record is None and source.layouts]
+    parts = [(part, fate) for s in sources for part, fate in zip(s.parts, fates[s.label], strict=True)]
+    known = as_known([read_asked(part)[fate == Fate.HELD_OUT] for part, fate in parts])
+    for part, fate in parts:
+        fate[occur_in(part, known) & (fate == Fate.ACCEPTED)] = Fate.LEAKED
 
 
 def _keep_first(sources: Sequence[PreparedSource]) -> dict[str, list[Fates]]:
@@ -105,11 +115,11 @@ def _keep_first(sources: Sequence[PreparedSource]) -> dict[str, list[Fates]]:
 
 
 def read_groups(part: Path) -> list[str]:
-    """Group of every row: the user's column where it has a value, else the row's own digest."""
+    """Group of every row: the user's column where it has a value, else the digest of what the row asks."""
     import pyarrow.parquet as pq
 
     column = pq.read_table(part, columns=["group"]).column("group")
-    digests = read_digests(part)
+    digests = read_asked(part)
     if column.null_count == len(column):
         return [f"{high:016x}{low:016x}" for high, low in digests.tolist()]
     return [

@@ -15,16 +15,27 @@ ROWS_PER_PASS = 8_000_000  # 24 bytes each: about 200 MB
 Digests = npt.NDArray[np.uint64]  # (rows, 2)
 
 
-def read_digests(part: Path) -> Digests:
+def read_digests(part: Path, column_name: str = "digest") -> Digests:
     """Digest column of a parquet part as two unsigned words a row: (rows, 2)."""
     import pyarrow.parquet as pq
 
-    column = pq.read_table(part, columns=["digest"]).column("digest").combine_chunks()
+    column = pq.read_table(part, columns=[column_name]).column(column_name).combine_chunks()
     if len(column) == 0:
         return np.zeros((0, 2), np.uint64)
     words = np.frombuffer(column.buffers()[1], np.uint64)
     start = column.offset * 2
     return words[start : start + len(column) * 2].reshape(-1, 2)
+
+
+def read_asked(part: Path) -> Digests:
+    """Digest of what a row asks, (rows, 2): of instructions the prompt with its context, of other rows the whole text.
+
+    Two answers to one question are no duplicates. But the question of a scored row, trained on with another answer, has
+    leaked.
+    """
+    import pyarrow.parquet as pq
+
+    return read_digests(part, "asked" if "asked" in pq.read_schema(part).names else "digest")
 
 
 def first_occurrences(parts: Sequence[Path], num_rows: int) -> list[npt.NDArray[np.bool_]]:
@@ -61,16 +72,18 @@ def _passes(parts: Sequence[Path], num_rows: int) -> Iterator[tuple[Digests, npt
 
 
 def sort_digests(parts: Sequence[Path]) -> npt.NDArray[np.void]:
-    """All digests of the parts, sorted, one 16-byte value each (evaluation sets are small)."""
-    if not parts:
-        return np.zeros(0, "V16")
-    words = np.concatenate([read_digests(part) for part in parts])
-    return np.unique(_as_records(words))
+    """All digests of what the parts ask, sorted, one 16-byte value each (evaluation sets are small)."""
+    return as_known([read_asked(part) for part in parts])
+
+
+def as_known(digests: Sequence[Digests]) -> npt.NDArray[np.void]:
+    """Digests, sorted, for `occur_in`."""
+    return np.unique(_as_records(np.concatenate(digests))) if digests else np.zeros(0, "V16")
 
 
 def occur_in(part: Path, known: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Which rows of a part have a digest in `known` (from sort_digests)."""
-    return np.isin(_as_records(read_digests(part)), known)
+    """Which rows of a part ask what is in `known` (from sort_digests)."""
+    return np.isin(_as_records(read_asked(part)), known)
 
 
 def _as_records(words: Digests) -> npt.NDArray[np.void]:

@@ -5,15 +5,50 @@ Deviation: the n-grams are of token ids, not of words, so that every language is
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from schemas.artifacts import MixtureReport
+from schemas.errors import UserError
+from schemas.run import RunSpec
 from tasks.data.mix import Corpus
+from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import TokenPart
 
 BUCKETS = 10_000  # as in the paper
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads neighbouring ids over the buckets (Fibonacci hashing)
+
+
+def weigh_documents(
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    corpora: Sequence[Corpus],
+    parts: Sequence[Sequence[TokenPart]],
+) -> list[Corpus]:
+    """The corpora, the documents of replay weighed by how like the domain they are, or unlike."""
+    domain, replay = (
+        [c for s, c in zip(sources, corpora, strict=True) if s.role == role] for role in ("domain", "replay")
+    )
+    sign = 1.0 if spec.mixture.importance == "towards_domain" else -1.0
+    weights = log_importance(domain, replay, parts)
+    weighed = {c.source: replace(c, log_weights=sign * w) for c, w in zip(replay, weights, strict=True)}
+    return [weighed.get(corpus.source, corpus) for corpus in corpora]
+
+
+def require_choice(spec: RunSpec, report: MixtureReport) -> None:
+    """Stop where mixture.importance would choose nothing.
+
+    Raises:
+        UserError: every replay source is gone through whole, likely and unlikely documents alike.
+    """
+    if spec.mixture.importance and all(share.epochs >= 1 for share in report.replay):
+        raise UserError(
+            "every document of replay is trained on, so importance chooses none of them",
+            "mixture.importance",
+            "add replay text, lower mixture.replay_ratio, or remove importance",
+        )
 
 
 def log_importance(

@@ -31,7 +31,7 @@ def read_json(
         UserError: the document is larger than 1 GiB, is not JSON, or is JSON Lines.
     """
     text, damaged = _load(file, blocks, encoding)
-    text_key = str(next(iter(columns.values())))  # the record's first field
+    text_key = str(next(iter(columns.values()), ""))  # the record's first field
     for line, value in _records(_Cursor(file, text), text_key):
         fields = value if isinstance(value, Refusal) else pick(value, columns)
         if (

@@ -87,13 +87,13 @@ def _fit_steps(
     fits, exceeds = 0, wanted * (training.sequence_length - 1) + 1  # a sequence of n ids holds n - 1 labels
     guess, guesses = exceeds - 1, 0
     packed: Packed = {}
-    found = None
+    found = above = None
     while exceeds - fits > 1:
         lengths = Lengths.of(guess, ratio)
         pieces, sequences = _sequences(spec, sources, corpora, lengths, packed)
         count = len(sequences) - 1
         if count > wanted:
-            exceeds = guess
+            exceeds, above = guess, (pieces, sequences)
         else:
             fits = guess
             if count > wanted - per_step:
@@ -102,27 +102,32 @@ def _fit_steps(
         guess += int((wanted - count + 0.5) * guess / max(count, 1))
         if guesses > GUESSES or exceeds - fits <= 2 * training.sequence_length or not fits < guess < exceeds:
             guess = (fits + exceeds) // 2
-    assert found is not None
+    if found is None:  # one token more took two sequences more, and the steps end between them
+        assert above is not None
+        found = _keep(sources, *above, wanted)
     return found
 
 
-def _fit_whole(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], steps: int
+def _keep(
+    sources: Sequence[PreparedSource], pieces: Pieces, sequences: npt.NDArray[np.int64], wanted: int
 ) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Lay out more whole documents than the steps hold, and keep as many sequences as they do.
-
-    The sequences of a pass are shuffled, so those that are left out are a random share of the last one.
-    """
-    training = spec.training
-    wanted = steps * (training.batch_tokens // training.sequence_length)
-    guess = (wanted + len(sources) + 1) * training.sequence_length
-    lengths = Lengths.of(guess, spec.mixture.replay_ratio)
-    pieces, sequences = _sequences(spec, sources, corpora, lengths, {})
+    """The first `wanted` sequences of a layout. Those of a pass are shuffled: a random share of the last is left out."""
     sequences = sequences[: wanted + 1]
     pieces = pieces[: sequences[-1]]
     roles = np.array([source.role == "domain" for source in sources])
     domain = count_labels(pieces[roles[pieces["source"]]])
     return pieces, sequences, Lengths(domain, count_labels(pieces) - domain)
+
+
+def _fit_whole(
+    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], steps: int
+) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
+    """Lay out more whole documents than the steps hold, and keep as many sequences as they do."""
+    training = spec.training
+    wanted = steps * (training.batch_tokens // training.sequence_length)
+    guess = (wanted + len(sources) + 1) * training.sequence_length
+    lengths = Lengths.of(guess, spec.mixture.replay_ratio)
+    return _keep(sources, *_sequences(spec, sources, corpora, lengths, {}), wanted)
 
 
 def _sequences(

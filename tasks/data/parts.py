@@ -34,6 +34,14 @@ EXTRA: dict[RecordKind, list[pa.Field]] = {
         pa.field("tokens", pa.list_(pa.string()), nullable=False),  # the text is these, a blank between
         pa.field("tags", pa.list_(pa.string()), nullable=False),  # IOB2, one a token
     ],
+    "instruction": [
+        pa.field(
+            "prompt", pa.large_string(), nullable=False
+        ),  # the text is these three, a blank line between
+        pa.field("response", pa.large_string(), nullable=False),
+        pa.field("context", pa.large_string(), nullable=False),  # empty if there is none
+        pa.field("asked", pa.binary(16), nullable=False),  # digest of prompt and context
+    ],
 }
 """Columns that a kind of record has besides SCHEMA's."""
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import numpy.typing as npt
 
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
-from schemas.objectives import HEADS
 from schemas.run import RunSpec
 from tasks.data.development import development_tokens, keep_development
 from tasks.data.divide import Fate, load_fates
-from tasks.data.importance import log_importance
+from tasks.data.importance import require_choice, weigh_documents
 from tasks.data.layout import Lengths, lay_out, replay_weights
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.sources import PreparedSource
@@ -68,7 +66,7 @@ def plan_training(
                 training.batch_tokens,
                 training.seed,
             ],
-            spec.objective.kind in HEADS,
+            [spec.record_of(source.source) for source in sources],
             general_tokens(spec),
             development_tokens(spec),
         ],
@@ -76,8 +74,11 @@ def plan_training(
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        # a head labels whole rows: what is longer than a sequence is cut off, never split
-        longest = training.sequence_length if spec.objective.kind in HEADS else None
+        # heads label whole rows, and responses follow their prompts: what is longer than a sequence is cut off, never split
+        longest = [
+            training.sequence_length if spec.record_of(source.source) != "text" else None
+            for source in sources
+        ]
         corpora = collect_corpora(sources, tokenized, divided, special, longest)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
         kept = None
@@ -93,8 +94,12 @@ def plan_training(
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, sources, corpora, pieces, sequences, lengths)
         require_choice(spec, report)
-        development = 0 if kept is None else count_labels(kept)
-        ledger = ledger.model_copy(update={"left_out": left_out, "development": development})
+        counts = {
+            "left_out": left_out,
+            "development": 0 if kept is None else count_labels(kept),
+            "no_room": sum(corpus.no_room for corpus in corpora),
+        }
+        ledger = ledger.model_copy(update=counts)
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
@@ -105,14 +110,20 @@ def collect_corpora(
     tokenized: Sequence[Step],
     divided: Step,
     special: SpecialIds,
-    longest: int | None = None,
+    longest: Sequence[int | None],
 ) -> list[Corpus]:
-    """The trainable documents of every training source."""
+    """The trainable documents of every training source; `longest` as in `collect`, one a source."""
     corpora = []
     for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
         parts = open_tokens(step, len(source.parts), special.vocab_size)
         kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
-        corpora.append(collect(number, parts, kept, longest))
+        corpora.append(collect(number, parts, kept, longest[number]))
+        if corpora[-1].no_room and not corpora[-1].label_tokens:
+            raise UserError(
+                f"no prompt of {source.role} source {source.index} leaves room for a response in {longest[number]} tokens",
+                source.source.path,
+                "raise training.sequence_length",
+            )
         if not corpora[-1].label_tokens:
             raise UserError(
                 f"no training row is left in {source.role} source {source.index}",
@@ -166,36 +177,6 @@ def draw_general(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequ
     ]
     windows = cut_windows(np.concatenate(drawn), spec.training.sequence_length)
     return windows[np.random.default_rng([seed, GENERAL_STREAM]).permutation(len(windows))]
-
-
-def weigh_documents(
-    spec: RunSpec,
-    sources: Sequence[PreparedSource],
-    corpora: Sequence[Corpus],
-    parts: Sequence[Sequence[TokenPart]],
-) -> list[Corpus]:
-    """The corpora, the documents of replay weighed by how like the domain they are, or unlike."""
-    domain, replay = (
-        [c for s, c in zip(sources, corpora, strict=True) if s.role == role] for role in ("domain", "replay")
-    )
-    sign = 1.0 if spec.mixture.importance == "towards_domain" else -1.0
-    weights = log_importance(domain, replay, parts)
-    weighed = {c.source: replace(c, log_weights=sign * w) for c, w in zip(replay, weights, strict=True)}
-    return [weighed.get(corpus.source, corpus) for corpus in corpora]
-
-
-def require_choice(spec: RunSpec, report: MixtureReport) -> None:
-    """Stop where mixture.importance would choose nothing.
-
-    Raises:
-        UserError: every replay source is gone through whole, likely and unlikely documents alike.
-    """
-    if spec.mixture.importance and all(share.epochs >= 1 for share in report.replay):
-        raise UserError(
-            "every document of replay is trained on, so importance chooses none of them",
-            "mixture.importance",
-            "add replay text, lower mixture.replay_ratio, or remove importance",
-        )
 
 
 def _describe(
@@ -278,7 +259,8 @@ def labels_before_steps(
     pieces: Pieces, sequences: npt.NDArray[np.int64], sequences_per_step: int
 ) -> npt.NDArray[np.int64]:
     """Label tokens before each optimizer step, and in all: (steps + 1,)."""
-    before = np.concatenate([[0], np.cumsum(pieces["length"].astype(np.int64) - 1)])[sequences]
+    labels = pieces["length"].astype(np.int64) - pieces["context"]
+    before = np.concatenate([[0], np.cumsum(labels)])[sequences]
     return np.append(before[:-1:sequences_per_step], before[-1])
 
 

@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from schemas.artifacts import GateReport, Ledger, MixtureReport, TokenLedger
 from schemas.load import sources_of
-from schemas.objectives import HEADS
+from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.divide import divide, load_ledger
 from tasks.data.labels import Heads, Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
+from tasks.data.prompts import Frame, find_frame
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
 from tasks.storage.steps import Step
@@ -59,6 +60,10 @@ class Tokenized:
     plan: Step
     labels: Labels | None = None
     """Of the head, if the objective has one."""
+    frame: Frame | None = None
+    """What stands around prompts, if the objective has such."""
+    asks: bool = False
+    """Prompts of suites are answered by generating, and the final answers are compared."""
 
     @property
     def mixture(self) -> MixtureReport:
@@ -101,11 +106,13 @@ def prepare(
             role,  # type: ignore[arg-type]
             int(path[-1]),
             map_shards,
-            spec.record,
+            spec.record_of(source),
             spec.labels,
         )
         rows = sum(ledger.read for ledger in prepared.ledgers)
         note(f"read {source.path}: {rows:,} rows, {rows - sum(prepared.part_rows):,} quarantined")
+        for layout in dict.fromkeys(prepared.layouts.values()):
+            note(f"layout of {source.path}: {layout}")
         sources.append(prepared)
     for prepared in sources:
         gates.append(gate_source(root, prepared, map_shards))
@@ -132,9 +139,15 @@ def tokenize(
     """
     head = spec.objective.kind in HEADS
     special = special_ids(base, framed=head)
+    frame = None
+    if isinstance(spec.objective, InstructionTuning):
+        frame = find_frame(base, spec.objective.template)
+        note(f"prompts: {_shown(frame)}")
     steps = {}
     for source in prepared.sources:
-        steps[source.label] = tokenize_source(root, source, base, map_shards, spec.record)
+        steps[source.label] = tokenize_source(
+            root, source, base, map_shards, spec.record_of(source.source), frame
+        )
         note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
     training = prepared.training
     plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
@@ -144,4 +157,15 @@ def tokenize(
         labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
         shown = ", ".join(labels.names[:8]) + (" ..." if len(labels.names) > 8 else "")
         note(f"{len(labels.names)} {'labels' if spec.record == 'labeled_text' else 'tags'}: {shown}")
-    return Tokenized(special, steps, plan, labels)
+    asks = isinstance(spec.objective, InstructionTuning) and spec.objective.metric == "exact_match"
+    tokenized = Tokenized(special, steps, plan, labels, frame, asks)
+    if tokenized.tokens.no_room:
+        note(
+            f"{tokenized.tokens.no_room:,} prompts leave no room for a response in"
+            f" {spec.training.sequence_length} tokens: not trained on, counted as truncated"
+        )
+    return tokenized
+
+
+def _shown(frame: Frame) -> str:
+    return f"template {frame.template}: {frame.before!r} PROMPT {frame.after!r} RESPONSE"

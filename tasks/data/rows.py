@@ -32,9 +32,11 @@ def decode(raw: bytes, encoding: str) -> str | Refusal:
 
 
 def pick(value: Any, columns: dict[str, str | int]) -> dict[str, Any] | Refusal:
-    """Take a record's fields from a parsed JSON value; `columns` maps field to key."""
+    """Take a record's fields from a parsed JSON value; `columns` maps field to key, or is empty for all keys."""
     if type(value) is not dict:
         return Refusal(ReasonCode.NOT_AN_OBJECT, "not a JSON object")
+    if not columns:
+        return value
     return {field: value[key] for field, key in columns.items() if key in value}
 
 

@@ -25,7 +25,8 @@ class Shard:
     """txt only: `line` or `paragraph`."""
     encoding: str
     columns: dict[str, str | int]
-    """Field of the record -> column or key that holds it; a number (from 1) where there is no header."""
+    """Field of the record -> column or key that holds it; a number (from 1) where there is no header. Empty for
+    instructions of a layout that `layouts.with_layouts` is to tell."""
     group: str | int | None
     role: Role
     source: int
@@ -81,7 +82,11 @@ def plan_shards(
                     format=form,
                     document=source.document,
                     encoding=encoding,
-                    columns={field: getattr(source.columns, field) for field in FIELDS[record]},
+                    columns={
+                        field: column
+                        for field in FIELDS[record]
+                        if (column := getattr(source.columns, field)) is not None
+                    },
                     group=source.group,
                     role=role,
                     source=index,

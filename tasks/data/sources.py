@@ -13,6 +13,7 @@ from schemas.errors import ContractFailed, UserError
 from schemas.load import source_files
 from schemas.records import RecordKind
 from schemas.sources import Source
+from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, plan_shards
 from tasks.data.validate import validate_shard
@@ -22,7 +23,10 @@ from tasks.storage.workers import ShardMap, map_in_processes
 
 READING_CODE = (
     *(f"tasks/data/{name}.py" for name in ("checks", "conll", "digest", "encoding", "iob", "json_document")),
-    *(f"tasks/data/{name}.py" for name in ("parts", "read", "rows", "schemes", "shard", "stream", "table")),
+    *(
+        f"tasks/data/{name}.py"
+        for name in ("layouts", "parts", "read", "rows", "schemes", "shard", "stream", "table")
+    ),
     "tasks/data/validate.py",
     "schemas/records.py",
     "schemas/source_rules.py",
@@ -50,6 +54,11 @@ class PreparedSource:
     @property
     def ledgers(self) -> list[FileLedger]:
         return [FileLedger.model_validate(ledger) for ledger in self.validated.facts["ledgers"]]
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """Of instructions: file -> the layout it was read by, in words."""
+        return dict(self.validated.facts["layouts"])
 
     @property
     def label(self) -> str:
@@ -112,8 +121,9 @@ def validate_source(
     )
 
     def work(folder: Path) -> dict[str, Any]:
-        shards = plan_shards(source, role, index, record=record, labels=labels)
+        shards, layouts = with_layouts(plan_shards(source, role, index, record=record, labels=labels))
         facts = _validate(source, with_schemes(shards, map_shards), map_shards, folder)
+        facts["layouts"] = layouts
         changed = [file for file in files if _state_of(file) != before[file]]
         if changed:
             fix = "run the same command again when nothing writes to the file"

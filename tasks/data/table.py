@@ -27,7 +27,7 @@ Record = tuple[int, int, list[str] | Refusal]
 def read_table(
     file: str, lines: Iterator[Line], encoding: str, separator: str, columns: dict[str, str | int]
 ) -> Iterator[Row]:
-    """Yield the fields of every record below the header, if there is one; `columns` maps field to column.
+    """Yield the fields of every record below the header, if there is one; `columns` maps field to column, or is empty for all.
 
     Raises:
         UserError: there is no such column in the header (or first record), or it is there twice.
@@ -42,7 +42,9 @@ def read_table(
             f"cannot read the header: {header.detail}", f"{file}:{line}", "the first row names the columns"
         )
     places = {field: _place(name, header, f"{file}:{line}") for field, name in columns.items()}
-    if all(isinstance(column, int) for column in columns.values()):
+    if not columns:
+        places = {name.strip(): place for place, name in enumerate(header)}
+    elif all(isinstance(column, int) for column in columns.values()):
         records = chain([first], records)
     for line, offset, cells in records:
         if isinstance(cells, Refusal):

@@ -2,13 +2,13 @@
 
 One path for training, scoring and serving: ids = [BOS if the tokenizer adds one] + text + [EOS]. For a head on an
 encoder the tokenizer's own frame is used, such as [CLS] + text + [SEP]. Special tokens that occur inside a text are
-ordinary text.
+ordinary text. Instructions: see `prompts`.
 """
 
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ from tasks.storage.workers import ShardMap, map_in_processes
 
 if TYPE_CHECKING:
     from tasks.data.chunk_cache import Encoder
+    from tasks.data.prompts import Frame
 
-CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "words", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
+CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "words", "prompts", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class TokenPart:
     offsets: npt.NDArray[np.int64]  # (rows + 1,)
     words: npt.NDArray[np.int32] | None = None
     """(total,) for tagged words: the word whose first id this is, NO_WORD at every other id."""
+    contexts: npt.NDArray[np.int32] | None = None
+    """(rows,) for instructions: ids of the prompt, which are context and no labels. Of other rows it is the first id."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Label tokens of each row, (rows,)."""
+        ids: npt.NDArray[np.int64] = np.diff(self.offsets)
+        return ids - 1 if self.contexts is None else ids - self.contexts
+
+    def context(self, row: int) -> int:
+        """Ids of a row that are context only."""
+        return 1 if self.contexts is None else int(self.contexts[row])
 
     def document(self, row: int) -> npt.NDArray[Any]:
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
@@ -149,20 +162,22 @@ def tokenize_source(
     tokenizer_folder: Path,
     map_shards: ShardMap = map_in_processes,
     record: RecordKind = "text",
+    frame: "Frame | None" = None,
 ) -> Step:
     """Tokenise every validated row of a source (whatever its fate: a new split or mixture tokenises nothing).
 
-    Tagged words are encoded one by one, so that each id belongs to one word.
+    Tagged words are encoded one by one, so that each id belongs to one word. Prompts of instructions stand in a frame.
     """
     plan = StepPlan(
         root=root,
         name="tokenize",
         inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
-        settings=record,
+        settings=[record, None if frame is None else asdict(frame)],
         code=code_version(CODE, ("tokenizers",)),
     )
 
     def work(folder: Path) -> dict[str, Any]:
+        from tasks.data.prompts import frame_work
         from tasks.data.words import tokenize_words
 
         jobs = [(str(part), number) for number, part in enumerate(source.parts)]
@@ -171,6 +186,9 @@ def tokenize_source(
             work_one = functools.partial(
                 tokenize_words, tokenizer_folder=str(tokenizer_folder), out=str(folder)
             )
+        elif record == "instruction":
+            assert frame is not None
+            work_one = frame_work(tokenizer_folder, folder, frame)
         else:
             framed = record == "labeled_text"
             work_one = functools.partial(
@@ -231,7 +249,9 @@ def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:
         tokens = np.memmap(file, dtype, "r") if offsets[-1] else np.zeros(0, dtype)
         beside = step.folder / f"words-{number:05d}.npy"
         words = np.load(beside, mmap_mode="r") if beside.is_file() else None
-        opened.append(TokenPart(tokens, offsets, words))
+        beside = step.folder / f"contexts-{number:05d}.npy"
+        contexts = np.load(beside) if beside.is_file() else None
+        opened.append(TokenPart(tokens, offsets, words, contexts))
     return opened
 
 

@@ -6,12 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError, UserErrors
-from schemas.scores import AnySuite, Scores, SuiteScores
+from schemas.scores import AnswerSuite, AnySuite, Scores, SuiteScores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
 ALPHAS = (1.0, 0.1, 0.01, 0.001)
 """Smoothing strengths tried. The best is taken: the floor is the strongest model of its kind, whatever the vocabulary."""
+
+
+BY_HEART = 0.02
+"""Nats per token. A language model that guesses the next token of new text right 49 times in 50 does not exist."""
 
 
 def unigram_floor(token_lists: Sequence[Ids], vocab_size: int) -> float:
@@ -52,12 +56,44 @@ def refuse_floor(scores: Scores) -> None:
     """
     if scores.yardstick is not None:
         return
-    higher = scores.measure.higher_is_better
     errors = []
     for suite in scores.suites:
-        base = suite.value("base", scores.unit)
+        base, higher = scores.value(suite, "base"), scores.measure_of(suite).higher_is_better
         if suite.kind == "general" and (base <= suite.floor if higher else base >= suite.floor):
             errors.append(_floor_error(scores, suite))
+    if errors:
+        raise UserErrors(errors)
+
+
+def refuse_ceiling(scores: Scores, min_gain: float) -> None:
+    """Refuse a domain suite that leaves no room for the gain asked for, and general text that the base knows by heart.
+
+    A loss cannot fall below 0, an accuracy or F1 cannot rise above 1. Text known by heart tells of memory, not of
+    ability: it was in the base's own training, often with what it is meant to be compared with.
+
+    Raises:
+        UserErrors: one for each such suite.
+    """
+    if scores.yardstick is not None:
+        return
+    errors = []
+    for suite in scores.suites:
+        measure, base = scores.measure_of(suite), scores.value(suite, "base")
+        higher = measure.higher_is_better
+        room = 1 - base if higher else base
+        if suite.kind == "domain" and room <= min_gain:
+            what = (
+                f"no gain of {min_gain:g} is possible on suite '{suite.name}': the base's {measure.name} is"
+                f" {base:.3f} already"
+            )
+            fix = "score harder or newer text of the domain, or lower promotion.min_gain"
+            errors.append(UserError(what, f"evaluation, suite '{suite.name}'", fix))
+        if suite.kind == "general" and not higher and base < BY_HEART:
+            what = (
+                f"the base model knows suite '{suite.name}' by heart: its loss is {base:.4f} nats per token"
+            )
+            fix = "give general text that was not in the base's own training"
+            errors.append(UserError(what, f"evaluation.general, suite '{suite.name}'", fix))
     if errors:
         raise UserErrors(errors)
 
@@ -68,7 +104,8 @@ def _floor_error(scores: Scores, suite: AnySuite) -> UserError:
             f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {scores.unit} is"
             f" {suite.value('base', scores.unit):.3f}, no better than the {suite.floor:.3f} of always giving one answer",
             f"evaluation.general, suite '{suite.name}'",
-            "give labelled rows that the base model can answer, or remove this suite",
+            f"give {'prompts' if isinstance(suite, AnswerSuite) else 'labelled rows'} that the base model can answer, or"
+            " remove this suite",
         )
     return UserError(
         f"the base model has no skill on suite '{suite.name}' that could be forgotten: its loss is"

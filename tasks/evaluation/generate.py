@@ -1,6 +1,6 @@
 """Let a model continue a prompt, the same way for the same seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.errors import UserError
@@ -19,10 +19,11 @@ def generate(
     top_p: float,
     seed: int,
     on_text: Callable[[str], None] | None = None,
+    prompt_ids: Sequence[int] | None = None,
 ) -> str:
     """Return the model's continuation of the prompt (the prompt itself left out).
 
-    temperature 0 takes the likeliest token each time. top_p: nucleus sampling (Holtzman et al., 2020,
+    prompt_ids stand for the prompt where a model was tuned to answer prompts in a frame (see `prompts`). temperature 0 takes the likeliest token each time. top_p: nucleus sampling (Holtzman et al., 2020,
     https://arxiv.org/abs/1904.09751), 1 for all tokens. on_text gets each new piece of text as it appears.
 
     Raises:
@@ -32,7 +33,7 @@ def generate(
     import torch
 
     _require_settings(max_new_tokens, temperature, top_p)
-    ids = _prompt_ids(model, tokenizer, prompt, max_new_tokens)
+    ids = _prompt_ids(model, tokenizer, prompt, max_new_tokens, prompt_ids)
     device = next(model.parameters()).device
     pieces = _TextPieces(tokenizer, on_text)
     input_ids = torch.tensor([ids], device=device)  # (1, T)
@@ -94,11 +95,17 @@ class _TextPieces:
 
 
 def _prompt_ids(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompt: str, max_new_tokens: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    max_new_tokens: int,
+    framed: Sequence[int] | None,
 ) -> list[int]:
     """Encode the prompt behind the start token, if the tokenizer has one."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids: list[int] = start + tokenizer.encode(prompt, add_special_tokens=False)
+    ids: list[int] = (
+        start + tokenizer.encode(prompt, add_special_tokens=False) if framed is None else list(framed)
+    )
     if not ids:
         raise UserError("the prompt is empty", "PROMPT", "give the model at least one word to continue")
     context_length = getattr(model.config, "max_position_embeddings", None)

@@ -20,9 +20,17 @@ class Item:
     bytes: int
     input_ids: npt.NDArray[Any]  # (tokens + 1,)
     gold: tuple[str, ...] = ()
-    """For a head: the label, or the tag of each word."""
+    """For a head: the label, or the tag of each word. For a prompt whose answer is generated: the right answer."""
     words: npt.NDArray[np.int32] | None = None
     """For tagged words: see TokenPart.words."""
+    context: int = 1
+    """First ids that are no labels: of an instruction its prompt, of a text the first."""
+    is_instruction: bool = False
+
+    @property
+    def labels(self) -> int:
+        """Label tokens."""
+        return len(self.input_ids) - self.context
 
 
 @dataclass(frozen=True)
@@ -34,3 +42,10 @@ class Suite:
     items: tuple[Item, ...]
     key: str
     """Hash of what chose the documents."""
+    no_room: int = 0
+    """Instructions that are not scored, because their prompts leave no room for a response."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether responses are generated and their final answers compared."""
+        return self.items[0].is_instruction and bool(self.items[0].gold)

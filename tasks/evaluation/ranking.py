@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from schemas.comparison import CellResult, Comparison, Estimate, Row
-from schemas.scores import AnySuite, LabelSuite, SuiteScores, TagSuite
+from schemas.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite
 from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.statistics import Interval
 
@@ -165,7 +165,8 @@ def side_by_side(before: AnySuite, after: AnySuite) -> AnySuite:
     """
     if [item.id for item in before.items] != [item.id for item in after.items]:
         raise ValueError(f"suite '{before.name}': the two models were scored on different items")
-    field = {SuiteScores: "nats", LabelSuite: "predicted", TagSuite: "spans"}[type(before)]
+    fields = {SuiteScores: "nats", LabelSuite: "predicted", TagSuite: "spans", AnswerSuite: "answered"}
+    field = fields[type(before)]
     items = tuple(
         new.model_copy(update={field: {"base": getattr(old, field)["candidate"], "candidate": getattr(new, field)["candidate"]}})
         for old, new in zip(before.items, after.items, strict=True)

@@ -21,11 +21,12 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of a document: `length` tokens from `start`, of which all but the first are labels."""
+    """A piece of a document: `length` tokens from `start`, of which all but the first `context` are labels."""
 
     document: int
     start: int
     length: int
+    context: int = 1
 
 
 def score_documents(
@@ -35,24 +36,26 @@ def score_documents(
     batch_tokens: int,
     device: "str | torch.device",
     on_progress: Progress | None = None,
+    contexts: Sequence[int] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the summed negative log-likelihood of each document, in nats, shape (documents,).
 
     A document of n ids has n - 1 label tokens: its first id is context. One longer than max_length is cut into
-    windows that overlap by one token. A batch is at most batch_tokens positions, padding included (or one window).
+    windows that overlap by one token. `contexts` says of how many first ids each is context (its prompt); such a
+    document must not be longer than max_length. A batch is at most batch_tokens positions, padding included (or one window).
     The model, already on `device`, scores in its own dtype; the log-softmax is float32, the sums float64.
     on_progress(done, total) counts label tokens.
 
     Raises:
         TrainingFailed: the model gives a loss that is not a number (its weights are broken).
-        ValueError: max_length below 2.
+        ValueError: max_length below 2, or a document with a prompt is longer.
     """
     import torch
 
     if max_length < 2:
         raise ValueError(f"max_length must be at least 2 (one token of context, one label), got {max_length}")
-    windows = cut_windows([len(ids) for ids in documents], max_length)
-    total = sum(window.length - 1 for window in windows)
+    windows = cut_windows([len(ids) for ids in documents], max_length, contexts)
+    total = sum(window.length - window.context for window in windows)
     nats = np.zeros(len(documents), dtype=np.float64)
     was_training = model.training
     model.train(False)
@@ -62,7 +65,7 @@ def score_documents(
             for batch in _batches(windows, batch_tokens):
                 losses = _score_batch(model, documents, batch, device)
                 np.add.at(nats, [window.document for window in batch], losses)
-                done += sum(window.length - 1 for window in batch)
+                done += sum(window.length - window.context for window in batch)
                 if on_progress is not None:
                     on_progress(done, total)
     finally:
@@ -71,13 +74,24 @@ def score_documents(
     return nats
 
 
-def cut_windows(lengths: Sequence[int], max_length: int) -> list[Window]:
-    """Cut documents of these lengths so that each id but a document's first is a label of exactly one window."""
-    return [
-        Window(document, start, min(max_length, length - start))
-        for document, length in enumerate(lengths)
-        for start in range(0, length - 1, max_length - 1)
-    ]
+def cut_windows(
+    lengths: Sequence[int], max_length: int, contexts: Sequence[int] | None = None
+) -> list[Window]:
+    """Cut documents of these lengths so that each id but a document's first is a label of exactly one window.
+
+    Raises:
+        ValueError: a document with a prompt would be cut: its later windows would lack the prompt.
+    """
+    windows = []
+    for document, length in enumerate(lengths):
+        context = 1 if contexts is None else contexts[document]
+        if context > 1 and length > max_length:
+            raise ValueError(f"a prompt and its response have {length} tokens, more than {max_length}")
+        windows += [
+            Window(document, start, min(max_length, length - start), context)
+            for start in range(0, length - 1, max_length - 1)
+        ]
+    return windows
 
 
 def _batches(windows: Sequence[Window], batch_tokens: int) -> Iterator[list[Window]]:
@@ -106,11 +120,13 @@ def _score_batch(
     width = batch[0].length
     input_ids = np.zeros((len(batch), width), dtype=np.int64)  # (B, T)
     mask = np.zeros((len(batch), width), dtype=np.int64)  # (B, T)
+    counted = np.zeros((len(batch), width), dtype=np.bool_)  # (B, T)
     for row, window in enumerate(batch):
         input_ids[row, : window.length] = documents[window.document][
             window.start : window.start + window.length
         ]
         mask[row, : window.length] = 1
+        counted[row, window.context : window.length] = True
     ids = torch.from_numpy(input_ids).to(device)
     attention_mask = torch.from_numpy(mask).to(device)
     logits = model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits  # (B, T, V)
@@ -125,7 +141,8 @@ def _score_batch(
             )
         ]
     ).view(len(batch), width - 1)
-    return losses.double().where(attention_mask[:, 1:].bool(), 0.0).sum(dim=1).cpu().numpy()
+    is_label = torch.from_numpy(counted[:, 1:]).to(device)
+    return losses.double().where(is_label, 0.0).sum(dim=1).cpu().numpy()
 
 
 def _require_finite(nats: npt.NDArray[np.float64]) -> None:

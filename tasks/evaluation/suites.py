@@ -1,20 +1,29 @@
 """Suites: which documents are scored, and their losses under each model, once per (documents, model)."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.objectives import HEADS
+from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
-from schemas.scores import ItemScore, Scores, SuiteScores, Who
+from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
 from tasks.data.divide import Fate, load_fates, read_groups
 from tasks.data.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import open_tokens
+from tasks.evaluation.answers import (
+    answer_suite,
+    assemble_answers,
+    final_answers,
+    require_answers,
+    response_bytes,
+)
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
@@ -22,11 +31,21 @@ from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
 
-CODE = ("tasks/evaluation/suites.py", "tasks/evaluation/items.py", "tasks/evaluation/score.py")
+CODE = tuple(
+    f"tasks/evaluation/{name}.py" for name in ("suites", "items", "score", "answers", "final_answer")
+)
 
 
-def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> list[Suite]:
+PARTS_SEED = 2**33
+"""No training has this seed: the split of domain_holdout and the choice of max_tokens hash groups too."""
+
+
+def build_suites(
+    spec: RunSpec, prepared: Prepared, tokenized: Tokenized, turn: int | None = None
+) -> list[Suite]:
     """The domain suite and every general suite, at most `max_tokens` each.
+
+    `turn`: of `evaluation.parts` parts of each suite only the one whose turn it is (0, 1, ..., then 0 again).
 
     Raises:
         UserError: a suite has no document.
@@ -35,11 +54,11 @@ def build_suites(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> lis
     fate = Fate.ACCEPTED
     if not domain:
         domain, fate = [s for s in prepared.sources if s.role == "domain"], Fate.HELD_OUT
-    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized)]
+    suites = [_build("domain", "domain", domain, fate, spec, prepared, tokenized, turn)]
     names = suite_names([source.path for source in spec.evaluation.general])
     general = [s for s in prepared.sources if s.role == "general_suite"]
     for name, source in zip(names, general, strict=True):
-        suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized))
+        suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, turn))
     return suites
 
 
@@ -62,12 +81,17 @@ def _build(
     spec: RunSpec,
     prepared: Prepared,
     tokenized: Tokenized,
+    turn: int | None,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, prepared, tokenized)]
+    part = part_of(spec, turn)
+    if part is not None:
+        items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
+    items, no_room = _fitting(items, spec)
     chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
-            f"the suite {name} has no document",
+            f"the suite {name} has no document" + (f" in part {part[0]} of {part[1]}" if part else ""),
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
@@ -76,8 +100,48 @@ def _build(
         name,
         kind,
         tuple(chosen),
-        sha256_value([inputs, fate, spec.evaluation.max_tokens, spec.training.seed]),
+        sha256_value(
+            [
+                inputs,
+                fate,
+                spec.evaluation.max_tokens,
+                spec.training.seed,
+                spec.training.sequence_length,
+                part,
+            ]
+        ),
+        no_room,
     )
+
+
+def part_of(spec: RunSpec, turn: int | None) -> tuple[int, int] | None:
+    """(n, of) of the part whose turn it is; None where suites are whole."""
+    parts = spec.evaluation.parts
+    return None if turn is None or parts == 1 else (turn % parts + 1, parts)
+
+
+def _part_of_group(group: str, parts: int) -> int:
+    """The same in every run, whatever its seed, so that parts never overlap."""
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(group.encode(), seed=PARTS_SEED) % parts
+
+
+def _fitting(items: list[Item], spec: RunSpec) -> tuple[list[Item], int]:
+    """Responses cut as in training, where their loss is scored; and how many prompts leave no room for one.
+
+    A prompt that is answered keeps its whole response: the right answer stands at its end.
+    """
+    if spec.record != "instruction":
+        return items, 0
+    longest = spec.training.sequence_length
+    kept = []
+    for item in items:
+        if item.gold or not item.is_instruction:
+            kept.append(item)
+        elif item.context < longest:
+            kept.append(replace(item, input_ids=item.input_ids[:longest]))
+    return kept, len(items) - len(kept)
 
 
 def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: Tokenized) -> list[Item]:
@@ -85,21 +149,29 @@ def _items(source: PreparedSource, fate: Fate, prepared: Prepared, tokenized: To
 
     found = []
     objective = prepared.objective
+    asks = tokenized.asks
     parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
     for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
         table = pq.read_table(file, columns=["file", "line", "bytes"])
         groups = read_groups(file)
-        gold = None if objective is None else list(part_labels(file, objective))
-        for row in np.flatnonzero((fates == fate) & (np.diff(tokens.offsets) > 1)).tolist():
+        gold: list[Sequence[str]] | None = None if objective is None else list(part_labels(file, objective))
+        if asks and tokens.contexts is not None:
+            answers = final_answers(file)
+            require_answers(file, answers, fates == fate)
+            gold = answers
+        responses = response_bytes(file) if tokens.contexts is not None else None
+        for row in np.flatnonzero((fates == fate) & (tokens.labels > 0)).tolist():
             place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
             found.append(
                 Item(
                     place,
                     groups[row],
-                    table["bytes"][row].as_py(),
+                    table["bytes"][row].as_py() if responses is None else responses[row],
                     np.array(tokens.document(row)),
                     () if gold is None else tuple(gold[row]),
                     None if tokens.words is None else np.array(tokens.words_of(row)),
+                    tokens.context(row),
+                    tokens.contexts is not None,
                 )
             )
     return found
@@ -118,7 +190,7 @@ def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
     chosen: set[int] = set()
     tokens = 0
     for index in sorted(range(len(items)), key=lambda i: (rank(items[i]), i)):
-        tokens += len(items[index].input_ids) - 1
+        tokens += items[index].labels
         if tokens > max_tokens and chosen:
             break
         chosen.add(index)
@@ -134,10 +206,12 @@ def score_model(
 ) -> Step:
     """Score every document of every suite under one model: its summed loss (`nats-N.npy` per suite).
 
-    A model with a head gives labels instead: see `predictions.predict_suites`.
+    A model with a head gives labels instead: see `predictions.predict_suites`. Where answers are scored, those of suites
+    that have them are generated: see `answers.answer_suite`.
     """
     if spec.objective.kind in HEADS:
         return predict_suites(root, spec, suites, model_folder, on_progress)
+    most = spec.objective.max_new_tokens if isinstance(spec.objective, InstructionTuning) else None
     plan = StepPlan(
         root=root,
         name="score",
@@ -145,7 +219,7 @@ def score_model(
             "model": model_sha256(model_folder),
             **{f"suite {suite.name}": suite.key for suite in suites},
         },
-        settings=spec.training.sequence_length,
+        settings=[spec.training.sequence_length, most],
         code=code_version(CODE, ("torch", "transformers")),
     )
 
@@ -155,36 +229,55 @@ def score_model(
 
         device = find_device()
         model = load_model(model_folder, device.frozen_dtype, "language_modeling").to(device.name)
-        total = sum(len(item.input_ids) - 1 for suite in suites for item in suite.items)
+        total = sum(item.labels for suite in suites for item in suite.items)
         before = 0
         for number, suite in enumerate(suites):
-            report = None if on_progress is None else (lambda done, _, b=before: on_progress(b + done, total))
-            documents = [item.input_ids for item in suite.items]
-            nats = score_documents(
-                model, documents, spec.training.sequence_length, BATCH_TOKENS, device.name, report
-            )
-            np.save(folder / f"nats-{number}.npy", nats)
-            before += sum(len(ids) - 1 for ids in documents)
+            report = _from(before, total, on_progress)
+            if suite.is_answered:
+                assert most is not None
+                answers = answer_suite(model, model_folder, suite.items, most, report)
+                (folder / f"answers-{number}.json").write_text(json.dumps(answers, ensure_ascii=False))
+            else:
+                nats = score_documents(
+                    model,
+                    [item.input_ids for item in suite.items],
+                    spec.training.sequence_length,
+                    BATCH_TOKENS,
+                    device.name,
+                    report,
+                    [item.context for item in suite.items],
+                )
+                np.save(folder / f"nats-{number}.npy", nats)
+            before += sum(item.labels for item in suite.items)
         return {}
 
     return run_step(plan, work)
 
 
+def _from(before: int, total: int, on_progress: OnProgress | None) -> OnProgress | None:
+    """Progress of one suite as that of all: `before` label tokens were done when it began."""
+    return None if on_progress is None else lambda done, _: on_progress(before + done, total)
+
+
 def assemble_scores(suites: Sequence[Suite], steps: Mapping[Who, Step], vocab_size: int) -> Scores:
     """Put the losses of all models side by side, item by item."""
-    assembled = []
+    assembled: list[AnySuite] = []
     for number, suite in enumerate(suites):
+        if suite.is_answered:
+            assembled.append(assemble_answers(suite, number, steps))
+            continue
         nats = {who: np.load(step.folder / f"nats-{number}.npy").tolist() for who, step in steps.items()}
         items = tuple(
             ItemScore(
                 id=item.id,
                 group=item.group,
-                tokens=len(item.input_ids) - 1,
+                tokens=item.labels,
                 bytes=item.bytes,
                 nats={who: values[index] for who, values in nats.items()},
             )
             for index, item in enumerate(suite.items)
         )
-        floor = unigram_floor([item.input_ids for item in suite.items], vocab_size)
+        floor = unigram_floor([item.input_ids[item.context - 1 :] for item in suite.items], vocab_size)
         assembled.append(SuiteScores(name=suite.name, kind=suite.kind, floor=floor, items=items))
-    return Scores(suites=tuple(assembled))
+    unit: Unit = "exact match" if suites[0].is_answered else "nats per token"
+    return Scores(unit=unit, suites=tuple(assembled))

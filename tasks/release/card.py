@@ -31,6 +31,7 @@ def write_card(path: Path, report: ReportData) -> None:
         who=models_scored(report.scores),
         columns=score_columns(report.scores),
         measure=report.scores.measure,
+        kept=report.scores.measure_of(report.scores.suites[-1]),  # the domain's comes first
         called=report.scores.called,
         hub_base=report.spec.base
         if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)

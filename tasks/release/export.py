@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
+from tasks.data.prompts import PROMPT_FILE
 from tasks.data.tokenize import encode_text
 from tasks.training.models import TOKENIZER_FILES, load_model, model_sha256
 from tasks.training.tuned import is_tuned, load_tuned
@@ -46,7 +47,7 @@ def export_model(model: Path, target: Path, merge: bool) -> str:
         raise UserError("this method leaves nothing to merge into the base's weights", str(model), fix)
     merged = tuned.merge() if tuned.merges else tuned.dequantized(model)
     merged.save_pretrained(target)
-    for name in (*TOKENIZER_FILES, "README.md"):
+    for name in (*TOKENIZER_FILES, PROMPT_FILE, "README.md"):
         if (model / name).is_file():
             shutil.copy(model / name, target / name)
     difference, divergence = _compare(load_tuned(model).model.eval(), load_model(target), target)

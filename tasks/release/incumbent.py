@@ -25,7 +25,15 @@ def pin(state: Path, name: str, run: Path) -> None:
     if champion is not None:
         folder = os.path.relpath(champion.model_folder, state)
         pinned = {"run": champion.run_id, "folder": folder, "weights": champion.weights_sha256}
-    write_atomic(run / FILE, json.dumps({"champion": pinned}))
+    began = (run / FILE).is_file()
+    turn = turn_of(run) if began else registry.decisions(state, name)
+    write_atomic(run / FILE, json.dumps({"champion": pinned, "turn": turn}))
+
+
+def turn_of(run: Path) -> int:
+    """How many runs of its name were decided before this one began: which part of its suites it is scored on."""
+    turn: int = json.loads((run / FILE).read_text()).get("turn", 0)
+    return turn
 
 
 def model_folder(state: Path, name: str, run: Path) -> Path | None:

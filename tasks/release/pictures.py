@@ -7,7 +7,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.scores import LabelSuite, Measure, SuiteScores, TagSuite, Who
+from schemas.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
 from tasks.release.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
@@ -31,9 +31,9 @@ def change(rule: RuleOutcome, measure: Measure) -> tuple[float, float, float, fl
     """Return (low, estimate, high, limit) as changes of the score.
 
     Where lower is better a rule passes left of its limit, else right of it. A rule's own numbers say how much better
-    (gain) or worse (forgetting) the candidate is, so one of the two is mirrored.
+    (gain, absolute) or worse (forgetting) the candidate is, so one of the two is mirrored.
     """
-    if (rule.rule == "gain") == measure.higher_is_better:
+    if (rule.rule != "forgetting") == measure.higher_is_better:
         return rule.low, rule.estimate, rule.high, rule.threshold
     return -rule.high, -rule.estimate, -rule.low, -rule.threshold
 
@@ -189,7 +189,7 @@ def documents(suite: SuiteScores, before: Who) -> Markup:
     )
 
 
-def right_counts(suite: LabelSuite | TagSuite, before: Who) -> tuple[int, int, int, int]:
+def right_counts(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> tuple[int, int, int, int]:
     """Return the items that are right (under both models, only now, only before, under neither)."""
     counts = [0, 0, 0, 0]
     for item in suite.items:
@@ -201,7 +201,7 @@ def right_counts(suite: LabelSuite | TagSuite, before: Who) -> tuple[int, int, i
 RIGHT = (("kept", "right under both"), ("won", "right only now"), ("lost", "right only before"), ("never", "wrong under both"))  # fmt: skip
 
 
-def right_bar(suite: LabelSuite | TagSuite, before: Who) -> Markup:
+def right_bar(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> Markup:
     """Draw which items became right, and which no longer are."""
     counts = right_counts(suite, before)
     parts = [

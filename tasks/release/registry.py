@@ -89,6 +89,13 @@ def champion(state: Path, name: str) -> Registered | None:
     return _by_alias(state, _client(state), name, _CHAMPION)
 
 
+def decisions(state: Path, name: str) -> int:
+    """Count the runs of a name that were decided, whichever way."""
+    if not _database(state).exists():
+        return 0
+    return len({found.tags.get("run_id") for found in _client(state).search_model_versions(f"name='{name}'")})
+
+
 def set_champion(state: Path, name: str, version: int) -> None:
     """Put a version in use; the one it replaces becomes `previous`.
 

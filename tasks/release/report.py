@@ -19,11 +19,12 @@ from schemas.artifacts import (
     Ledger,
     Lineage,
     MixtureReport,
+    RuleOutcome,
     StepMetrics,
 )
 from schemas.counts import Latency, Parameters
 from schemas.run import RunSpec
-from schemas.scores import AnySuite, LabelSuite, Scores, SuiteScores, Who
+from schemas.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, Who
 from tasks.release import pictures
 from tasks.storage.atomic import write_atomic
 
@@ -123,9 +124,15 @@ class ScoreColumn(NamedTuple):
     title: str
     form: str
     of: Callable[[Any, Who], float]
+    only: type[AnySuite] | None = None
+    """The kind of suite that has this number, where suites differ."""
+
+    def value(self, suite: AnySuite, who: Who) -> float | None:
+        return self.of(suite, who) if self.only is None or isinstance(suite, self.only) else None
 
     def write(self, suite: AnySuite, who: Who) -> str:
-        return self.form % self.of(suite, who)
+        value = self.value(suite, who)
+        return "\u2013" if value is None else self.form % value
 
 
 def score_columns(scores: Scores) -> tuple[ScoreColumn, ...]:
@@ -136,6 +143,16 @@ def score_columns(scores: Scores) -> tuple[ScoreColumn, ...]:
             ScoreColumn("bits per byte", "%.3f", lambda suite, who: suite.bits_per_byte(who)),
             ScoreColumn("perplexity", "%.2f", lambda s, who: math.exp(min(s.nats_per_token(who), 700.0))),
         )
+    if scores.unit == "exact match":
+        answers = (
+            ScoreColumn("exact match", "%.3f", lambda suite, who: suite.exact_match(who), AnswerSuite),
+            ScoreColumn("answered", "%.3f", lambda suite, who: suite.answered(who), AnswerSuite),
+        )
+        loss = ScoreColumn(
+            "nats per token", "%.3f", lambda suite, who: suite.nats_per_token(who), SuiteScores
+        )
+        texts = any(isinstance(suite, SuiteScores) for suite in scores.suites)
+        return (*answers, loss) if texts else answers
     if scores.unit == "entity F1":
         return (
             ScoreColumn("entity F1", "%.3f", lambda suite, who: suite.f1(who)),
@@ -213,7 +230,16 @@ def _view(report: ReportData) -> dict[str, Any]:
     """Return what the template needs beyond the data itself."""
     before = incumbent(report.scores)
     rules = report.decision.rules
-    groups = {kind: [rule for rule in rules if rule.rule == kind] for kind in ("gain", "forgetting")}
+    # all suites of a kind have one unit: see RunSpec
+    measures = dict.fromkeys(("gain", "forgetting"), report.scores.measure)
+    for suite in report.scores.suites:
+        kinds = ("gain", "absolute") if suite.kind == "domain" else ("forgetting", "absolute, general")
+        measures |= dict.fromkeys(kinds, report.scores.measure_of(suite))
+    domain = {suite.name for suite in report.scores.suites if suite.kind == "domain"}
+    groups: dict[str, list[RuleOutcome]] = {kind: [] for kind in measures}
+    for rule in rules:
+        general = rule.rule == "absolute" and rule.suite not in domain
+        groups["absolute, general" if general else rule.rule].append(rule)
     shown, hidden = _ledger_rows(report.ledger)
     return {
         "pictures": pictures,
@@ -227,10 +253,13 @@ def _view(report: ReportData) -> dict[str, Any]:
         "called": report.scores.called,
         "label_rows": _label_rows(report, before),
         "rule_groups": {
-            kind: (found, pictures.forest_scale(found, report.scores.measure))
+            kind: (found, pictures.forest_scale(found, measures[kind]), measures[kind])
             for kind, found in groups.items()
             if found
         },
+        "mixed": len({measures[kind] for kind, found in groups.items() if found}) > 1,
+        "counted": [suite for suite in report.scores.suites if not isinstance(suite, SuiteScores)],
+        "measured": [suite for suite in report.scores.suites if isinstance(suite, SuiteScores)],
         "domain_suite": next((suite for suite in report.scores.suites if suite.kind == "domain"), None),
         "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
         "changes": {suite.name: _improved(suite, before) for suite in report.scores.suites} if before else {},

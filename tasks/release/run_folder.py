@@ -13,6 +13,7 @@ from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.realignment import Realignment
 from schemas.run import RunSpec
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
@@ -43,6 +44,8 @@ class RunResult:
     latency: Latency
     seconds: dict[str, float]
     device: str
+    realignment: Realignment | None = None
+    """If the candidate fails for forgetting and the probe could be made."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ class RunFolder:
     def champion_folder(self) -> Path | None:
         """Model of the champion that the candidate is measured against."""
         return incumbent.model_folder(self.state, self.spec.name, self.folder)
+
+    @property
+    def turn(self) -> int:
+        """How many runs of this name were decided before this one began."""
+        return incumbent.turn_of(self.folder)
 
     def write_data(self, prepared: Prepared) -> None:
         """Write what is known of the data before anything is trained: ledger, quarantine, contract reports.

@@ -11,6 +11,8 @@ from tasks.data.labels import IGNORED as IGNORED
 from tasks.data.mix import Pieces, offsets_of
 from tasks.data.tokenize import TokenPart
 
+Document = tuple[npt.NDArray[Any], int]
+"""Ids of a piece of a document, (length,); how many of the first are context and no labels."""
 NOWHERE = -1
 """The place of padding in the plan."""
 
@@ -37,11 +39,11 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
     def __len__(self) -> int:
         return len(self.sequences) - 1
 
-    def documents(self, index: int) -> list[npt.NDArray[Any]]:
-        """The pieces of documents that share sequence `index`, each (length,)."""
+    def documents(self, index: int) -> list[Document]:
+        """The pieces of documents that share sequence `index`."""
         return [
-            self.sources[source][part].tokens[start : start + length]
-            for source, part, start, length in self.pieces[
+            (self.sources[source][part].tokens[start : start + length], context)
+            for source, part, start, length, context in self.pieces[
                 self.sequences[index] : self.sequences[index + 1]
             ].tolist()
         ]
@@ -51,11 +53,11 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
         labels = np.full(self.length, IGNORED, np.int64)
         position_ids = np.zeros(self.length, np.int64)
         at = 0
-        for ids in self.documents(index):
+        for ids, context in self.documents(index):
             length = len(ids)
             input_ids[at : at + length] = ids
-            # the model predicts position i from i - 1: the first is context
-            labels[at + 1 : at + length] = ids[1:]
+            # the model predicts position i from i - 1: the first is context, and so is a prompt
+            labels[at + context : at + length] = ids[context:]
             position_ids[at : at + length] = np.arange(length)
             at += length
         position_ids[at:] = np.arange(
@@ -89,14 +91,14 @@ class SeparateDocuments(PackedSequences):
 
 def collate_apart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Pad the pieces of all sequences on the right to input_ids, labels and attention_mask, each (pieces, longest)."""
-    documents = [ids for row in rows for ids in row["documents"]]
-    shape = (len(documents), max(len(ids) for ids in documents))
+    documents = [document for row in rows for document in row["documents"]]
+    shape = (len(documents), max(len(ids) for ids, _ in documents))
     input_ids = np.full(shape, rows[0]["pad"], np.int64)
     labels = np.full(shape, IGNORED, np.int64)
     attention_mask = np.zeros(shape, np.int64)
-    for row, ids in enumerate(documents):
+    for row, (ids, context) in enumerate(documents):
         input_ids[row, : len(ids)] = ids
-        labels[row, 1 : len(ids)] = ids[1:]
+        labels[row, context : len(ids)] = ids[context:]
         attention_mask[row, : len(ids)] = 1
     arrays = {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
     if "starts" in rows[0]:

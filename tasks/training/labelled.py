@@ -36,7 +36,7 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
         members = self.pieces[self.sequences[index] : self.sequences[index + 1]].tolist()
         return {"documents": [self._document(*piece) for piece in members], "pad": self.special.pad}
 
-    def _document(self, source: int, part: int, start: int, length: int) -> Labelled:
+    def _document(self, source: int, part: int, start: int, length: int, _: int) -> Labelled:
         tokens, labels = self.sources[source][part], self.labels[source][part]
         row = int(np.searchsorted(tokens.offsets, start, side="right")) - 1
         whole = tokens.offsets[row + 1] - start

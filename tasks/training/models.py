@@ -9,6 +9,7 @@ from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
+from tasks.data.prompts import PROMPT_FILE
 from tasks.storage.hashing import sha256_files
 
 TOKENIZER_FILES = (
@@ -18,7 +19,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 _MODEL_FILES = (
-    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", *TOKENIZER_FILES,
+    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", PROMPT_FILE, *TOKENIZER_FILES,
 )  # fmt: skip
 
 

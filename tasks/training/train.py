@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
+from tasks.data.prompts import Frame, write_frame
 from tasks.data.tokenize import SpecialIds, TokenPart
-from tasks.storage.hashing import code_version
+from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
 from tasks.training.heads import HeadInputs, head_loss, load_with_head, require_length
@@ -40,6 +41,8 @@ class TrainingInputs:
     special: SpecialIds
     head: HeadInputs | None = None
     """None for language modelling."""
+    frame: Frame | None = None
+    """What stands around prompts, if there are any: deployed with the model."""
 
 
 def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
@@ -54,6 +57,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             "plan": inputs.plan.key,
             "base": model_sha256(inputs.base),
             **({"labels": inputs.head.key} if inputs.head else {}),
+            **({"frame": sha256_value(asdict(inputs.frame))} if inputs.frame else {}),
             **models,
             **files_read(spec, inputs.base),
         },
@@ -280,6 +284,8 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
         config = tuned.model.config
         config.architectures = [type(_plain(tuned.model)).__name__]
         config.save_pretrained(folder)
+    if inputs.frame is not None:
+        write_frame(inputs.frame, folder)
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if (inputs.base / name).is_file() and not (folder / name).is_file():
             shutil.copy(inputs.base / name, folder / name)

@@ -118,7 +118,7 @@ def test_replay_keeps_pace_with_the_domain():
     _, _, corpora, pieces, _, _ = layout(7, 0.5, epochs=4)
     available = corpora[0].label_tokens + corpora[1].label_tokens
     domain = replay = 0
-    for source_, _, _, length in pieces.tolist():
+    for source_, _, _, length, _ in pieces.tolist():
         domain, replay = (domain + length - 1, replay) if source_ < 2 else (domain, replay + length - 1)
         if domain and domain % available == 0 and source_ < 2:
             assert abs(replay - domain) <= available

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.artifacts import ItemScore, Scores, SuiteScores
 from schemas.errors import UserErrors
-from tasks.evaluation.floor import ALPHAS, refuse_floor, unigram_floor
+from tasks.evaluation.floor import ALPHAS, refuse_ceiling, refuse_floor, unigram_floor
 from tasks.evaluation.score import score_documents
 
 
@@ -94,3 +94,26 @@ def test_the_floor_of_a_large_vocabulary_lies_below_the_uniform():
     generator = np.random.default_rng(0)
     documents = [generator.zipf(1.3, 500) % 150_000 for _ in range(400)]
     assert 0 < unigram_floor(documents, 150_000) < math.log(150_000)
+
+
+def two_suites(domain: float, general: float) -> Scores:
+    """Suites of one document whose base has these losses per token."""
+    return Scores(
+        suites=tuple(
+            SuiteScores(
+                name=kind, kind=kind, floor=9.0,
+                items=(ItemScore(id="f:1", group="1", tokens=10, bytes=40, nats={"base": 10 * loss}),),
+            )
+            for kind, loss in (("domain", domain), ("general", general))
+        )
+    )  # fmt: skip
+
+
+def test_suites_at_the_ceiling_are_refused_before_anything_is_trained():
+    refuse_ceiling(two_suites(3.0, 2.0), min_gain=0.1)
+    with pytest.raises(UserErrors) as error:
+        refuse_ceiling(two_suites(0.1, 0.01), min_gain=0.1)
+    assert "no gain of 0.1 is possible on suite 'domain': the base's loss is 0.100 already" in str(
+        error.value
+    )
+    assert "knows suite 'general' by heart" in str(error.value)

@@ -28,7 +28,7 @@ def result(
     scores = Scores(suites=(suite(losses), suite([general] * 8, 4.0, "general", "general")))
     parameters = Parameters(total=10, trainable=method + 1, changed=3, added=0, stored_bytes=40, ranks=None)
     latency = Latency(base=2.0, tuned=3.0, merged=None)
-    return CellResult(cell=cell, scores=scores, parameters=parameters, seconds=2.0, label_tokens=100, peak_memory_bytes=7, latency=latency)  # fmt: skip
+    return CellResult(cell=cell, scores=scores, parameters=parameters, seconds=2.0, domain_tokens=100, peak_memory_bytes=7, latency=latency)  # fmt: skip
 
 
 COMPARISON = Comparison.model_validate(

@@ -42,13 +42,13 @@ def spec_of(files, evaluation=None, **training):
     )
 
 
-def build(root, spec, base):
+def build(root, spec, base, turn=None):
     prepared = prepare_rows(root, spec)
     special = special_ids(base)
     steps = {s.label: tokenize_source(root, s, base, here) for s in prepared.sources}
     training = [steps[s.label] for s in prepared.training]
     plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
-    return prepared, build_suites(spec, prepared, Tokenized(special, steps, plan))
+    return prepared, build_suites(spec, prepared, Tokenized(special, steps, plan), turn)
 
 
 def test_the_domain_suite_is_what_was_held_out_with_its_groups(files, base, tmp_path):
@@ -98,6 +98,21 @@ def test_a_budget_prefers_whole_groups(files, base, tmp_path):
     size = {g: sum(i.group == g for i in whole[0].items) for g in {i.group for i in whole[0].items}}
     kept = {g: sum(i.group == g for i in cut[0].items) for g in {i.group for i in cut[0].items}}
     assert sum(kept[group] < size[group] for group in kept) <= 1
+
+
+def test_parts_take_turns_and_share_no_group(files, base, tmp_path):
+    spec = spec_of(files, {"parts": 2})
+    _, whole = build(tmp_path, spec, base)
+    turns = [build(tmp_path, spec, base, turn)[1] for turn in range(3)]
+    for number, suite in enumerate(whole):
+        first, second, third = ([item.id for item in suites[number].items] for suites in turns)
+        assert sorted(first + second) == sorted(item.id for item in suite.items)
+        assert third == first
+        assert turns[0][number].key != turns[1][number].key
+    groups = [{item.group for item in suites[0].items} for suites in turns[:2]]
+    assert not groups[0] & groups[1]
+    _, unrotated = build(tmp_path, spec_of(files), base, 1)
+    assert [suite.key for suite in unrotated] == [suite.key for suite in whole]
 
 
 def test_a_suite_without_a_document_is_named(files, base, tmp_path):

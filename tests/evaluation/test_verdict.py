@@ -6,7 +6,7 @@ import pytest
 from schemas.artifacts import Bindings, Decision, ItemScore, Scores, SuiteScores
 from schemas.errors import UserError
 from schemas.promotion import Promotion
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict import decide, require_suites
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")
 PROMOTION = Promotion(min_gain=0.02, max_forgetting=0.05)
@@ -203,3 +203,28 @@ def test_an_item_without_the_candidates_score_is_our_defect():
     broken = scores.items[0].model_copy(update={"nats": {"base": 1.0}})
     with pytest.raises(ValueError, match="1 items have no score of the candidate"):
         verdict_of(scores.model_copy(update={"items": (broken, *scores.items[1:])}))
+
+
+def absolute(limit: float, **suites: float) -> Promotion:
+    return PROMOTION.model_copy(update={"absolute": dict.fromkeys(suites, limit) or {"domain": limit}})
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome", "verdict"),
+    [(2.7, "pass", "promote"), (2.601, "undecided", "inconclusive"), (2.5, "fail", "reject")],
+)
+def test_an_absolute_rule_holds_whatever_came_before(limit, outcome, verdict):
+    decision = verdict_of(suite("domain", -0.4), suite("general", 0.01), promotion=absolute(limit))
+    (rule,) = [rule for rule in decision.rules if rule.rule == "absolute"]
+    assert (rule.outcome, decision.verdict) == (outcome, verdict)
+    assert rule.estimate == pytest.approx(limit - 2.6)
+    assert (
+        f"Loss on 'domain' is 2.600 nats per token (95 % bounds 2.597 to 2.603; needed below {limit:g})"
+        in rule.reason
+    )
+    assert rule.against == "limit"
+
+
+def test_an_absolute_rule_about_an_unknown_suite_is_refused():
+    with pytest.raises(UserError, match="the suites are: domain, general"):
+        require_suites(absolute(1.0, stories=1.0), ["domain", "general"])

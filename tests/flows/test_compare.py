@@ -7,7 +7,7 @@ import pytest
 
 from flows.compare import final_cells, group_of, search_cells
 from flows.load_comparison import load_comparison
-from schemas.comparison import CellResult, Comparison
+from schemas.comparison import Comparison, Trained
 from schemas.errors import UserError
 from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
@@ -82,13 +82,15 @@ def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
     assert "biases" in done.out, "the refusal is told"
     folder = place / ".rootstock" / "compare" / "small"
     results = [
-        CellResult.model_validate_json(file.read_bytes())
-        for file in sorted((folder / "cells").glob("*.json"))
+        Trained.model_validate_json(file.read_bytes()) for file in sorted((folder / "cells").glob("*.json"))
     ]
     trained = [result for result in results if result.scores is not None]
     assert len(trained) == 2 * 2 + 2 * 2
-    for seed in (0, 1, 2):
-        assert len({result.label_tokens for result in trained if result.cell.seed == seed}) == 1
+    held_out: dict[tuple[str, ...], set[int]] = {}  # the split, and so the items, tell the seed
+    for result in trained:
+        items = tuple(item.id for item in result.scores.suites[0].items)
+        held_out.setdefault(items, set()).add(result.label_tokens)
+    assert [len(tokens) for tokens in held_out.values()] == [1, 1, 1], "one budget per seed"
     rows = json.loads((folder / "comparison.json").read_bytes())["rows"]
     assert [row["refused"] is None for row in rows] == [True, True, False]
     assert rows[0]["gain"]["estimate"] > 0

@@ -25,6 +25,18 @@ def test_the_champion_is_pinned_with_its_model(state: Path, make_run) -> None:
     assert incumbent.began_with(second) == registry.champion(state, "medical").weights_sha256
 
 
+def test_the_turn_counts_what_was_decided_before_and_stays_when_a_run_goes_on(state: Path, make_run) -> None:
+    first, killed = make_run("medical-1"), make_run("medical-2")
+    incumbent.pin(state, "medical", first)
+    assert incumbent.turn_of(first) == 0
+    promote(state, first)
+    incumbent.pin(state, "medical", killed)
+    assert incumbent.turn_of(killed) == 1
+    promote(state, make_run("medical-3"))
+    incumbent.pin(state, "medical", killed)
+    assert incumbent.turn_of(killed) == 1
+
+
 def test_an_attempt_that_goes_on_later_is_measured_against_the_newest(state: Path, make_run) -> None:
     first, second, killed = (make_run(f"medical-{n}") for n in (1, 2, 3))
     promote(state, first)

@@ -35,7 +35,9 @@ def documents(seed: int, lengths: list[int]) -> TokenPart:
 def pack(part: TokenPart, packs: list[list[int]], length: int = LENGTH, pad: int = PAD) -> PackedSequences:
     """Sequences that hold these documents, whole."""
     rows = [
-        (0, 0, part.offsets[d], part.offsets[d + 1] - part.offsets[d]) for members in packs for d in members
+        (0, 0, part.offsets[d], part.offsets[d + 1] - part.offsets[d], part.context(d))
+        for members in packs
+        for d in members
     ]
     return PackedSequences(np.array(rows, PIECE), np.cumsum([0, *map(len, packs)]), [[part]], length, pad)
 
@@ -137,7 +139,7 @@ def test_the_batches_of_a_real_plan_hold_each_label_of_the_plan_once(root, base)
     assert (labels != IGNORED).sum() == count_labels(pieces)
     expected = [
         inputs.sources[source][part].tokens[start + 1 : start + length]
-        for source, part, start, length in pieces.tolist()
+        for source, part, start, length, _ in pieces.tolist()
     ]
     assert (labels[labels != IGNORED] == np.concatenate(expected)).all()
 

@@ -212,7 +212,7 @@ def scored(root: Path, base: Path, evaluation: dict[str, Any]) -> list[tuple[str
     prepared = prepare_rows(root, spec)
     special = special_ids(base)
     steps = {s.label: tokenize_source(root, s, base, here) for s in prepared.sources}
-    suites = build_suites(spec, prepared, Tokenized(special, steps, prepare_inputs(root, spec).plan))
+    suites = build_suites(spec, prepared, Tokenized(special, steps, prepare_inputs(root, spec).plan), turn=0)
     return [(suite.name, [item.id for item in suite.items]) for suite in suites]
 
 
@@ -221,6 +221,7 @@ EVALUATION: dict[str, dict[str, Any]] = {
     "domain": {"domain_holdout": None, "domain": ["other"]},
     "general": {"general": ["general", "other"]},
     "max_tokens": {"max_tokens": 300},
+    "parts": {"parts": 2},
 }
 
 

@@ -34,7 +34,7 @@ class RemedyContext:
         sources = self.inputs.sources
         return [
             sources[source][part].tokens[start : start + length]
-            for source, part, start, length in pieces.tolist()
+            for source, part, start, length in pieces[["source", "part", "start", "length"]].tolist()
         ]
 
 

@@ -54,7 +54,7 @@ def attach(tuned: "Tuned", settings: EasySamples, context: RemedyContext, prepar
     pieces, _ = load_plan(context.inputs.plan)
     losses = np.load(prepared.folder / FILE)[unique_pieces(pieces)[1]]
     tau = settings.temperature or float(np.median(losses))
-    labels = pieces["length"].astype(np.int64) - 1
+    labels = pieces["length"].astype(np.int64) - pieces["context"]
     return WeighedPieces(pieces, weigh(losses, labels, tau), {"temperature": tau})
 
 

@@ -12,7 +12,7 @@ from tasks.data.mix import Pieces
 
 def take_tokens(pieces: Pieces, tokens: int) -> Pieces:
     """The first pieces that together have so many label tokens; the last one is taken whole."""
-    before = np.cumsum(pieces["length"].astype(np.int64) - 1)
+    before = np.cumsum(pieces["length"].astype(np.int64) - pieces["context"])
     return pieces[: int(np.searchsorted(before, tokens)) + 1]
 
 

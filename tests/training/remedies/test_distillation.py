@@ -90,7 +90,7 @@ def test_packed_or_apart_the_loss_is_the_whole_divergence_at_the_label_tokens(ro
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
     pieces, sequences = load_plan(inputs.plan)
     expected, replay = 0.0, 0
-    for source, part, start, length in pieces[: sequences[4]].tolist():
+    for source, part, start, length, _ in pieces[: sequences[4]].tolist():
         if on == "replay" and source == 0:
             continue
         replay += source == 1

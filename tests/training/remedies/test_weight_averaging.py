@@ -105,12 +105,12 @@ def test_what_alpha_is_chosen_by_is_kept_from_training_and_counted(root, base, t
     assert plan.facts["tokens"]["development"] == tokens
     spans = {
         (source, part, place)
-        for source, part, start, length in pieces.tolist()
+        for source, part, start, length, _ in pieces.tolist()
         for place in range(start, start + length)
     }
     assert not any(
         (source, part, place) in spans
-        for source, part, start, length in kept.tolist()
+        for source, part, start, length, _ in kept.tolist()
         for place in range(start, start + length)
     )
     plain = prepare_inputs(root, spec_with(root, base, training={"epochs": 2})).plan

@@ -37,7 +37,7 @@ def documents(inputs, count):
     pieces, sequences = load_plan(inputs.plan)
     return [
         (source, inputs.sources[source][part].tokens[start : start + length])
-        for source, part, start, length in pieces[: sequences[count]].tolist()
+        for source, part, start, length, _ in pieces[: sequences[count]].tolist()
     ]
 
 

@@ -1,7 +1,7 @@
-"""One training of a comparison, in a process of its own: `python -m flows.compare_cell JOB RESULT`.
+"""One training of a comparison, in a process of its own: `python -m flows.cell JOB RESULT`.
 
-JOB is a JSON file with the cell, its whole specification and the state folder. A method that cannot work here is a result,
-not a failure; anything else that goes wrong exits with the error's code.
+JOB is a JSON file with a whole specification and the state folder. What cannot work here is a result, not a failure;
+anything else that goes wrong exits with the error's code.
 """
 
 import json
@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 from flows.cli import quiet_environment
-from schemas.comparison import Cell, CellResult
+from schemas.comparison import Trained
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
 
+REFUSALS = ("method", "remedies")
+"""Where an error lies that is about what is compared, not about what is shared."""
 
-def train_cell(cell: Cell, spec: RunSpec, state: Path) -> CellResult:
+
+def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
     from flows.journey import measure
     from flows.watch import Silent
@@ -24,16 +27,16 @@ def train_cell(cell: Cell, spec: RunSpec, state: Path) -> CellResult:
     try:
         measured = measure(spec, state, Silent())
     except UserError as error:
-        if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith("method"):
-            return CellResult(cell=cell, refused=f"{error.what} ({error.fix})")
+        if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith(REFUSALS):
+            return Trained(refused=f"{error.what} ({error.fix})")
         raise
     metrics = read_metrics(measured.trained.folder / "metrics.jsonl")
-    return CellResult(
-        cell=cell,
+    return Trained(
         scores=measured.scores,
         parameters=Parameters.model_validate(measured.trained.facts["parameters"]),
         seconds=metrics[-1].seconds,
-        label_tokens=measured.tokenized.mixture.domain_tokens + measured.tokenized.mixture.replay_tokens,
+        domain_tokens=measured.tokenized.mixture.domain_tokens,
+        replay_tokens=measured.tokenized.mixture.replay_tokens,
         peak_memory_bytes=max(line.peak_memory_bytes for line in metrics),
         latency=measured.latency,
     )
@@ -45,9 +48,8 @@ def main(job_file: str, result_file: str) -> None:
 
     quiet_environment()
     job = json.loads(Path(job_file).read_bytes())
-    cell, spec = Cell.model_validate(job["cell"]), RunSpec.model_validate(job["spec"])
     try:
-        result = train_cell(cell, spec, Path(job["state"]))
+        result = train_cell(RunSpec.model_validate(job["spec"]), Path(job["state"]))
     except UserError as error:
         print(f"{error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
         raise SystemExit(int(error.exit_code)) from None

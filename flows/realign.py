@@ -1,0 +1,83 @@
+"""Before a rejection for forgetting: is what was forgotten gone, or does it come back with a few steps on general text?
+
+Spurious forgetting (Zheng et al., 2025, https://arxiv.org/abs/2501.13453): a model that answers worse may have lost the
+habit and not the knowledge. Candidate and base are trained for the same few steps on the same replay text (never the
+suites); what then still separates them is gone. It explains a verdict, and never changes it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.artifacts import RuleOutcome
+from schemas.mixture import Mixture
+from schemas.realignment import Realigned, Realignment
+from schemas.run import RunSpec
+from tasks.data.prepare import Tokenized, prepare, tokenize
+from tasks.evaluation.compare import improvement, negate
+from tasks.evaluation.items import Suite
+from tasks.evaluation.suites import assemble_scores, score_model
+from tasks.storage.workers import ShardMap
+from tasks.training.base import BaseModel
+from tasks.training.train import TrainingInputs, train
+
+
+def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:
+    """Whether the run fails for forgetting, and the probe can be made: replay text, and a model that can be trained on."""
+    return (
+        any(rule.rule == "forgetting" and rule.outcome == "fail" for rule in rules)
+        and spec.promotion.realign_steps > 0
+        and bool(spec.replay)
+        and spec.objective.kind == "language_modeling"
+        and (spec.method.replaces_base or spec.method.merges)
+        and isinstance(spec.base, str)
+    )
+
+
+def realign(
+    spec: RunSpec,
+    state: Path,
+    base: BaseModel,
+    candidate: Path,
+    suites: Sequence[Suite],
+    tokenized: Tokenized,
+    rules: Sequence[RuleOutcome],
+    call: Callable[..., Any],
+    map_shards: ShardMap,
+) -> Realignment:
+    """Train candidate and base for a few steps on replay text, and score the general suites again."""
+    probe = probe_spec(spec)
+    prepared = call(prepare, state, probe, map_shards=map_shards)
+    plan = call(tokenize, state, probe, prepared, base.folder, map_shards=map_shards)
+    general = [suite for suite in suites if suite.kind == "general"]
+    scored: dict[Any, Any] = {}
+    for who, folder in (("base", base.folder), ("candidate", candidate)):
+        reference = base.reference if who == "base" else str(folder)
+        inputs = TrainingInputs(folder, reference, plan.plan, plan.training_tokens(prepared), plan.special)
+        trained = call(train, state, probe, inputs)
+        scored[who] = call(score_model, state, spec, general, trained.folder / "model")
+    scores = assemble_scores(general, scored, tokenized.special.vocab_size)
+    before = {
+        rule.suite: rule.estimate for rule in rules if rule.rule == "forgetting" and rule.against == "base"
+    }
+    found = []
+    for suite in scores.suites:
+        rise = negate(improvement(suite, scores.unit, "base", "candidate", spec.promotion.confidence))
+        found.append(
+            Realigned(
+                suite=suite.name, before=before[suite.name], after=rise.estimate, low=rise.low, high=rise.high
+            )
+        )
+    return Realignment(
+        steps=spec.promotion.realign_steps, limit=spec.promotion.max_forgetting, suites=tuple(found)
+    )
+
+
+def probe_spec(spec: RunSpec) -> RunSpec:
+    """The same run with the replay text as its domain, and a few steps."""
+    training = spec.training.model_copy(
+        update={"steps": spec.promotion.realign_steps, "tokens": None, "epochs": None, "documents": None}
+    )
+    return spec.model_copy(
+        update={"domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training}
+    )
