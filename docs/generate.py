@@ -1,4 +1,4 @@
-"""Write docs/specification.md and docs/methods.md from the schemas and the registry, so that neither goes stale.
+"""Write docs/specification.md, methods.md and forgetting.md from the schemas and the registries, so that none goes stale.
 
 `python -m docs.generate` rewrites them; `--check` writes nothing and exits 1 if one is stale.
 """
@@ -30,6 +30,7 @@ from schemas.run import RunSpec
 from schemas.sources import Columns, Source
 from schemas.training import Training
 from tasks.training.methods.registry import METHODS
+from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
 
 DOCS = Path(__file__).parent
 EXAMPLE = DOCS.parent / "runs" / "quickstart.yaml"
@@ -50,6 +51,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Mixture: "mixture",
     Proxies: "mixture.proxies",
     **{entry.settings: f"method {kind}" for kind, entry in METHODS.items()},
+    **{entry.settings: f"remedy {kind}" for kind, entry in REMEDIES.items()},
     Training: "training",
     Evaluation: "evaluation",
     Promotion: "promotion",
@@ -80,7 +82,8 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "method={kind: lora}",
     ),
     "A model from scratch has nothing to forget: no `evaluation.general`.": ("base={from_scratch: {}}",),
-    "`mixture.replay_ratio` above 0 needs `replay`. At 0 the replay sources are not read.": ("replay=[]",),
+    "`mixture.replay_ratio` above 0 needs `replay`. At 0 the replay sources are not read,"
+    " unless a remedy measures on them.": ("replay=[]",),
     "Give at most one of `mixture.replay_ratio` and `mixture.forgetting_budget`.": (
         "mixture.forgetting_budget=0.01",
     ),
@@ -137,6 +140,26 @@ ACROSS: dict[str, tuple[str, ...]] = {
         *TAGGED,
         "domain.0.columns={tags: 3}",
     ),
+    "`mixture.temperature` and `mixture.importance` need a `mixture.replay_ratio` above 0; `temperature` needs two or more"
+    " replay sources.": ("mixture.replay_ratio=0", "mixture.importance=towards_domain"),
+    "Each remedy is named once, and a remedy that measures on general text needs `replay`.": (
+        "remedies=[{kind: ewc}]",
+        "mixture.replay_ratio=0",
+        "replay=[]",
+    ),
+    "A remedy works with the methods and objectives that it names; see [the remedies](forgetting.md).": (
+        "remedies=[{kind: ewc}]",
+        "method={kind: vera}",
+    ),
+    "`distillation` on replay and `loss_weighting` need a `mixture.replay_ratio` above 0.": (
+        "remedies=[{kind: loss_weighting}]",
+        "mixture.replay_ratio=0",
+    ),
+    "`ema` is named before `weight_averaging`, which acts on what is deployed.": (
+        "remedies=[{kind: weight_averaging}, {kind: ema}]",
+    ),
+    "`decay_ratio` belongs to the schedules `wsd` and `infinite`; `cooldown_ratio`, `constant_ratio` and `min_ratio` to"
+    " `infinite`.": ("training.decay_ratio=0.2",),
     "Give exactly one of `training.tokens`, `training.epochs` and `training.steps`.": ("training.steps=5",),
     "`training.batch_tokens` is a whole number of sequences of `training.sequence_length`.": (
         "training.batch_tokens=4097",
@@ -187,6 +210,34 @@ METHODS_PAGE = """# Tuning methods
 How to add one: [a guide](guides/adding-a-method.md).
 
 """
+FORGETTING_PAGE = """# Against forgetting
+
+Replay is the first remedy: general text in the mixture (`mixture.replay_ratio`). What else there is, from `rootstock
+remedies`:
+
+- `remedies: [{kind: NAME, ...}, ...]` in a [specification](specification.md); they compose. What cannot work together is
+  refused when the specification is read, with what to use instead.
+- General text that a remedy measures on is drawn from the `replay` sources, after duplicates and leaked rows are removed,
+  never from the evaluation suites. With `mixture.replay_ratio: 0` it is measured on and not trained on.
+- A killed training goes on to the same weights with a remedy as without one.
+- What is measured once before training (Fisher information, the base's predictions) is a step of its own, kept by base and
+  documents: another strength repeats the training alone.
+
+"""
+
+
+def forgetting() -> str:
+    """The page of every remedy: what it does, needs, costs and refuses, and its settings."""
+    rows = [
+        [f"[`{kind}`](#{anchor(kind)})", entry.paper, entry.does, entry.needs, entry.costs, entry.refuses]
+        for kind, entry in REMEDIES.items()
+    ]
+    parts = [HEAD, FORGETTING_PAGE, table(["kind", "paper", "does", "needs", "costs", "refuses"], rows)]
+    parts.append("\n## Switched on elsewhere\n\n")
+    parts.append(table(["remedy", "how", "paper"], [[e.name, f"`{e.how}`", e.paper] for e in ELSEWHERE]))
+    for kind, entry in REMEDIES.items():
+        parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n{_keys(entry.settings)}")
+    return "".join(parts)
 
 
 def specification() -> str:
@@ -321,7 +372,7 @@ def table(names: list[str], rows: list[list[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-PAGES = {"specification.md": specification, "methods.md": methods}
+PAGES = {"specification.md": specification, "methods.md": methods, "forgetting.md": forgetting}
 
 
 def stale(folder: Path) -> list[str]:

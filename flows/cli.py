@@ -195,6 +195,30 @@ def methods(as_json: Json = False) -> None:
 
 
 @app.command()
+def remedies(as_json: Json = False) -> None:
+    """List the remedies against forgetting, and the settings elsewhere that are remedies too."""
+    from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
+
+    rows = [
+        {
+            "kind": kind,
+            "paper": r.paper,
+            "does": r.does,
+            "needs": r.needs,
+            "costs": r.costs,
+            "refuses": r.refuses,
+        }
+        for kind, r in REMEDIES.items()
+    ]
+    elsewhere = [vars(setting) for setting in ELSEWHERE]
+    if as_json:
+        print_table("remedies", [*rows, *elsewhere], as_json)
+    else:
+        print_table("remedies", rows, as_json)
+        print_table("switched on elsewhere", elsewhere, as_json)
+
+
+@app.command()
 def compare(
     spec: Annotated[
         Path,

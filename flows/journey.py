@@ -36,6 +36,7 @@ from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
 from tasks.training.heads import Head, HeadInputs
 from tasks.training.models import find_model
+from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import TrainingInputs, train
 
 Result = TypeVar("Result")
@@ -147,6 +148,10 @@ def measure(
     Raises:
         UserError: see the stages.
     """
+    if any(remedy.kind == "self_replay" for remedy in spec.remedies):
+        with watch.stage("let the base write its own replay"):
+            spec = with_self_replay(state, spec, champion)
+            watch.note(f"replay written by the base: {spec.replay[-1].path}")
     with watch.stage("data: read, validate, check contracts, deduplicate, split"):
         prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
         on_data(prepared)

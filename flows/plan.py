@@ -16,7 +16,9 @@ from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
 from tasks.training.counts import numbers
-from tasks.training.train import TrainingInputs, attach, micro_batch_tokens, open_dataset
+from tasks.training.micro_batch import micro_batch_tokens
+from tasks.training.remedies.self_replay import with_self_replay
+from tasks.training.train import TrainingInputs, attach, open_dataset
 
 MEASURED_STEPS = 3
 
@@ -36,6 +38,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
     run = RunFolder.open(state, spec)
     with watch.stage("data"):
+        spec = with_self_replay(state, spec, run.champion_folder)
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
         laid, budget = spec, spec.mixture.forgetting_budget

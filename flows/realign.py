@@ -83,6 +83,6 @@ def probe_spec(spec: RunSpec) -> RunSpec:
     return spec.model_copy(
         update={
             "domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training,
-            "increments": None, "increment": None,
+            "increments": None, "increment": None, "remedies": (),
         }
     )  # fmt: skip

@@ -77,6 +77,8 @@ class TokenLedger(Schema):
     padding: int
     left_out: int = 0
     """Label tokens of domain documents that training.documents did not choose."""
+    development: int = 0
+    """Label tokens of domain and replay documents that a remedy chooses by: they are not trained on."""
     no_room: int = 0
     """Rows (not tokens) whose prompt alone fills a sequence: their responses are among the truncated tokens."""
 

@@ -52,6 +52,8 @@ def _union(field: FieldInfo) -> dict[str, type[BaseModel] | None]:
     """Tag -> member of a tagged union: Pydantic names the member it chose in an error's place."""
     if field.discriminator is not None:
         return {str(_tag(model)): model for model in _models(field.annotation)}
+    if get_origin(field.annotation) is tuple and all(_tag(model) for model in _models(field.annotation)):
+        return {str(_tag(model)): model for model in _models(field.annotation)}  # a list of tagged unions
     return dict(_tagged(field.annotation))
 
 
@@ -173,7 +175,8 @@ def _how_to_write(wanted: str, given: Any, path: Path, models: list[type[BaseMod
         return f"write {text} without quotes" if _is_number(text) else f"write {wanted}"
     if wanted == _MAPPING and (tags := _tags_at(models[-1], path) or _tags_at(models[-2], path)):
         chosen = given if given in tags else tags[0]
-        return f"write `{path[-1]}: {{kind: {chosen}}}`; known: {', '.join(tags)}"
+        key = f"{path[-1]}:" if isinstance(path[-1], str) else "-"
+        return f"write `{key} {{kind: {chosen}}}`; known: {', '.join(tags)}"
     keys = list(models[-1].model_fields)
     if given is None and isinstance(path[-1], str):
         inside = f"; known keys: {', '.join(sorted(keys))}" if wanted == _MAPPING else ""
@@ -202,7 +205,8 @@ def _kind(name: str, where: str, context: Any, tags: list[str], place: str) -> U
 
 
 def _tags_at(model: type[BaseModel], path: Path) -> list[str]:
-    field = model.model_fields.get(str(path[-1])) if path else None
+    names = [part for part in path if isinstance(part, str)]  # the entry of a list is of the list's field
+    field = model.model_fields.get(names[-1]) if names else None
     return [tag for m in _models(field.annotation if field else None) if (tag := _tag(m))]
 
 

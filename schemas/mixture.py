@@ -1,6 +1,6 @@
 """How domain and general text are mixed: by a ratio, or by how much may be forgotten."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -45,6 +45,12 @@ class Mixture(Schema):
     """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. 0.25 where no budget is given."""
     proxies: Proxies | None = None
     """Which proxy trainings choose the ratio; belongs to `forgetting_budget`."""
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Replay sources by their size: each source's weight is multiplied by its label tokens to the power 1 / temperature.
+    1 draws all documents alike, large temperatures all sources alike. By default sizes do not count."""
+    importance: Literal["towards_domain", "away_from_domain"] | None = None
+    """Which replay documents are drawn first: those like the domain, or those unlike it, by hashed n-grams (DSIR; Xie et
+    al., 2023). By default all alike."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:

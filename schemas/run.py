@@ -21,6 +21,8 @@ from schemas.objectives import (
 )
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
+from schemas.remedies import Remedy
+from schemas.remedy_rules import remedy_problems
 from schemas.source_rules import dead_settings, task_problem
 from schemas.sources import Source
 from schemas.training import Training
@@ -45,6 +47,8 @@ class RunSpec(Schema):
     """How much replay."""
     method: Method = Full()
     """How the model is tuned."""
+    remedies: tuple[Remedy, ...] = ()
+    """What is done against forgetting, besides replay; `rootstock remedies` lists them."""
     training: Training
     """Length, batch and learning rate."""
     evaluation: Evaluation
@@ -89,6 +93,17 @@ class RunSpec(Schema):
     def _labels_of(objective: Objective) -> tuple[str, ...] | None:
         return getattr(objective, "labels", None)
 
+    @property
+    def has_general(self) -> bool:
+        """Whether there is general text: in files, or written by the base."""
+        return bool(self.replay) or any(remedy.kind == "self_replay" for remedy in self.remedies)
+
+    @property
+    def reads_replay(self) -> bool:
+        """Whether the replay sources are read: to train on them, or for a remedy that measures on general text."""
+        measured = any(r.general_sample or r.development_sample for r in self.remedies)
+        return self.mixture.replay_ratio != 0 or measured
+
     @model_validator(mode="after")
     def _combination(self) -> Self:
         """Refuse settings that contradict each other or would do nothing."""
@@ -121,7 +136,7 @@ class RunSpec(Schema):
                 "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
                 " lower one of them until it is below 1"
             )
-        if self.mixture.replay_ratio and not self.replay and self.increments is None:
+        if self.mixture.replay_ratio and not self.has_general and self.increments is None:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
             )
@@ -132,8 +147,18 @@ class RunSpec(Schema):
             head=self.objective.kind in HEADS,
             allowed=self.promotion.max_forgetting,
         )
+        for name in ("temperature", "importance"):
+            if self.mixture.replay_ratio == 0 and getattr(self.mixture, name) is not None:
+                problems.append(
+                    f"mixture.{name}: chooses replay text, but replay_ratio is 0; remove it or raise the ratio"
+                )
+        if self.mixture.temperature is not None and len(self.replay) < 2:
+            problems.append(
+                "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
+            )
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
+        problems += remedy_problems(self)
         scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS
         if not self.evaluation.general and not scratch and not head:
             problems.append("evaluation.general: at least one general suite is needed to measure forgetting")
@@ -216,6 +241,8 @@ class RunSpec(Schema):
             problems.append(
                 f"increments: work with objective language_modeling only, not with '{self.objective.kind}'; remove it"
             )
+        if self.mixture.temperature is not None:
+            problems.append("mixture.temperature: increments share the replay tokens themselves; remove it")
         if self.evaluation.domain:
             problems.append(
                 "evaluation.domain: with increments each one is scored on its own rows; give domain_holdout instead"

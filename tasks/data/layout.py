@@ -144,7 +144,7 @@ def _sequences(
     available = _domain_tokens(sources, corpora)
     epochs = max(1, math.ceil(lengths.domain / available))
     edges = [min(epoch * available, lengths.domain) for epoch in range(epochs + 1)]
-    replay = _replay_edges(spec, sources, lengths, edges)
+    replay = _replay_edges(spec, replay_weights(spec, sources, corpora), lengths, edges)
     laid = []
     for epoch, stops in enumerate(itertools.pairwise(zip(edges, *replay, strict=True))):
         ranges = tuple(zip(*stops, strict=True))
@@ -156,11 +156,22 @@ def _sequences(
     return np.concatenate(pieces), np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
 
 
+def replay_weights(
+    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]
+) -> list[float]:
+    """Weight of each replay source: its own, times its size to the power 1 / temperature if there is one."""
+    replay = [(s, c) for s, c in zip(sources, corpora, strict=True) if s.role == "replay"]
+    if spec.mixture.temperature is None:
+        return [source.source.weight for source, _ in replay]
+    most = max((corpus.label_tokens for _, corpus in replay), default=1)
+    power = 1 / spec.mixture.temperature
+    return [source.source.weight * (corpus.label_tokens / most) ** power for source, corpus in replay]
+
+
 def _replay_edges(
-    spec: RunSpec, sources: Sequence[PreparedSource], lengths: Lengths, domain_edges: Sequence[int]
+    spec: RunSpec, weights: Sequence[float], lengths: Lengths, domain_edges: Sequence[int]
 ) -> list[list[int]]:
     """How far each replay source has come when the domain stands at each edge; at the last, at its exact share."""
-    weights = [source.source.weight for source in sources if source.role == "replay"]
     if not weights:
         return []
     a_domain_token = spec.mixture.ratio / (1 - spec.mixture.ratio) / sum(weights)

@@ -40,6 +40,8 @@ class Corpus:
     """Label tokens of documents beyond the longest that is read."""
     whole: bool = False
     """Documents are never split: what would cut one takes it whole or not at all."""
+    log_weights: npt.NDArray[np.float64] | None = None
+    """(documents,) of importance resampling: each epoch draws without replacement by these; None draws all alike."""
     contexts: npt.NDArray[np.int64] | None = None
     """(documents,) of instructions: ids of the prompt; of other documents the first id is context."""
     no_room: int = 0
@@ -56,11 +58,13 @@ class Corpus:
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Corpus":
         """The same without the documents that are not chosen, (documents,)."""
+        weights = None if self.log_weights is None else self.log_weights[chosen]
         return replace(
             self,
             parts=self.parts[chosen],
             starts=self.starts[chosen],
             lengths=self.lengths[chosen],
+            log_weights=weights,
             contexts=None if self.contexts is None else self.contexts[chosen],
         )
 
@@ -140,7 +144,7 @@ def draw(corpora: Sequence[Corpus], tokens: int, offset: int, seed: int, stream:
     while tokens:
         epoch, begin = divmod(offset, total)
         take = min(tokens, total - begin)
-        order = np.random.default_rng([seed, stream, epoch]).permutation(len(labels))
+        order = _order(corpora, np.random.default_rng([seed, stream, epoch]))
         ends = np.cumsum(labels[order])
         first = int(np.searchsorted(ends, begin, side="right"))
         last = int(np.searchsorted(ends, begin + take, side="left"))
@@ -164,6 +168,18 @@ def draw(corpora: Sequence[Corpus], tokens: int, offset: int, seed: int, stream:
     return np.concatenate(chosen) if chosen else np.zeros(0, PIECE)
 
 
+def _order(corpora: Sequence[Corpus], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Documents of one epoch in the order they are drawn, without replacement.
+
+    By weight, that is the order of log weight plus Gumbel noise (Gumbel top-k, as in DSIR's Algorithm 1).
+    """
+    if all(corpus.log_weights is None for corpus in corpora):
+        return random.permutation(sum(len(corpus.lengths) for corpus in corpora))
+    given = [np.zeros(len(c.lengths)) if c.log_weights is None else c.log_weights for c in corpora]
+    noisy = np.concatenate(given) + random.gumbel(size=sum(map(len, given)))
+    return np.argsort(-noisy, kind="stable")
+
+
 def cut_windows(pieces: Pieces, sequence_length: int) -> Pieces:
     """Cut pieces longer than a sequence into windows that overlap by one id."""
     step = sequence_length - 1
@@ -178,6 +194,11 @@ def cut_windows(pieces: Pieces, sequence_length: int) -> Pieces:
 def count_labels(pieces: Pieces) -> int:
     """Label tokens of some pieces."""
     return int((pieces["length"].astype(np.int64) - pieces["context"]).sum())
+
+
+def offsets_of(pieces: Pieces) -> npt.NDArray[np.int64]:
+    """Where each piece begins if all are laid end to end, in ids, and where the last one ends: (pieces + 1,)."""
+    return np.concatenate([[0], np.cumsum(pieces["length"].astype(np.int64))])
 
 
 def share_tokens(total: int, weights: Sequence[float]) -> list[int]:

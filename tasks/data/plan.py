@@ -11,9 +11,11 @@ import numpy.typing as npt
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from tasks.data.development import development_tokens, keep_development
 from tasks.data.divide import Fate, load_fates
-from tasks.data.layout import Lengths, lay_out
-from tasks.data.mix import Corpus, Pieces, collect, count_labels, share_tokens
+from tasks.data.importance import require_choice, weigh_documents
+from tasks.data.layout import Lengths, lay_out, replay_weights
+from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
@@ -23,6 +25,8 @@ from tasks.storage.steps import Step, StepPlan, run_step
 CODE = (
     "tasks/data/plan.py",
     "tasks/data/reservoir.py",
+    "tasks/data/development.py",
+    "tasks/data/importance.py",
     "tasks/data/layout.py",
     "tasks/data/mix.py",
     "tasks/data/pack.py",
@@ -31,6 +35,10 @@ CODE = (
 
 
 DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses
+GENERAL_STREAM = (
+    2**20
+)  # and the following: which general text remedies measure on; above every source's own stream
+GENERAL, DEVELOPMENT = "general.npy", "development.npy"
 
 
 def plan_training(
@@ -41,7 +49,8 @@ def plan_training(
     divided: Step,
     special: SpecialIds,
 ) -> Step:
-    """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training."""
+    """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training; and what
+    remedies measure on."""
     training = spec.training
     plan = StepPlan(
         root=root,
@@ -61,6 +70,8 @@ def plan_training(
             ],
             [spec.record_of(source.source) for source in sources],
             spec.increments.model_dump() if spec.increments and spec.increment else None,
+            general_tokens(spec),
+            development_tokens(spec),
         ],
         code=code_version(CODE),
     )
@@ -77,13 +88,26 @@ def plan_training(
         if spec.increment is not None:
             require_new_rows(sources, corpora)
         corpora, left_out = choose_documents(sources, corpora, training.documents, training.seed)
+        kept = None
+        if development_tokens(spec):
+            corpora, kept = keep_development(spec, sources, corpora)
+            np.save(folder / DEVELOPMENT, kept)
+        if general_tokens(spec):
+            np.save(folder / GENERAL, draw_general(spec, sources, corpora))
+        if spec.mixture.importance:
+            corpora = weigh_documents(spec, sources, corpora, open_sources(sources, tokenized, special))
         reachable, weighed = weigh_past(spec, sources, corpora)
         pieces, sequences, lengths = lay_out(reachable, weighed, corpora)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths)
-        no_room = sum(corpus.no_room for corpus in corpora)
-        ledger = ledger.model_copy(update={"left_out": left_out, "no_room": no_room})
+        require_choice(spec, report)
+        counts = {
+            "left_out": left_out,
+            "development": 0 if kept is None else count_labels(kept),
+            "no_room": sum(corpus.no_room for corpus in corpora),
+        }
+        ledger = ledger.model_copy(update=counts)
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
@@ -145,6 +169,28 @@ def choose_documents(
     return kept, left_out
 
 
+def general_tokens(spec: RunSpec) -> int:
+    """Label tokens of general text that the remedies measure on: each reads a beginning of the same sample."""
+    return max((remedy.general_sample for remedy in spec.remedies), default=0)
+
+
+def draw_general(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]) -> Pieces:
+    """A seeded sample of the replay sources by their weights, cut into windows, in a random order.
+
+    It has as many label tokens as the remedies ask for, or all there are. It does not depend on the mixture, the
+    length or the batch of the training.
+    """
+    seed = spec.training.seed
+    replay = [(s, c) for s, c in zip(sources, corpora, strict=True) if s.role == "replay"]
+    shares = share_tokens(general_tokens(spec), [source.source.weight for source, _ in replay])
+    drawn = [
+        draw([corpus], min(share, corpus.label_tokens), 0, seed, GENERAL_STREAM + number)
+        for number, ((_, corpus), share) in enumerate(zip(replay, shares, strict=True))
+    ]
+    windows = cut_windows(np.concatenate(drawn), spec.training.sequence_length)
+    return windows[np.random.default_rng([seed, GENERAL_STREAM]).permutation(len(windows))]
+
+
 def _describe(
     spec: RunSpec,
     sources: Sequence[PreparedSource],
@@ -165,7 +211,8 @@ def _describe(
         for role in ("domain", "replay")
     }
     replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
-    shares = share_tokens(lengths.replay, [s.source.weight for s, _, _ in replay]) if replay else []
+    weights = replay_weights(spec, sources, corpora)
+    shares = share_tokens(lengths.replay, weights) if replay else []
     positions = (len(sequences) - 1) * training.sequence_length
     filled = int(pieces["length"].astype(np.int64).sum())
     total = by_role["domain"] + by_role["replay"]
@@ -209,6 +256,18 @@ def _truncated(trained: int, available: int) -> int:
 def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:
     """Pieces and sequence offsets, memory-mapped."""
     return np.load(step.folder / "pieces.npy", mmap_mode="r"), np.load(step.folder / "sequences.npy")
+
+
+def load_general(step: Step) -> Pieces:
+    """The sample of general text that remedies measure on."""
+    found: Pieces = np.load(step.folder / GENERAL)
+    return found
+
+
+def load_development(step: Step) -> Pieces:
+    """The documents that were kept from training, as windows."""
+    found: Pieces = np.load(step.folder / DEVELOPMENT)
+    return found
 
 
 def labels_before_steps(

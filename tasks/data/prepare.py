@@ -95,7 +95,7 @@ def read_sources(spec: RunSpec) -> list[tuple[Role, int, bool, Source]]:
     listed = []
     for path, source in sources_of(spec):
         role, past = _ROLES[".".join(str(part) for part in path[:-1])], path[0] == "increment"
-        if role != "replay" or spec.mixture.replay_ratio != 0 or past:
+        if role != "replay" or spec.reads_replay or past:
             listed.append((role, int(path[-1]) + (len(spec.replay) if past else 0), past, source))
     return listed
 
@@ -105,7 +105,7 @@ def prepare(
 ) -> Prepared:
     """Validate every source, gate it by its contract, then decide the fate of every row.
 
-    Replay sources are left out at replay ratio 0: nothing of them would be trained.
+    Replay sources are left out at replay ratio 0, unless a remedy measures on them.
 
     Raises:
         UserError: a file cannot be read, or a source has no usable row.

@@ -72,6 +72,8 @@ class ReportData:
     """Of the replay ratio, where a budget was given."""
     increments: Continual | None = None
     """Of an increment: the champions it comes from and itself, the last."""
+    remedies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Kind of each remedy -> what it tells of the training."""
 
 
 def write_report(path: Path, report: ReportData) -> None:

@@ -231,6 +231,7 @@ class RunFolder:
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
             choice=result.choice,
             increments=candidates_line(self.state, self.folder, self.spec),
+            remedies=result.trained.facts["remedies"],
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)

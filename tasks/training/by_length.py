@@ -59,17 +59,21 @@ def split_padded(
 def split_packed(batches: "Sequence[dict[str, torch.Tensor]]", positions: int) -> "Iterator[dict[str, Any]]":
     """Cut packed input_ids, labels and position_ids, each (B, T), into right-padded rows of one document.
 
-    Yields input_ids and labels, each (documents, longest); attention is causal, so padding on the right needs no mask.
+    Yields input_ids and labels (and places, if they are there), each (documents, longest); attention is causal, so
+    padding on the right needs no mask.
     """
     import torch
 
     from tasks.data.labels import IGNORED
+    from tasks.training.dataset import NOWHERE
 
-    ids, labels, place = (
-        torch.cat([batch[name].flatten() for batch in batches])
-        for name in ("input_ids", "labels", "position_ids")
-    )
-    starts = torch.nonzero(place == 0).flatten().tolist()  # a row begins with position 0
+    kept: dict[str, torch.Tensor] = {
+        name: torch.cat([batch[name].flatten() for batch in batches])
+        for name in ("input_ids", "labels", "position_ids", "places")
+        if name in batches[0]
+    }
+    ids, labels = kept["input_ids"], kept["labels"]
+    starts = torch.nonzero(kept.pop("position_ids") == 0).flatten().tolist()  # a row begins with position 0
     documents = [
         (start, stop)
         for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True)
@@ -77,11 +81,9 @@ def split_packed(batches: "Sequence[dict[str, torch.Tensor]]", positions: int) -
     ]
     for group in group_by_length([stop - start for start, stop in documents], positions):
         longest = documents[group[0]][1] - documents[group[0]][0]
-        rows = {
-            name: torch.full((len(group), longest), fill, dtype=ids.dtype)
-            for name, fill in (("input_ids", 0), ("labels", IGNORED))
-        }
+        fills = {"input_ids": 0, "labels": IGNORED, "places": NOWHERE}
+        rows = {name: torch.full((len(group), longest), fills[name], dtype=ids.dtype) for name in kept}
         for row, (start, stop) in enumerate(documents[i] for i in group):
-            rows["input_ids"][row, : stop - start] = ids[start:stop]
-            rows["labels"][row, : stop - start] = labels[start:stop]
+            for name, tensor in kept.items():
+                rows[name][row, : stop - start] = tensor[start:stop]
         yield rows

@@ -8,15 +8,20 @@ import numpy.typing as npt
 import torch
 
 from tasks.data.labels import IGNORED as IGNORED
-from tasks.data.mix import Pieces
+from tasks.data.mix import Pieces, offsets_of
 from tasks.data.tokenize import TokenPart
 
 Document = tuple[npt.NDArray[Any], int]
 """Ids of a piece of a document, (length,); how many of the first are context and no labels."""
+NOWHERE = -1
+"""The place of padding in the plan."""
 
 
 class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]):
-    """Sequence k of the plan as input_ids, labels and position_ids, each (sequence_length,)."""
+    """Sequence k of the plan as input_ids, labels and position_ids, each (sequence_length,).
+
+    `numbered`: also `places`, the number of each position among all pieces of the plan laid end to end.
+    """
 
     def __init__(
         self,
@@ -25,9 +30,11 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
         sources: Sequence[Sequence[TokenPart]],
         length: int,
         pad: int,
+        numbered: bool = False,
     ):
         self.pieces, self.sequences, self.sources = pieces, sequences, sources
         self.length, self.pad = length, pad
+        self.offsets = offsets_of(pieces) if numbered else None
 
     def __len__(self) -> int:
         return len(self.sequences) - 1
@@ -56,7 +63,12 @@ class PackedSequences(torch.utils.data.Dataset[dict[str, npt.NDArray[np.int64]]]
         position_ids[at:] = np.arange(
             self.length - at
         )  # padding is a document of its own: nobody attends to it
-        return {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
+        row = {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
+        if self.offsets is not None:
+            first, last = self.offsets[self.sequences[index]], self.offsets[self.sequences[index + 1]]
+            row["places"] = np.full(self.length, NOWHERE, np.int64)
+            row["places"][:at] = np.arange(first, last)
+        return row
 
 
 def collate(rows: Sequence[dict[str, npt.NDArray[np.int64]]]) -> dict[str, Any]:
@@ -71,7 +83,10 @@ class SeparateDocuments(PackedSequences):
     """
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"documents": self.documents(index), "pad": self.pad}
+        row = {"documents": self.documents(index), "pad": self.pad}
+        if self.offsets is not None:
+            row["starts"] = self.offsets[self.sequences[index] : self.sequences[index + 1]]
+        return row
 
 
 def collate_apart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -86,4 +101,8 @@ def collate_apart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         labels[row, context : len(ids)] = ids[context:]
         attention_mask[row, : len(ids)] = 1
     arrays = {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
+    if "starts" in rows[0]:
+        starts = np.concatenate([row["starts"] for row in rows])
+        places = starts[:, None] + np.arange(shape[1])
+        arrays["places"] = np.where(attention_mask == 1, places, NOWHERE)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

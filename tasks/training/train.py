@@ -1,7 +1,6 @@
 """Train: one content-addressed step from (base, plan, method, training settings) to a model folder."""
 
 import contextlib
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +19,15 @@ from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.counts import count_parameters
 from tasks.training.head_losses import loss_of
 from tasks.training.heads import HeadInputs, load_with_head, require_length
+from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import TOKENIZER_FILES, load_base, model_sha256
 from tasks.training.progress_file import OnMetrics
+from tasks.training.remedies.base import RemedyContext
+from tasks.training.schedules import NAMES, own_schedule, warmup_steps
 from tasks.training.tuned import find_tuned, save_tuned
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
-DEFAULT_MICRO_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class TrainingInputs:
 
 def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan:
     """Name the training step."""
+    from tasks.training.remedies.applied import files_read
+
     models = {name: model_sha256(find_tuned(name)) for name in spec.method.folders()}
     return StepPlan(
         root=root,
@@ -57,11 +60,13 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             **(inputs.head.keys if inputs.head else {}),
             **({"frame": sha256_value(asdict(inputs.frame))} if inputs.frame else {}),
             **models,
+            **files_read(spec, inputs.base),
         },
         settings=[
             spec.method.model_dump(mode="json"),
             None if spec.method.replaces_base else inputs.reference,
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
+            [remedy.model_dump(mode="json") for remedy in spec.remedies],
         ],
         code=code_version(("tasks/training",), LIBRARIES),
     )
@@ -76,7 +81,7 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
     plan = training_plan(root, spec, inputs)
 
     def work(folder: Path) -> dict[str, Any]:
-        facts = _train_into(folder, plan.scratch, spec, inputs, on_metrics)
+        facts = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
         return {**facts, "weights": model_sha256(folder / "model")}
 
     step = run_step(plan, work)
@@ -85,17 +90,22 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
 
 
 def _train_into(
-    folder: Path, scratch: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None
+    folder: Path, scratch: Path, context: RemedyContext, on_metrics: OnMetrics | None
 ) -> dict[str, Any]:
     from transformers.utils import logging
 
     from tasks.training.device import find_device
+    from tasks.training.remedies.applied import attach_remedies, prepare_remedies
+
+    spec, inputs = context.spec, context.inputs
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     device = find_device()
+    prepared = prepare_remedies(context)
     tuned = attach(spec, inputs, device)
-    trainer, stop = _make_trainer(tuned, scratch, spec, inputs, device, on_metrics)
+    remedies = attach_remedies(tuned, context, prepared)
+    trainer, stop = _make_trainer(tuned, scratch, spec, inputs, device, on_metrics, remedies)
     resume = _resume_from(scratch)
     try:
         with _quiet():
@@ -111,9 +121,11 @@ def _train_into(
         failure.exit_code = ExitCode.TERMINATED
         raise failure
     shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
+    remedies.finish()
     tuned.finish()
     parameters = _save(tuned, folder / "model", spec, inputs)
-    return {"parameters": parameters.model_dump(), "method": tuned.facts()}
+    remedies.save(folder / "model")
+    return {"parameters": parameters.model_dump(), "method": tuned.facts(), "remedies": remedies.facts()}
 
 
 def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
@@ -159,8 +171,11 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
     return tuned
 
 
-def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
-    """The plan's sequences, packed or (where method or head need it) apart, and what collates them."""
+def open_dataset(spec: RunSpec, inputs: TrainingInputs, numbered: bool = False) -> tuple[Any, Any]:
+    """The plan's sequences, packed or (where method or head need it) apart, and what collates them.
+
+    `numbered`: batches say from which place of the plan each position is, as remedies need it that look at outputs.
+    """
     from tasks.training.dataset import PackedSequences, SeparateDocuments, collate, collate_apart
 
     pieces, sequences = load_plan(inputs.plan)
@@ -174,7 +189,7 @@ def open_dataset(spec: RunSpec, inputs: TrainingInputs) -> tuple[Any, Any]:
         return labelled, collate_labelled
     kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)
     return kind(
-        pieces, sequences, inputs.sources, spec.training.sequence_length, inputs.special.pad
+        pieces, sequences, inputs.sources, spec.training.sequence_length, inputs.special.pad, numbered
     ), together
 
 
@@ -201,17 +216,20 @@ def _make_trainer(
     inputs: TrainingInputs,
     device: Any,
     on_metrics: OnMetrics | None,
+    remedies: Any = None,
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
     from tasks.training.head_trainer import HeadTrainer
     from tasks.training.progress import MetricsWriter, StopOnSigterm
+    from tasks.training.remedies.applied import Applied
     from tasks.training.trainer import ResumableTrainer
 
     training = spec.training
     pieces, sequences = load_plan(inputs.plan)
     report = MixtureReport.model_validate(inputs.plan.facts["report"])
-    dataset, collate = open_dataset(spec, inputs)
+    remedies = remedies or Applied({})
+    dataset, collate = open_dataset(spec, inputs, remedies.reads_outputs)
     micro = micro_batch_tokens(spec)
     arguments = TrainingArguments(
         output_dir=str(scratch / "unused"),
@@ -219,8 +237,8 @@ def _make_trainer(
         gradient_accumulation_steps=training.batch_tokens // micro,
         num_train_epochs=1,
         learning_rate=training.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if training.schedule == "constant" else training.schedule,
-        warmup_steps=math.ceil(training.warmup_ratio * report.steps),
+        lr_scheduler_type=NAMES.get(training.schedule, "constant"),
+        warmup_steps=warmup_steps(training, report.steps),
         weight_decay=training.weight_decay,
         adam_beta2=training.adam_beta2,
         max_grad_norm=training.max_grad_norm,
@@ -253,33 +271,18 @@ def _make_trainer(
         train_dataset=dataset,
         data_collator=collate,
         compute_loss_func=loss_of(inputs.head, dataset) if inputs.head is not None else None,
-        callbacks=[*tuned.callbacks(), writer, stop],
+        callbacks=[*tuned.callbacks(), *remedies.callbacks(), writer, stop],
     )
-    trainer.tuned = tuned
+    trainer.tuned, trainer.remedies = tuned, remedies
     trainer.positions = micro
     if isinstance(trainer, HeadTrainer) and inputs.head is not None and tuned.tasks:
         trainer.tasks = inputs.head.head.tasks
+    trainer.schedule = own_schedule(training, report.steps)
     trainer.checkpoint_folder = scratch / "checkpoints"
     for name in ("PrinterCallback", "ProgressCallback"):
         for callback in [c for c in trainer.callback_handler.callbacks if type(c).__name__ == name]:
             trainer.remove_callback(callback)
     return trainer, stop
-
-
-def micro_batch_tokens(spec: RunSpec) -> int:
-    """Positions per forward pass, packed."""
-    training = spec.training
-    return training.micro_batch_tokens or default_micro_batch(training.batch_tokens, training.sequence_length)
-
-
-def default_micro_batch(batch_tokens: int, sequence_length: int) -> int:
-    """The largest whole number of sequences that divides the batch and is at most about 8192 tokens."""
-    sequences = batch_tokens // sequence_length
-    limit = max(1, DEFAULT_MICRO_BATCH_TOKENS // sequence_length)
-    return (
-        next(count for count in range(min(limit, sequences), 0, -1) if sequences % count == 0)
-        * sequence_length
-    )
 
 
 def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Parameters:

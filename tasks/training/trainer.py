@@ -1,6 +1,7 @@
 """The one subclass of transformers.Trainer: data order, randomness, checkpoints and the guard against NaN."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from schemas.errors import TrainingFailed
+from tasks.data.labels import IGNORED
 from tasks.training import checkpoints
 from tasks.training.by_length import split_packed
 from tasks.training.methods.base import Tuned
+from tasks.training.remedies.applied import Applied
+from tasks.training.remedies.base import Outputs
 
 WEIGHTS = "trained.safetensors"
 
@@ -23,8 +27,11 @@ class ResumableTrainer(Trainer):
 
     checkpoint_folder: Path
     tuned: Tuned
+    remedies: Applied
     positions: int
     """Positions of a forward pass, padding included; a single longer document is one by itself."""
+    schedule: Callable[[int], float] | None = None
+    """Step -> factor of the peak learning rate, if the schedule is not transformers' own."""
     _laid_aside: tuple[Any, ...] = ()
     """Micro-batches of the step that wait for its last one."""
     _micro = (-1, 0)
@@ -72,10 +79,25 @@ class ResumableTrainer(Trainer):
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **settings: Any) -> Any:
-        """The loss of the label tokens, and the method's penalty once per optimizer step."""
-        loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
-        penalty = self.tuned.penalty() if model.training else None
-        return loss if penalty is None else loss + penalty / self._shares
+        """The loss of the label tokens, what remedies make of it, and the penalties once per optimizer step."""
+        places = inputs.get("places")
+        if places is None:
+            loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
+        else:
+            loss = self._remedied_loss(model, inputs, places, settings.get("num_items_in_batch"))
+        for penalty in (self.tuned.penalty(), self.remedies.penalty()) if model.training else ():
+            loss = loss if penalty is None else loss + penalty / self._shares
+        return loss
+
+    def _remedied_loss(self, model: Any, inputs: Any, places: torch.Tensor, num_items: Any) -> torch.Tensor:
+        """The loss of a forward pass whose outputs remedies look at."""
+        own = {name: tensor for name, tensor in inputs.items() if name != "places"}
+        labels = own["labels"]
+        loss, outputs = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=num_items)
+        logits = outputs.logits[:, -labels.shape[-1] :]  # a method may put virtual tokens in front
+        if num_items is None:
+            num_items = (labels[:, 1:] != IGNORED).sum()
+        return self.remedies.loss(loss, Outputs(logits, labels, places, num_items))
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Give a method's parameters their own learning rates, where it has such."""
@@ -87,6 +109,14 @@ class ResumableTrainer(Trainer):
             [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
         )
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Our own schedule, where the specification names one."""
+        if self.schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        given: Any = optimizer or self.optimizer
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(given, self.schedule)
+        return self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Clip, and stop before a step whose gradient is not finite could reach the weights."""
@@ -107,12 +137,17 @@ class ResumableTrainer(Trainer):
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
-            {name: tensor.contiguous() for name, tensor in self.tuned.state().items()}, folder / WEIGHTS
+            {
+                name: tensor.contiguous()
+                for name, tensor in {**self.tuned.state(), **self.remedies.state()}.items()
+            },
+            folder / WEIGHTS,
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Take up what trains; the rest is as it was loaded."""
-        self.tuned.load_state(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        tensors = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        self.tuned.load_state(self.remedies.load_state(tensors))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write beside, then rename: transformers writes straight into the folder that a resume would pick up."""

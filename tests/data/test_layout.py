@@ -163,3 +163,21 @@ def test_a_training_without_a_domain_token_is_refused(mode, ratio):
         layout(1, ratio, **mode)
     assert error.value.where == "training"
     assert next(iter(mode)) in error.value.fix
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0, 1e6])
+def test_sources_are_weighed_by_their_size_to_the_power_of_1_over_the_temperature(temperature):
+    corpora = [made_corpus(n, np.full(count, 11)) for n, count in enumerate((400, 30, 90, 300))]
+    sources = [
+        made_source("domain", 0),
+        *(made_source("replay", n, w) for n, w in enumerate((1.0, 2.0, 1.0))),
+    ]
+    spec = make_spec(
+        mixture={"replay_ratio": 0.4, "temperature": temperature},
+        replay=[source(f"r{n}.txt", weight=w) for n, w in enumerate((1.0, 2.0, 1.0))],
+        training={"tokens": 3000, "sequence_length": LENGTH},
+    )
+    pieces, _, _ = lay_out(spec, sources, corpora)
+    expected = np.array([1, 2, 1]) * np.array([300.0, 900, 3000]) ** (1 / temperature)
+    assert trained(sources, pieces)[1:] == pytest.approx(1200 * expected / expected.sum(), abs=1)
+    assert sum(trained(sources, pieces)[1:]) == 1200

@@ -17,9 +17,11 @@ from schemas.errors import ExitCode
 from schemas.explain import _models, _tag
 from schemas.load import apply_overrides
 from schemas.methods import Method
+from schemas.remedies import Remedy
 from schemas.run import RunSpec
 from schemas.yaml_reader import read_yaml
 from tasks.training.methods.registry import METHODS
+from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -114,6 +116,19 @@ def test_registry_schema_tags_and_documented_rows_are_the_same() -> None:
     documented = first_cells((ROOT / "docs" / "methods.md").read_text(encoding="utf-8").split("\n## ")[0])
     assert list(METHODS) == tags == documented
     assert [_tag(entry.settings) for entry in METHODS.values()] == tags
+
+
+def test_remedies_schema_tags_and_documented_rows_are_the_same() -> None:
+    tags = [_tag(settings) for settings in _models(get_args(Remedy)[0])]
+    page = (ROOT / "docs" / "forgetting.md").read_text(encoding="utf-8")
+    assert list(REMEDIES) == tags == first_cells(page.split("\n## ")[0])
+
+
+@pytest.mark.parametrize("setting", ELSEWHERE, ids=lambda setting: setting.name)
+def test_every_remedy_that_is_switched_on_elsewhere_can_be(setting: Any) -> None:
+    document = read_yaml(ROOT / "runs" / "quickstart.yaml")
+    assert apply_overrides(document, [setting.how]) == []
+    RunSpec.model_validate(document.value)
 
 
 @pytest.mark.parametrize("rule", generate.ACROSS)

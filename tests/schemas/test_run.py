@@ -201,3 +201,61 @@ def test_columns_are_names_or_numbers(columns):
 def test_language_modeling_reads_neither_labels_nor_tagged_words():
     assert "this objective does not read it" in problems(domain=[{**TEXTS, "columns": {"label": "x"}}])
     assert "does not hold running text" in problems(domain=[WORDS])
+
+
+def test_settings_of_other_schedules_and_phases_that_do_not_fit_are_refused():
+    def training(**keys):
+        return problems(training={"steps": 5, **keys})
+
+    assert training(schedule="wsd", decay_ratio=0.3) == ""
+    assert training(schedule="infinite", decay_ratio=0.3, cooldown_ratio=0.6, min_ratio=0.5) == ""
+    assert "'cosine' does not read it" in training(decay_ratio=0.3)
+    assert "belongs to infinite" in training(schedule="wsd", constant_ratio=0.3)
+    assert "longer than the training" in training(schedule="wsd", decay_ratio=0.98)
+    assert "longer than the training" in training(schedule="infinite", cooldown_ratio=0.9)
+    assert "rise at the end" in training(schedule="infinite", constant_ratio=0.3, min_ratio=0.4)
+
+
+def test_remedies_that_cannot_work_are_refused_with_what_to_use_instead():
+    def remedies(*kinds, **changes):
+        return problems(remedies=[{"kind": kind} for kind in kinds], **changes)
+
+    assert remedies("ewc", "distillation", "ema") == ""
+    assert remedies("ewc", mixture={"replay_ratio": 0}) == "", "measured on, not trained on"
+    assert "ewc is named twice" in remedies("ewc", "ewc")
+    assert "ewc needs general text; add replay sources" in remedies(
+        "ewc", replay=None, mixture={"replay_ratio": 0}
+    )
+    scratch = {"base": SCRATCH, "evaluation": {"domain_holdout": 0.1}}
+    assert "nothing to forget; remove remedies" in remedies("ema", **scratch)
+    rows = [{"path": "a.csv", "contract": "c"}]
+    head = {
+        "objective": {"kind": "text_classification"},
+        "domain": rows,
+        "replay": rows,
+        "evaluation": {"domain_holdout": 0.1},
+    }
+    assert remedies("ema", **head) == ""
+    assert "works with language_modeling, not with text_classification; use replay" in remedies("ewc", **head)
+    lora = {"kind": "lora", "weight_decomposed": True}
+    assert "starts at zero; set method.weight_decomposed" in remedies("ewc", method=lora)
+    assert remedies("distillation", method=lora) == ""
+
+
+def test_replay_is_read_only_where_something_reads_it():
+    def reads(*kinds, ratio=0.0):
+        keys = {"mixture": {"replay_ratio": ratio}, "remedies": [{"kind": kind} for kind in kinds]}
+        return RunSpec.model_validate({**WHOLE, **keys}).reads_replay
+
+    assert [reads(), reads(ratio=0.1), reads("ewc"), reads("ema")] == [False, True, True, False]
+    assert reads("weight_averaging")
+
+
+def test_what_chooses_replay_needs_replay_to_choose():
+    def mixture(**keys):
+        return problems(mixture=keys, replay=[SOURCE, SOURCE])
+
+    assert mixture(replay_ratio=0.2, temperature=2, importance="towards_domain") == ""
+    assert "mixture.temperature: chooses replay text" in mixture(replay_ratio=0, temperature=2)
+    assert "mixture.importance: chooses replay text" in mixture(replay_ratio=0, importance="towards_domain")
+    assert "name two or more" in problems(mixture={"replay_ratio": 0.2, "temperature": 2})

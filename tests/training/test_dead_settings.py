@@ -28,6 +28,7 @@ from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 8}
 STEPS = {"steps": 4, "warmup_ratio": 0.5}
+INFINITE = {"steps": 4, "warmup_ratio": 0.0, "schedule": "infinite"}
 
 
 def plan_bytes(spec: RunSpec, root: Path, state: Path) -> Any:
@@ -89,6 +90,10 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
     "micro_batch_tokens": (STEPS, {"micro_batch_tokens": 32}, batch_shapes),
     "learning_rate": (STEPS, {"learning_rate": 0.011}, trained_weights),
     "schedule": (STEPS, {"schedule": "constant"}, trained_weights),
+    "decay_ratio": (STEPS | {"schedule": "wsd"}, {"decay_ratio": 0.5}, trained_weights),
+    "cooldown_ratio": (INFINITE, {"cooldown_ratio": 0.75}, trained_weights),
+    "constant_ratio": (INFINITE, {"constant_ratio": 0.3}, trained_weights),
+    "min_ratio": (INFINITE | {"decay_ratio": 0.5}, {"min_ratio": 0.2}, trained_weights),
     "warmup_ratio": (STEPS, {"warmup_ratio": 0.25}, trained_weights),
     "weight_decay": (STEPS, {"weight_decay": 0.1}, trained_weights),
     "adam_beta2": (STEPS, {"adam_beta2": 0.99}, trained_weights),
@@ -114,7 +119,7 @@ def test_the_tables_name_every_key():
     assert TRAINING.keys() == Training.model_fields.keys()
     assert METHOD.keys() == Lora.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
-    assert Mixture.model_fields.keys() == {"replay_ratio", "forgetting_budget", "proxies"}
+    assert Mixture.model_fields.keys() == {"replay_ratio", "forgetting_budget", "proxies", *MIXTURE}
 
 
 def keys_of(spec: RunSpec, root: Path, state: Path) -> tuple[str, str]:
@@ -132,16 +137,35 @@ def test_a_training_setting_changes_what_is_done_and_the_name_of_the_step(root, 
     assert observe(specs[0], root, tmp_path / "again") == first, "the difference is chance, not the setting"
 
 
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+OWN = {
+    "wsd": {"decay_ratio": 0.4},
+    "infinite": {"cooldown_ratio": 0.3, "decay_ratio": 0.2, "constant_ratio": 0.6, "min_ratio": 0.2},
+}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd", "infinite"])
 def test_every_schedule_is_itself(root, base, tmp_path, schedule):
     from tasks.training.progress_file import read_metrics
 
-    training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule}
+    training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule, **OWN.get(schedule, {})}
     step = train_here(root, spec_of(root, base, training=training), tmp_path)
     rates = [line.learning_rate for line in read_metrics(step.folder / "metrics.jsonl")]
     left = np.arange(8) / 8
-    decay = {"constant": np.ones(8), "linear": 1 - left, "cosine": (1 + np.cos(np.pi * left)) / 2}[schedule]
-    assert rates == pytest.approx([0, 0.005, *(0.01 * decay)], abs=1e-12)
+    decay = {
+        "constant": np.ones(8),
+        "linear": 1 - left,
+        "cosine": (1 + np.cos(np.pi * left)) / 2,
+        "wsd": [1, 1, 1, 1, *(1 - np.sqrt(np.arange(4) / 4))],
+        "infinite": [
+            *(0.6 + 0.2 * (1 + np.cos(np.pi * np.arange(3) / 3))),
+            0.6,
+            0.6,
+            0.6,
+            0.6,
+            0.6 * (1 / 3) ** 0.5,
+        ],
+    }[schedule]
+    assert rates == pytest.approx([0, 0.005, *(0.01 * np.array(decay))], abs=1e-12)
 
 
 @pytest.mark.parametrize("key", METHOD)
@@ -160,6 +184,25 @@ def test_the_replay_ratio_changes_the_plan(root, base, tmp_path):
         for ratio in (0.2, 0.21)
     ]
     assert plans[0] != plans[1]
+
+
+MIXTURE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "temperature": ({"temperature": 1}, {"temperature": 5}),
+    "importance": ({"importance": "towards_domain"}, {"importance": "away_from_domain"}),
+}
+
+
+@pytest.mark.parametrize("key", MIXTURE)
+def test_a_mixture_setting_changes_the_plan(root, base, tmp_path, key):
+    for name, lines in (("one", prose("zh_*")[20:60]), ("two", prose("zh_*")[60:])):
+        write_rows(root / f"{name}.jsonl", [line[:80] for line in lines])
+    replay = [source(root / f"{name}.jsonl") for name in ("one", "two")]
+    plans = [
+        plan_bytes(spec_of(root, base, mixture={"replay_ratio": 0.2, **own}, replay=replay), root, tmp_path)
+        for own in ({}, *MIXTURE[key])
+    ]
+    assert plans[0] != plans[1]
+    assert plans[1] != plans[2]
 
 
 def scored(root: Path, base: Path, evaluation: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,1 @@
+"""Remedies against forgetting: one file each, listed in registry.py."""

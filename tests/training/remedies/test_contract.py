@@ -1,0 +1,101 @@
+"""What every remedy promises, checked for each row of the registry."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from safetensors.torch import load_file
+
+from schemas.explain import _models, _tag
+from schemas.remedies import Remedy
+from schemas.run import RunSpec
+from tasks.storage.steps import Step
+from tasks.training.checkpoints import list_checkpoints
+from tasks.training.methods.registry import METHODS
+from tasks.training.models import load_model
+from tasks.training.remedies.registry import REMEDIES
+from tasks.training.train import training_plan
+from tests.training.prepared import prepare_inputs, train_here
+from tests.training.remedies.small import SMALL, spec_with
+
+LORA = {"kind": "lora", "r": 4, "alpha": 16}
+FOR_METHOD: dict[str, dict[str, Any]] = {"full": {"kind": "full"}, "lora": LORA}
+
+
+def weights(step: Step) -> dict[str, bytes]:
+    """Every number that is deployed."""
+    (file,) = (step.folder / "model").glob("*.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(file).items()}
+
+
+def remedied(root: Path, base: Path, kind: str, method: str = "full", **training: Any) -> RunSpec:
+    remedy = {"kind": kind, **SMALL[kind]}
+    return spec_with(root, base, remedy, method=FOR_METHOD[method], training=training)
+
+
+def methods_of(kind: str) -> list[str]:
+    known = REMEDIES[kind].settings.methods
+    return [method for method in FOR_METHOD if known is None or method in known]
+
+
+CASES = [(kind, method) for kind in REMEDIES for method in methods_of(kind)]
+
+
+def test_every_remedy_has_small_settings_here():
+    assert list(SMALL) == list(REMEDIES) == [_tag(model) for model in _models(get_args(Remedy)[0])]
+
+
+@pytest.mark.parametrize("kind", REMEDIES)
+def test_every_row_of_the_registry_is_filled_in(kind):
+    row = REMEDIES[kind]
+    optional = {"prepare", "reads"}
+    assert all(getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in optional)
+    assert row.settings.model_fields["kind"].default == kind
+    assert row.settings(**SMALL[kind]).kind == kind
+
+
+@pytest.mark.parametrize("kind", REMEDIES)
+def test_the_methods_that_a_remedy_names_exist(kind):
+    assert set(REMEDIES[kind].settings.methods or ()) <= set(METHODS)
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_it_changes_what_is_trained_and_says_how(root, base, tmp_path, kind, method):
+    step = train_here(root, remedied(root, base, kind, method), tmp_path / "with")
+    plain = train_here(root, spec_with(root, base, method=FOR_METHOD[method]), tmp_path / "without")
+    assert step.key != plain.key
+    assert weights(step).keys() == weights(plain).keys()
+    assert weights(step) != weights(plain)
+    assert step.facts["remedies"].keys() == {kind}
+    assert plain.facts["remedies"] == {}
+    load_model(step.folder / "model")
+
+
+@pytest.mark.parametrize(("kind", "method"), CASES)
+def test_stopped_in_the_middle_it_goes_on_to_the_same_weights(root, base, tmp_path, kind, method):
+    spec = remedied(root, base, kind, method)
+    undisturbed = train_here(root, spec, tmp_path / "whole")
+    state = tmp_path / "stopped"
+
+    def stop(metrics: Any, total: int) -> None:
+        if metrics.step == 5:
+            raise RuntimeError("the power is gone")
+
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        train_here(root, spec, state, stop)
+    scratch = training_plan(state, spec, prepare_inputs(root, spec)).scratch
+    assert [path.name for path in list_checkpoints(scratch / "checkpoints")] == ["step-3"]
+    resumed = train_here(root, spec, state)
+    assert resumed.facts["weights"] == undisturbed.facts["weights"]
+    assert resumed.facts["remedies"] == undisturbed.facts["remedies"]
+
+
+@pytest.mark.parametrize("kind", REMEDIES)
+def test_methods_that_it_cannot_work_on_are_refused(root, base, kind):
+    row = REMEDIES[kind].settings
+    language = [method for method, entry in METHODS.items() if not entry.settings.needs_task_head]
+    allowed = language if row.methods is None else row.methods
+    for other in [method for method in language if method in row.not_methods or method not in allowed][:2]:
+        with pytest.raises(ValueError, match=f"{kind} cannot be computed for method '{other}'.*; ?.*use "):
+            spec_with(root, base, {"kind": kind, **SMALL[kind]}, method={"kind": other})
