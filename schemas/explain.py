@@ -14,6 +14,9 @@ from schemas.errors import UserError
 from schemas.nearest import nearest, synonym
 from schemas.yaml_reader import Document, Path
 
+INTERNAL = {"increment"}
+"""Keys that Rootstock writes itself: nobody is told to use them."""
+
 
 def explain(errors: Sequence[Any], root: type[BaseModel], document: Document) -> list[UserError]:
     """Explain each error at its place in the document."""
@@ -211,7 +214,7 @@ def _tags_at(model: type[BaseModel], path: Path) -> list[str]:
 
 
 def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], where: str) -> UserError:
-    key, tag, known = str(path[-1]), _tag(model), sorted(model.model_fields)
+    key, tag, known = str(path[-1]), _tag(model), sorted(set(model.model_fields) - INTERNAL)
     owner = f"a setting of '{tag}'" if tag else f"a key of {_name(path[:-1])}"
     homes = [] if key in known else [home for home in _homes(key, root) if home != _name(path[:-1])]
     meant = synonym(key)

@@ -4,6 +4,7 @@ The head is new on a base without one, initialised from the seed. On a base that
 knows are kept.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,12 +116,31 @@ def load_plain_head(
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # that the head is new is no news here
     try:
-        model, missing = read_weights(auto, folder, dtype, {**_outputs(head), **(settings or {})}, fix)
+        given = {**_outputs(head), **_without_head(auto, folder, settings or {})}
+        model, missing = read_weights(auto, folder, dtype, given, fix)
     finally:
         logging.set_verbosity(verbosity)
     body = f"{model.base_model_prefix}."
     require_none([name for name in missing if name.startswith(body) and ".pooler." not in name], folder, fix)
     return model, missing
+
+
+def _without_head(auto: Any, folder: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keep the head (and a pooler, which may be new as well) out of a quantisation: it trains."""
+    from transformers import AutoConfig
+
+    if "quantization_config" not in settings:
+        return settings
+    import torch
+
+    with torch.device("meta"):
+        skeleton = auto.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    prefix = skeleton.base_model_prefix
+    kept = [name for name, _ in skeleton.named_children() if name != prefix]
+    kept += [name for name, _ in skeleton.named_modules() if name == f"{prefix}.pooler"]
+    quantization = copy.deepcopy(settings["quantization_config"])
+    quantization.llm_int8_skip_modules = kept
+    return {**settings, "quantization_config": quantization}
 
 
 def load_head_model(folder: Path, dtype: Any = None) -> Any:

@@ -8,10 +8,12 @@ from schemas.methods_peft import Qlora
 from tasks.release import export
 from tasks.release.export import export_model
 from tasks.training.counts import numbers
+from tasks.training.heads import Head, load_with_head
 from tasks.training.methods import qlora
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_base, load_model
 from tasks.training.tuned import load_tuned
+from tests.tiny_encoder import make_encoder
 from tests.training.methods.tiny_models import context, logits
 from tests.training.prepared import spec_of, train_here
 
@@ -129,3 +131,32 @@ def test_weights_are_never_repacked_to_where_no_gradient_flows(base, monkeypatch
 def test_an_adapter_is_no_base_to_quantise(root, base, trained):
     with pytest.raises(UserError, match="cannot be loaded quantised"):
         load_base(trained, None, METHODS["qlora"].base_settings(Qlora()))
+
+
+@pytest.mark.parametrize("kind", ["text_classification", "token_classification"])
+@pytest.mark.parametrize("encoder", [True, False])
+def test_a_new_head_stays_out_of_the_quantisation_and_trains(kind, encoder, base, tmp_path):
+    folder = make_encoder(tmp_path / "encoder", width=64) if encoder else base
+    head = Head(kind, ("a", "b", "c"), 0)
+    settings = Qlora(r=4)
+    loaded = load_with_head(folder, head, None, 3, qlora.base_settings(settings))
+    tuned = qlora.attach(loaded.model, settings, context(loaded.new, []))
+    names = {name: p for name, p in tuned.model.named_parameters() if p.requires_grad}
+    assert any("classifier" in name or "score" in name for name in names), names
+    assert all(p.dtype == torch.float32 for p in names.values())
+    ids = torch.arange(3, 11).repeat(2, 1)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    before = tuned.model(**batch).logits.detach()
+    labels = torch.tensor([0, 2]) if kind == "text_classification" else ids.remainder(3)
+    optimizer = torch.optim.SGD(names.values(), lr=0.01)
+    first = tuned.model(**batch, labels=labels).loss
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = tuned.model(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+    assert loss < first
+    assert not torch.equal(tuned.model(**batch).logits, before)
+    assert any(hasattr(m.weight, "quant_state") for m in tuned.model.modules() if hasattr(m, "weight")), (
+        "4 bits"
+    )
