@@ -1,0 +1,94 @@
+"""Sections of the pages that say what was measured; empty where nothing was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+
+
+def _read(name: str) -> dict[str, Any] | None:
+    file = RESULTS / name
+    return json.loads(file.read_bytes()) if file.is_file() else None
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    return f"{estimate['estimate']:+.3f} ({estimate['low']:+.3f} to {estimate['high']:+.3f})"
+
+
+def stories_results() -> str:
+    """Every method on stories260K against the frozen base."""
+    found = _read("compare_stories.json")
+    if found is None:
+        return ""
+    done = [row for row in found["rows"] if row["refused"] is None]
+    beaten = [row for row in done if row["gain"]["low"] > 0]
+    least = min(done, key=lambda row: row["gain"]["low"])
+    failed = [row["label"] for row in done if row not in beaten]
+    lines = [
+        "\n## Every method on a real tiny model\n",
+        "`rootstock compare runs/compare/stories.yaml`: stories260K learns Tiny Shakespeare, two learning rates tried for each",
+        f"method, {len(found['comparison']['seeds'])} seeds. Of the {len(done)} methods that run there {len(beaten)} are better"
+        " than the frozen base with an interval",
+        f"that excludes zero; the least of them by {_interval(least['gain'])} nats per token (`{least['label']}`)."
+        + (f" Not: {', '.join(failed)}." if failed else ""),
+        "Refused there: " + ", ".join(f"`{row['label']}`" for row in found["rows"] if row["refused"]) + ".",
+        "[The table](../benchmarks/results/compare_stories.md).\n",
+    ]
+    return "\n".join(lines)
+
+
+def encoder_results() -> str:
+    """Every method with a head on encoders, against a head on the frozen body."""
+    parts = []
+    for name, told in (
+        ("tiny_encoder", "spam or not, on a tiny encoder with random weights"),
+        ("tiny_encoder_names", "people, places and organisations in Chinese, on the same"),
+        ("encoder", "spam or not with 100 examples, on MiniLM (all-MiniLM-L6-v2)"),
+    ):
+        found = _read(f"compare_{name}.json")
+        if found is None:
+            continue
+        rows = [r for r in found["rows"] if r["refused"] is None and r["ahead_of_reference"] is not None]
+        rows.sort(key=lambda row: -row["ahead_of_reference"]["estimate"])
+        ahead = [r for r in rows if r["ahead_of_reference"]["low"] > 0]
+        rest = [f"`{r['label']}` {_interval(r['ahead_of_reference'])}" for r in rows if r not in ahead]
+        refused = [
+            f"`{r['label']}` ({r['refused'].split('(')[0].strip()})" for r in found["rows"] if r["refused"]
+        ]
+        best = f"`{rows[0]['label']}` by {_interval(rows[0]['ahead_of_reference'])} {rows[0]['unit']}"
+        parts.append(
+            f"- {told[0].upper()}{told[1:]}: {len(ahead)} of {len(rows)} methods are ahead of `head_only` with an interval that"
+            f" excludes zero, the best {best}."
+            + (f" Not told apart, or behind: {'; '.join(rest)}." if rest else "")
+            + (f" Refused: {'; '.join(refused)}." if refused else "")
+            + f" [The table](../benchmarks/results/compare_{name}.md)."
+        )
+    if not parts:
+        return ""
+    head = "\n## Every method with a head\n\n`python -m benchmarks.heads`, against a new head on the frozen body:\n\n"
+    return head + "\n".join(parts) + "\n"
+
+
+def remedy_results() -> str:
+    """The remedies against their controls."""
+    file = RESULTS / "remedies.md"
+    if not file.is_file():
+        return ""
+    head = (
+        "\n## What they do, measured\n\n`python -m benchmarks.remedies` on stories260K: Tiny Shakespeare is the domain, the"
+        " model's own stories are what it may forget. One tiny\nmodel and one pair of texts: try them on yours with"
+        " `rootstock compare-remedies`. A remedy of which nothing was shown is experimental.\n\n"
+    )
+    return head + file.read_text(encoding="utf-8")
+
+
+def increment_results() -> str:
+    """Five increments: a naive chain against the defaults."""
+    file = RESULTS / "increments.md"
+    if not file.is_file():
+        return ""
+    text = file.read_text(encoding="utf-8").replace(
+        "](increments.svg)", "](../benchmarks/results/increments.svg)"
+    )
+    return "\n## Over five increments, measured\n\n" + text
