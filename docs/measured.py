@@ -41,11 +41,7 @@ def stories_results() -> str:
 def encoder_results() -> str:
     """Every method with a head on encoders, against a head on the frozen body."""
     parts = []
-    for name, told in (
-        ("tiny_encoder", "spam or not, on a tiny encoder with random weights"),
-        ("tiny_encoder_names", "people, places and organisations in Chinese, on the same"),
-        ("encoder", "spam or not with 100 examples, on MiniLM (all-MiniLM-L6-v2)"),
-    ):
+    for name, told in (("encoder", "spam or not with 100 examples, on MiniLM (all-MiniLM-L6-v2)"),):
         found = _read(f"compare_{name}.json")
         if found is None:
             continue
