@@ -231,7 +231,7 @@ def test_a_rejected_increment_is_consumed_and_an_inconclusive_one_waits_for_more
     unclear = growing(tmp_path, promotion={"min_gain": 0.0, "max_forgetting": 5, "confidence": 1 - 1e-12})
     assert once(unclear, copied).decision.verdict == "inconclusive"
     assert len(load_watermark(copied, "trades").records) == 3
-    strict = growing(tmp_path, promotion={"min_gain": 50})
+    strict = growing(tmp_path, promotion={"min_gain": 3})
     assert once(strict, copied).decision.verdict == "reject"
     assert [record.verdict for record in load_watermark(copied, "trades").records] == ["promote"] * 3 + [
         "reject"
