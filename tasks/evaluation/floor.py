@@ -81,7 +81,7 @@ def refuse_ceiling(scores: Scores, min_gain: float) -> None:
         measure, base = scores.measure_of(suite), scores.value(suite, "base")
         higher = measure.higher_is_better
         room = 1 - base if higher else base
-        if suite.kind == "domain" and room <= min_gain:
+        if suite.kind == "domain" and room < min_gain:
             what = (
                 f"no gain of {min_gain:g} is possible on suite '{suite.name}': the base's {measure.name} is"
                 f" {base:.3f} already"

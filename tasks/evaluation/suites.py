@@ -155,7 +155,7 @@ def _fitting(items: list[Item], spec: RunSpec) -> tuple[list[Item], int]:
 
     A prompt that is answered keeps its whole response: the right answer stands at its end.
     """
-    if spec.record != "instruction":
+    if spec.objective.kind != "instruction":
         return items, 0
     longest = spec.training.sequence_length
     kept = []

@@ -112,8 +112,8 @@ def two_suites(domain: float, general: float) -> Scores:
 def test_suites_at_the_ceiling_are_refused_before_anything_is_trained():
     refuse_ceiling(two_suites(3.0, 2.0), min_gain=0.1)
     with pytest.raises(UserErrors) as error:
-        refuse_ceiling(two_suites(0.1, 0.01), min_gain=0.1)
-    assert "no gain of 0.1 is possible on suite 'domain': the base's loss is 0.100 already" in str(
+        refuse_ceiling(two_suites(0.1, 0.01), min_gain=0.11)
+    assert "no gain of 0.11 is possible on suite 'domain': the base's loss is 0.100 already" in str(
         error.value
     )
     assert "knows suite 'general' by heart" in str(error.value)

@@ -66,6 +66,7 @@ def test_a_champion_of_several_tasks_is_continued_and_keeps_its_outputs(tmp_path
     assert first.decision.verdict == "promote"
     del spec["base"]
     spec["training"] = {**spec["training"], "seed": 18, "epochs": 1, "learning_rate": 1e-3}
+    spec["promotion"] = {"min_gain": 0}  # it knows them all: there is no room for more
     second = run(tmp_path, {**spec, "base_from": "champion"})
     scores = scores_of(second)
     assert scores.yardstick is None, "the champion can answer: its real score is the one to beat"
