@@ -82,7 +82,7 @@ MISTAKES = {
         ("contract: general_text}\nmixture", "contract: generaltext}\nmixture"),
         "there is no contract 'generaltext'",
         6,
-        "did you mean general_text? known: domain_text, general_text, labeled_text, tagged_tokens; or the path",
+        "did you mean general_text? known: domain_text, general_text, instruction, labeled_text, tagged_tokens; or the path",
     ),
     "setting of another method": (
         ("kind: lora", "kind: full"),
