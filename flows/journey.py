@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from flows.choose_replay import choose_ratio, require_ratio
 from flows.proxies import with_ratio
-from flows.realign import realign, worth_asking
+from flows.realign import ask, worth_asking
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
@@ -102,11 +102,10 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
     probe = None
     if worth_asking(run.spec, rules):
         with watch.stage("re-align: is what was forgotten gone?"):
-            probe = realign(
-                run.spec, run.state, measured.base, measured.trained.folder / "model", measured.suites,
+            probe = ask(
+                watch.note, run.spec, run.state, measured.base, measured.trained.folder / "model", measured.suites,
                 measured.tokenized, rules, call, map_shards,
             )  # fmt: skip
-            watch.note(probe.sentence)
     with watch.stage("decide and report"):
         result = RunResult(
             run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,

@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.artifacts import RuleOutcome
 from schemas.base_model import FromScratch
+from schemas.errors import ExitCode, UserError
 from schemas.mixture import Mixture
 from schemas.realignment import Realigned, Realignment
 from schemas.run import RunSpec
@@ -33,6 +34,23 @@ def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:
         and (spec.method.replaces_base or spec.method.merges)
         and not isinstance(spec.base, FromScratch)
     )
+
+
+def ask(note: Callable[[str], None], *given: Any) -> Realignment | None:
+    """`realign`, or None with a note where the probe cannot be made: what only explains a verdict must not prevent it.
+
+    Raises:
+        UserError: the process was asked to stop.
+    """
+    try:
+        probe = realign(*given)
+    except UserError as error:
+        if error.exit_code == ExitCode.TERMINATED:
+            raise
+        note(f"the re-alignment cannot be made: {error.what}")
+        return None
+    note(probe.sentence)
+    return probe
 
 
 def realign(
@@ -58,7 +76,8 @@ def realign(
         trained = call(train, state, probe, inputs)
         scored[who] = call(score_model, state, spec, general, trained.folder / "model")
     scores = assemble_scores(general, scored, tokenized.special.vocab_size)
-    against = "base" if spec.base_from is None else "champion"  # what the candidate was trained from
+    # what the candidate was trained from: in an increment the base that is scored is the original one
+    against = "champion" if spec.increment is not None and spec.base_from is not None else "base"
     before = {
         rule.suite: rule.estimate for rule in rules if rule.rule == "forgetting" and rule.against == against
     }

@@ -2,10 +2,12 @@
 
 import pytest
 
+from flows import realign
 from flows.journey import follow
 from flows.realign import probe_spec, worth_asking
 from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
+from schemas.errors import ExitCode, TrainingFailed
 from schemas.realignment import Realigned, Realignment
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows
@@ -59,8 +61,40 @@ def test_shallow_means_nothing_beyond_the_limit_is_left_with_confidence():
     assert found(0.04).shallow
     assert "the knowledge is still there" in found(0.04).sentence
     assert not found(0.06).shallow
-    assert "gone for good" in found(0.06).sentence or "forgotten for good" in found(0.06).sentence
+    assert "forgotten for good" in found(0.06).sentence
     assert found(0.06).suites[0].restored == pytest.approx(0.98)
+
+
+def test_a_probe_that_cannot_be_made_does_not_prevent_the_verdict(monkeypatch):
+    failure = TrainingFailed("AdaLoRA needs more steps", "method", "raise training.steps")
+
+    def fail(*given):
+        raise failure
+
+    monkeypatch.setattr(realign, "realign", fail)
+    notes: list[str] = []
+    assert realign.ask(notes.append) is None
+    assert notes == ["the re-alignment cannot be made: AdaLoRA needs more steps"]
+    failure.exit_code = ExitCode.TERMINATED
+    with pytest.raises(TrainingFailed):
+        realign.ask(notes.append)
+
+
+@pytest.mark.slow
+def test_a_run_from_the_champion_by_hand_is_rejected_and_explained_too(spec, tmp_path):
+    """The champion stands in the base's place there, and no rule names it champion."""
+    easy = spec.promotion.model_copy(update={"max_forgetting": 99, "confidence": 0.51})
+    gentle = spec.training.model_copy(update={"learning_rate": 1e-3})
+    gentle_spec = spec.model_copy(update={"promotion": easy, "training": gentle})
+    first = follow(gentle_spec, tmp_path / "state", Silent())
+    assert first.decision.verdict == "promote"
+    on = spec.model_copy(update={"base": None, "base_from": "champion"})
+    on = on.model_copy(
+        update={"training": spec.training.model_copy(update={"learning_rate": 0.02, "seed": 3})}
+    )
+    decision = follow(on, tmp_path / "state", Silent()).decision
+    assert decision.verdict == "reject"
+    assert decision.realignment is not None
 
 
 @pytest.mark.slow
