@@ -39,31 +39,26 @@ def stories_results() -> str:
 
 
 def encoder_results() -> str:
-    """Every method with a head on encoders, against a head on the frozen body."""
-    parts = []
-    for name, told in (("encoder", "spam or not with 100 examples, on MiniLM (all-MiniLM-L6-v2)"),):
-        found = _read(f"compare_{name}.json")
-        if found is None:
-            continue
-        rows = [r for r in found["rows"] if r["refused"] is None and r["ahead_of_reference"] is not None]
-        rows.sort(key=lambda row: -row["ahead_of_reference"]["estimate"])
-        ahead = [r for r in rows if r["ahead_of_reference"]["low"] > 0]
-        rest = [f"`{r['label']}` {_interval(r['ahead_of_reference'])}" for r in rows if r not in ahead]
-        refused = [
-            f"`{r['label']}` ({r['refused'].split('(')[0].strip()})" for r in found["rows"] if r["refused"]
-        ]
-        best = f"`{rows[0]['label']}` by {_interval(rows[0]['ahead_of_reference'])} {rows[0]['unit']}"
-        parts.append(
-            f"- {told[0].upper()}{told[1:]}: {len(ahead)} of {len(rows)} methods are ahead of `head_only` with an interval that"
-            f" excludes zero, the best {best}."
-            + (f" Not told apart, or behind: {'; '.join(rest)}." if rest else "")
-            + (f" Refused: {'; '.join(refused)}." if refused else "")
-            + f" [The table](../benchmarks/results/compare_{name}.md)."
-        )
-    if not parts:
+    """Every method with a head on an encoder, against a head on the frozen body."""
+    found = _read("compare_encoder.json")
+    if found is None:
         return ""
-    head = "\n## Every method with a head\n\n`python -m benchmarks.heads`, against a new head on the frozen body:\n\n"
-    return head + "\n".join(parts) + "\n"
+    rows = [r for r in found["rows"] if r["refused"] is None and r["ahead_of_reference"] is not None]
+    rows.sort(key=lambda row: -row["ahead_of_reference"]["estimate"])
+    ahead = [r for r in rows if r["ahead_of_reference"]["low"] > 0]
+    rest = [f"`{r['label']}` {_interval(r['ahead_of_reference'])}" for r in rows if r not in ahead]
+    refused = [
+        f"`{r['label']}` ({r['refused'].split('(')[0].strip()})" for r in found["rows"] if r["refused"]
+    ]
+    best = f"`{rows[0]['label']}` by {_interval(rows[0]['ahead_of_reference'])} {rows[0]['unit']}"
+    return (
+        "\n## Every method with a head\n\n`python -m benchmarks.heads`: spam or not with 100 examples, on MiniLM, against a new"
+        f" head on the frozen body.\n{len(ahead)} of {len(rows)} methods are ahead of `head_only` with an interval that excludes"
+        f" zero, the best {best}."
+        + (f"\nNot told apart, or behind: {'; '.join(rest)}." if rest else "")
+        + (f"\nRefused: {'; '.join(refused)}." if refused else "")
+        + "\n[The table](../benchmarks/results/compare_encoder.md).\n"
+    )
 
 
 def remedy_results() -> str:

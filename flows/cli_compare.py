@@ -9,6 +9,7 @@ import typer
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 
 compare_app = typer.Typer()
+Parallel = Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")]
 
 
 @compare_app.command()
@@ -54,7 +55,7 @@ def compare(
         typer.Argument(help="Comparison (YAML), such as runs/compare/quickstart.yaml.", show_default=False),
     ],
     state: State = DEFAULT_STATE,
-    parallel: Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")] = 1,
+    parallel: Parallel = 1,
 ) -> None:
     """Compare tuning methods fairly: same data, same tokens, the same search for each; a table and Pareto plots."""
     from flows.cells import run_processes
@@ -62,11 +63,7 @@ def compare(
     from flows.load_comparison import load_comparison
 
     comparison, shared = load_comparison(spec)
-    folder = compare_all(
-        comparison, shared, state, run_processes(parallel, lambda line: print(line, file=sys.stderr))
-    )
-    print((folder / "table.md").read_text(encoding="utf-8"))
-    print(f"with pictures: {folder / 'index.html'}")
+    _show(compare_all(comparison, shared, state, run_processes(parallel, _note)))
 
 
 @compare_app.command("compare-remedies")
@@ -76,7 +73,7 @@ def compare_remedies(
         typer.Argument(help="Comparison (YAML), such as runs/remedies/stories.yaml.", show_default=False),
     ],
     state: State = DEFAULT_STATE,
-    parallel: Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")] = 1,
+    parallel: Parallel = 1,
 ) -> None:
     """Compare remedies against forgetting: what each keeps and costs, in pairs with its control; a table and a frontier."""
     from flows.cells import run_processes
@@ -84,9 +81,15 @@ def compare_remedies(
     from flows.load_comparison import load_remedy_comparison
 
     comparison, jobs = load_remedy_comparison(spec)
-    folder = compare_all(
-        comparison, jobs, state, run_processes(parallel, lambda line: print(line, file=sys.stderr))
-    )
+    _show(compare_all(comparison, jobs, state, run_processes(parallel, _note)))
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _show(folder: Path) -> None:
+    """The table of a comparison that is done, and where its page is."""
     print((folder / "table.md").read_text(encoding="utf-8"))
     print(f"with pictures: {folder / 'index.html'}")
 

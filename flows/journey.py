@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from flows.choose_replay import choose_ratio, require_ratio
+from flows.notes import ledger_line, mixture_line, scores_line
 from flows.proxies import with_ratio
 from flows.realign import ask, worth_asking
 from flows.watch import Watch
@@ -85,7 +86,7 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
 
     def write_data(prepared: Prepared) -> None:
         run.write_data(prepared)
-        watch.note(_ledger_line(prepared.ledger.total))
+        watch.note(ledger_line(prepared.ledger.total))
 
     measured = measure(
         run.spec,
@@ -164,7 +165,7 @@ def measure(
     with watch.stage("tokenise and mix"):
         base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
-        watch.note(_mixture_line(tokenized.mixture))
+        watch.note(mixture_line(tokenized.mixture))
         suites = build_suites(asked, prepared, tokenized, turn)
         require_suites(spec.promotion, [suite.name for suite in suites])
         for suite in suites:
@@ -175,7 +176,7 @@ def measure(
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
-        watch.note(_scores_line(known, "base"))
+        watch.note(scores_line(known, "base"))
         if not isinstance(spec.base, FromScratch):
             refuse_floor(without_past(known, spec))
             refuse_ceiling(known, spec.promotion.min_gain)
@@ -194,7 +195,7 @@ def measure(
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
         scores = assemble(spec, suites, {**before, "candidate": after}, tokenized)
         scores = scores.model_copy(update={"part": part_of(spec, turn)})
-        watch.note(_scores_line(scores, "candidate"))
+        watch.note(scores_line(scores, "candidate"))
         if isinstance(spec.base, FromScratch) and tokenized.labels is None:
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
                 model = next(
@@ -275,27 +276,3 @@ def without_past(scores: Scores, spec: RunSpec) -> Scores:
     """The scores without the suites of earlier increments: of those the original base need not know anything."""
     past = spec.increment.suites if spec.increment else ()
     return scores.model_copy(update={"suites": tuple(s for s in scores.suites if s.name not in past)})
-
-
-def _ledger_line(total: Any) -> str:
-    return (
-        f"ledger: {total.read:,} rows = {total.accepted:,} accepted + {total.quarantined:,} quarantined"
-        f" + {total.duplicate:,} duplicate + {total.leaked:,} leaked + {total.held_out:,} held out"
-    )
-
-
-def _mixture_line(mixture: Any) -> str:
-    return (
-        f"mixture: {mixture.domain_tokens:,} domain + {mixture.replay_tokens:,} replay tokens"
-        f" ({mixture.achieved_ratio:.4f} replay, asked {mixture.requested_ratio}); {mixture.steps} steps,"
-        f" sequences {mixture.fill_ratio:.1%} full"
-    )
-
-
-def _scores_line(scores: Scores, who: Who) -> str:
-    measure, values = scores.measure, []
-    for suite in scores.suites:
-        own = scores.measure_of(suite)
-        values.append(f"{suite.name} {scores.value(suite, who):.3f}{own.unit if own != measure else ''}")
-    unit = f" in{measure.unit}" if measure.unit else ""
-    return f"{measure.name} of the {scores.called(who)}{unit}: {', '.join(values)}"

@@ -35,9 +35,8 @@ CODE = (
 
 
 DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses
-GENERAL_STREAM = (
-    2**20
-)  # and the following: which general text remedies measure on; above every source's own stream
+GENERAL_STREAM = 2**20
+"""And the following: which general text remedies measure on; above every source's own stream."""
 GENERAL, DEVELOPMENT = "general.npy", "development.npy"
 
 

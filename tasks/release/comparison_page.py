@@ -7,7 +7,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from schemas.base import Schema
 from schemas.comparison import Comparison, Row
+from schemas.remedy_comparison import RemedyRow
 from tasks.release.pictures import signed
 from tasks.release.report import html_templates, short, size
 from tasks.release.svg import Scale, element, label, percent, picture
@@ -27,23 +29,24 @@ TOP, BOTTOM = 16, 46
 
 def write_comparison(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> None:
     """Write the three files."""
+    groups = [(base, documents, members) for base, documents, members in grouped(rows)]
+    page = html_templates().get_template("comparison.html.j2").render(
+        c=comparison, groups=groups, plots=plots, suites=suites_of(rows), cell=interval, ahead=ahead,
+        refused=refused(rows),
+    )  # fmt: skip
+    write_files(folder, "comparison.json", comparison, rows, markdown(comparison, rows), page)
+
+
+def write_files(
+    folder: Path, name: str, comparison: Schema, rows: Sequence[Schema], table: Sequence[str], page: str
+) -> None:
+    """Write what was compared and found (as JSON, called `name`), table.md and index.html."""
     values = {
         "comparison": comparison.model_dump(mode="json"),
         "rows": [row.model_dump(mode="json") for row in rows],
     }
-    write_atomic(folder / "comparison.json", json.dumps(values, indent=1, ensure_ascii=False))
-    write_atomic(folder / "table.md", "\n".join(markdown(comparison, rows)) + "\n")
-    template = html_templates().get_template("comparison.html.j2")
-    groups = [(base, documents, members) for base, documents, members in grouped(rows)]
-    page = template.render(
-        c=comparison,
-        groups=groups,
-        plots=plots,
-        suites=suites_of(rows),
-        cell=interval,
-        ahead=ahead,
-        refused=refused(rows),
-    )
+    write_atomic(folder / name, json.dumps(values, indent=1, ensure_ascii=False))
+    write_atomic(folder / "table.md", "\n".join(table) + "\n")
     write_atomic(folder / "index.html", page)
 
 
@@ -61,7 +64,7 @@ def refused(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.refused is not None]
 
 
-def suites_of(rows: Sequence[Row]) -> list[str]:
+def suites_of(rows: Sequence[Row] | Sequence[RemedyRow]) -> list[str]:
     """Names of the general suites."""
     return list({name: None for row in rows for name in row.forgetting})
 

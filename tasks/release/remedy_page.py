@@ -1,6 +1,5 @@
 """What a comparison of remedies found: remedies.json for machines, table.md, and index.html with the frontier."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,39 +8,26 @@ from markupsafe import Markup
 
 from schemas.comparison import Estimate
 from schemas.remedy_comparison import RemedyComparison, RemedyRow
-from tasks.release.comparison_page import interval
+from tasks.release.comparison_page import interval, suites_of, write_files
 from tasks.release.pictures import signed
 from tasks.release.report import html_templates, short
 from tasks.release.svg import Scale, element, label, percent, picture
-from tasks.storage.atomic import write_atomic
 
 HEIGHT, TOP, BOTTOM = 380, 18, 48
 
 
 def write_remedies(folder: Path, comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> None:
     """Write the three files."""
-    values = {
-        "comparison": comparison.model_dump(mode="json"),
-        "rows": [row.model_dump(mode="json") for row in rows],
-    }
-    write_atomic(folder / "remedies.json", json.dumps(values, indent=1, ensure_ascii=False))
-    write_atomic(folder / "table.md", "\n".join(markdown(comparison, rows)) + "\n")
     done, refused = having_result(rows), [row for row in rows if row.refused is not None]
     page = html_templates().get_template("remedies.html.j2").render(
-        c=comparison, rows=done, refused=refused, suites=suites_of(rows), plot=frontier_plot(done),
-        cell=shown, outcome=outcome,
+        c=comparison, rows=done, refused=refused, suites=suites_of(rows), plot=frontier_plot(done), outcome=outcome,
     )  # fmt: skip
-    write_atomic(folder / "index.html", page)
+    write_files(folder, "remedies.json", comparison, rows, markdown(comparison, rows), page)
 
 
 def having_result(rows: Sequence[RemedyRow]) -> list[RemedyRow]:
     """Rows that were not refused."""
     return [row for row in rows if row.refused is None]
-
-
-def suites_of(rows: Sequence[RemedyRow]) -> list[str]:
-    """Names of the general suites."""
-    return list({name: None for row in rows for name in row.forgetting})
 
 
 def shown(estimate: Estimate | None) -> str:
