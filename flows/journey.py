@@ -23,11 +23,12 @@ from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
 from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
+from tasks.evaluation.choice import part_of
 from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
-from tasks.evaluation.suites import assemble_scores, build_suites, part_of, score_model
+from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide, judge, require_suites
 from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult

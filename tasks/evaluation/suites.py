@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,8 @@ from tasks.evaluation.answers import (
     require_answers,
     response_bytes,
 )
-from tasks.evaluation.development import in_hash_order, set_aside
+from tasks.evaluation.choice import fitting, limit, part_of, part_of_group
+from tasks.evaluation.development import set_aside
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
@@ -37,12 +37,8 @@ from tasks.training.models import load_model, model_sha256
 
 CODE = tuple(
     f"tasks/evaluation/{name}.py"
-    for name in ("suites", "development", "items", "score", "answers", "final_answer")
+    for name in ("suites", "choice", "development", "items", "score", "answers", "final_answer")
 )
-
-
-PARTS_SEED = 2**33
-"""No training has this seed: the split of domain_holdout and the choice of max_tokens hash groups too."""
 
 
 def build_suites(
@@ -119,15 +115,15 @@ def _build(
     items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized, among)]
     part = part_of(spec, turn)
     if part is not None:
-        items = [item for item in items if _part_of_group(item.group, part[1]) == part[0] - 1]
-    items, no_room = _fitting(items, spec)
+        items = [item for item in items if part_of_group(item.group, part[1]) == part[0] - 1]
+    items, no_room = fitting(items, spec)
     inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
     limits = [spec.evaluation.max_tokens, spec.training.seed, spec.training.sequence_length]
     key = [inputs, fate, limits, part, name if among is not None else ""]
     if kind == "general" and among is None and spec.mixture.forgetting_budget is not None:
         items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
         key = [*key, "development" if development else "without development"]
-    chosen = _limit(items, spec.evaluation.max_tokens, spec.training.seed)
+    chosen = limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
         raise UserError(
             f"the suite {name} has no document" + (f" in part {part[0]} of {part[1]}" if part else ""),
@@ -135,36 +131,6 @@ def _build(
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
     return Suite(name, kind, tuple(chosen), sha256_value(key), no_room, sources[0].source.task)
-
-
-def part_of(spec: RunSpec, turn: int | None) -> tuple[int, int] | None:
-    """(n, of) of the part whose turn it is; None where suites are whole."""
-    parts = spec.evaluation.parts
-    return None if turn is None or parts == 1 else (turn % parts + 1, parts)
-
-
-def _part_of_group(group: str, parts: int) -> int:
-    """The same in every run, whatever its seed, so that parts never overlap."""
-    import xxhash
-
-    return xxhash.xxh3_64_intdigest(group.encode(), seed=PARTS_SEED) % parts
-
-
-def _fitting(items: list[Item], spec: RunSpec) -> tuple[list[Item], int]:
-    """Responses cut as in training, where their loss is scored; and how many prompts leave no room for one.
-
-    A prompt that is answered keeps its whole response: the right answer stands at its end.
-    """
-    if spec.objective.kind != "instruction":
-        return items, 0
-    longest = spec.training.sequence_length
-    kept = []
-    for item in items:
-        if item.gold or not item.is_instruction:
-            kept.append(item)
-        elif item.context < longest:
-            kept.append(replace(item, input_ids=item.input_ids[:longest]))
-    return kept, len(items) - len(kept)
 
 
 def _items(
@@ -210,21 +176,6 @@ def _items(
                 )
             )
     return found
-
-
-def _limit(items: list[Item], max_tokens: int, seed: int) -> list[Item]:
-    """Whole documents, in the order of a seeded hash of their group, until the budget is met; then in file order.
-
-    The last group may be cut. One document is always kept, however long it is.
-    """
-    chosen: set[int] = set()
-    tokens = 0
-    for index in in_hash_order(items, seed):
-        tokens += items[index].labels
-        if tokens > max_tokens and chosen:
-            break
-        chosen.add(index)
-    return [item for index, item in enumerate(items) if index in chosen]
 
 
 def score_model(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
+from tasks.evaluation.choice import limit as chosen
 from tasks.evaluation.development import FEWEST_GROUPS, set_aside
 from tasks.evaluation.items import Item
-from tasks.evaluation.suites import _limit
 
 
 def items(groups: int, each: int = 2, tokens: int = 11) -> list[Item]:
@@ -38,7 +38,7 @@ def test_a_large_suite_is_judged_on_the_very_documents_as_without_development():
     given = items(200)
     limit = 800  # tokens; the suite has 4,000
     verdict, development = set_aside(given, limit, 3, "general")
-    assert ids(_limit(verdict, limit, 3)) == ids(_limit(given, limit, 3))
+    assert ids(chosen(verdict, limit, 3)) == ids(chosen(given, limit, 3))
     assert sum(len(item.input_ids) - 1 for item in development) <= limit
     assert len(development) >= 70
 
