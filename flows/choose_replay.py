@@ -158,7 +158,7 @@ def _curve(
     """The curve of one suite through what every proxy forgot of it."""
     confidence, seed = ground.spec.promotion.confidence, ground.spec.training.seed
     groups = [item.group for item in suite.items]
-    tokens = np.array([len(item.input_ids) - 1 for item in suite.items])
+    tokens = np.array([item.labels for item in suite.items])
     names, cluster = np.unique(groups, return_inverse=True)
     after = np.array([losses[number] for _, _, losses in results])  # (n, documents)
     differences = np.zeros((len(results), len(names)))

@@ -33,7 +33,7 @@ def set_aside(items: Sequence[Item], max_tokens: int, seed: int, suite: str) -> 
     sizes: dict[str, int] = {}
     for number in order:
         group = items[number].group
-        sizes[group] = sizes.get(group, 0) + len(items[number].input_ids) - 1
+        sizes[group] = sizes.get(group, 0) + items[number].labels
     total = sum(sizes.values())
     cut, start = max(total - max_tokens, total // 2), 0
     chosen: set[str] = set()

@@ -1,5 +1,7 @@
 """A general suite in two parts: one to choose a ratio on, one to judge on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,17 @@ def test_a_large_suite_is_judged_on_the_very_documents_as_without_development():
     assert ids(chosen(verdict, limit, 3)) == ids(chosen(given, limit, 3))
     assert sum(len(item.input_ids) - 1 for item in development) <= limit
     assert len(development) >= 70
+
+
+def test_the_prompts_of_instructions_are_no_tokens_to_score():
+    """A limit that counted them would set fewer documents aside than it then lets score."""
+    plain = items(200)
+    asked = [
+        replace(item, input_ids=np.arange(41), context=31) for item in plain
+    ]  # ten labels each, as the plain
+    assert [ids(part) for part in set_aside(asked, 800, 3, "g")] == [
+        ids(part) for part in set_aside(plain, 800, 3, "g")
+    ]
 
 
 def test_the_seed_chooses_the_parts():
