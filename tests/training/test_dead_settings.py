@@ -177,8 +177,8 @@ def test_a_lora_setting_changes_the_weights(root, base, tmp_path, key):
 
 
 def test_the_replay_ratio_changes_the_plan(root, base, tmp_path):
-    write_rows(root / "replay.jsonl", [line[:300] for line in prose("zh_*")[20:60]])
-    replay = [source(root / "replay.jsonl")]
+    write_rows(tmp_path / "replay.jsonl", [line[:300] for line in prose("zh_*")[20:60]])
+    replay = [source(tmp_path / "replay.jsonl")]
     plans = [
         plan_bytes(spec_of(root, base, mixture={"replay_ratio": ratio}, replay=replay), root, tmp_path)
         for ratio in (0.2, 0.21)

@@ -117,7 +117,7 @@ def test_a_document_teaches_its_own_task_s_adapter_alone(tmp_path, encoder, task
 def together(encoder, tmp_path_factory):
     """A training of two tasks with an adapter for each: (spec, prepared, tokenized, model folder, state)."""
     root = tmp_path_factory.mktemp("together")
-    spec = make(root / "d", encoder, PER_TASK, count=240, steps=120, learning_rate=0.02)
+    spec = make(root / "d", encoder, PER_TASK, count=240, steps=240, learning_rate=0.01)
     prepared, tokenized, inputs = prepare_head(root / "state", spec)
     folder = train(root / "state", spec, inputs).folder / "model"
     return spec, prepared, tokenized, folder, root / "state"
@@ -204,7 +204,7 @@ def test_what_is_loaded_for_tasks_is_switched_by_name(together, encoder) -> None
 def test_the_adapters_of_two_tasks_are_fused(together, encoder, tmp_path) -> None:
     references = [f"{together[3]}#trades", f"{together[3]}#tempers"]
     method = {"kind": "adapter_fusion", "adapters": references}
-    spec = make(tmp_path / "d", encoder, method, count=240, steps=100, learning_rate=0.01)
+    spec = make(tmp_path / "d", encoder, method, count=240, steps=160, learning_rate=0.01)
     prepared, tokenized, inputs = prepare_head(tmp_path / "state", spec)
     folder = train(tmp_path / "state", spec, inputs).folder / "model"
     before = load_file(together[3] / "inserted.safetensors")
