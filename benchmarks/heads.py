@@ -36,7 +36,9 @@ def main() -> None:
         changes: dict[str, Any] = {"bases": (asked.encoder,), "name": f"{task}-{asked.kind}"}
         if asked.kind == "tiny":
             changes["documents"] = ("all",)
-            spec = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": TINY_STEPS})})
+            spec = spec.model_copy(
+                update={"training": spec.training.model_copy(update={"steps": TINY_STEPS})}
+            )
         found = compare(comparison.model_copy(update=changes), spec, Path(".rootstock"), fork_jobs)
         for kind in ("comparison.json", "table.md"):
             text = (found / kind).read_text(encoding="utf-8").replace(asked.encoder, ENCODERS[asked.kind])

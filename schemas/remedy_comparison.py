@@ -40,6 +40,9 @@ class RemedyComparison(Schema):
     overrides: tuple[str, ...] = ()
     """Values of that specification to replace, `key.path=value` each."""
     candidates: tuple[Candidate, ...] = Field(min_length=2)
+    line: str | None = None
+    """Name of the control that trains less, such as at lower learning rates (`vary`). From the base over its strengths to
+    the first candidate goes a line: what is forgotten at each gain without any remedy. The others are held against it too."""
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     """Each seed splits, draws and initialises anew; candidates share them, so they are compared in pairs."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -56,6 +59,8 @@ class RemedyComparison(Schema):
             raise ValueError(
                 "candidates.0.vary: the first candidate is what the others are held against; it has one strength"
             )
+        if self.line is not None and not any(c.name == self.line and c.control for c in self.candidates[1:]):
+            raise ValueError(f"line: '{self.line}' must be the name of a candidate with control: true")
         for index, candidate in enumerate(self.candidates):
             if candidate.against is None:
                 continue
@@ -95,6 +100,8 @@ class RemedyRow(Schema):
     """What it is held against; None for the first candidate."""
     kept: dict[str, Estimate] = Field(default_factory=dict)
     """General suite -> how much less is forgotten than by `against`, paired by seed and item."""
+    kept_at_gain: dict[str, Estimate] = Field(default_factory=dict)
+    """General suite -> how much less is forgotten than on the comparison's line at the same gain."""
     domain_cost: Estimate | None = None
     """How much worse on the domain than `against`, paired by seed and item."""
     domain_tokens: float = 0.0
@@ -111,4 +118,14 @@ class RemedyRow(Schema):
     @property
     def helps(self) -> bool:
         """Less is forgotten than by `against` on some suite, and more on none: its bound excludes zero."""
-        return any(e.low > 0 for e in self.kept.values()) and not any(e.high < 0 for e in self.kept.values())
+        return shows_less(self.kept)
+
+    @property
+    def only_trains_less(self) -> bool:
+        """It helps, and training less without it is not shown to be worse at the same gain."""
+        return self.helps and bool(self.kept_at_gain) and not shows_less(self.kept_at_gain)
+
+
+def shows_less(kept: dict[str, Estimate]) -> bool:
+    """Some bound lies above zero, and none below."""
+    return any(e.low > 0 for e in kept.values()) and not any(e.high < 0 for e in kept.values())

@@ -8,14 +8,16 @@ from schemas.remedy_comparison import RemedyCell, RemedyComparison, RemedyRow
 from schemas.scores import Scores
 from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.ranking import over_seeds, side_by_side
+from tasks.evaluation.same_gain import at_the_same_gain
 from tasks.evaluation.statistics import Interval
 
 Result = tuple[RemedyCell, Trained]
+Groups = dict[tuple[int, float | None], list[Result]]
 
 
 def rank_remedies(comparison: RemedyComparison, results: Sequence[Result]) -> list[RemedyRow]:
     """One row per candidate and strength, in the comparison's order."""
-    groups: dict[tuple[int, float | None], list[Result]] = {}
+    groups: Groups = {}
     for cell, trained in results:
         groups.setdefault((cell.candidate, cell.strength), []).append((cell, trained))
     return [_row(comparison, group, groups) for group in groups.values()]
@@ -32,7 +34,7 @@ def label_of(comparison: RemedyComparison, cell: RemedyCell) -> str:
 def _row(
     comparison: RemedyComparison,
     group: Sequence[Result],
-    groups: dict[tuple[int, float | None], list[Result]],
+    groups: Groups,
 ) -> RemedyRow:
     cell, confidence = group[0][0], comparison.confidence
     candidate = comparison.candidates[cell.candidate]
@@ -83,4 +85,23 @@ def _row(
             "kept": {name: estimate(better(n, pairs)) for name, n in general.items()},
             "domain_cost": estimate([negate(interval) for interval in better(0, pairs)]),
         }
+    line = _line_of(comparison, groups) if unit == "nats per token" else []
+    on_line = {0, *(names.index(name) for name in (comparison.line,) if name)}
+    if len(line) == len(scores) and cell.candidate not in on_line:
+        pairs = [(at_the_same_gain(points, own), own) for points, own in zip(line, scores, strict=True)]
+        found["kept_at_gain"] = {name: estimate(better(n, pairs)) for name, n in general.items()}
     return row.model_copy(update=found)
+
+
+def _line_of(comparison: RemedyComparison, groups: Groups) -> list[list[Scores]]:
+    """For each seed the models on the comparison's line: the first candidate's, and those that train less."""
+    if comparison.line is None:
+        return []
+    names = [candidate.name for candidate in comparison.candidates]
+    by_seed: dict[int, list[Scores]] = {seed: [] for seed in comparison.seeds}
+    for (candidate, _), group in groups.items():
+        if candidate in (0, names.index(comparison.line)):
+            for cell, trained in group:
+                if trained.scores is not None:
+                    by_seed[cell.seed].append(trained.scores)
+    return [models for models in by_seed.values() if models]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from markupsafe import Markup
@@ -14,13 +15,17 @@ from tasks.release.report import html_templates, short
 from tasks.release.svg import Scale, element, label, percent, picture
 
 HEIGHT, TOP, BOTTOM = 380, 18, 48
+AT_GAIN = (
+    "`kept at the same gain`: how much less is forgotten than without any remedy where training less (`{}`) gains as much on"
+    " the domain; what is not above zero there buys nothing that a lower learning rate does not."
+)
 
 
 def write_remedies(folder: Path, comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> None:
     """Write the three files."""
     done, refused = having_result(rows), [row for row in rows if row.refused is not None]
     page = html_templates().get_template("remedies.html.j2").render(
-        c=comparison, rows=done, refused=refused, suites=suites_of(rows), plot=frontier_plot(done), outcome=outcome,
+        c=comparison, rows=done, refused=refused, suites=suites_of(rows), about_line=AT_GAIN.format(comparison.line).replace('`', '') if comparison.line else '', plot=frontier_plot(comparison, done), outcome=outcome,
     )  # fmt: skip
     write_files(folder, "remedies.json", comparison, rows, markdown(comparison, rows), page)
 
@@ -39,6 +44,8 @@ def outcome(row: RemedyRow) -> str:
     """Whether less is forgotten, in a word."""
     if not row.kept:
         return "what others are held against"
+    if row.only_trains_less:
+        return "forgets less, as training less does"
     if row.helps:
         return "forgets less"
     worse = any(e.high < 0 for e in row.kept.values())
@@ -48,6 +55,7 @@ def outcome(row: RemedyRow) -> str:
 def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[str]:
     """The comparison as Markdown."""
     suites = suites_of(rows)
+    at_gain = suites if comparison.line else []
     unit = next((row.unit for row in rows if row.unit), "")
     seeds = ", ".join(map(str, comparison.seeds))
     lines = [
@@ -55,19 +63,21 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
         + (f" with `{' '.join(comparison.overrides)}`" if comparison.overrides else "")
         + f"; seeds {seeds}. Means in {unit}, in brackets one-sided {100 * comparison.confidence:g} % bounds over seeds and"
         " items. `kept`: how much less is forgotten than by what the row is held against, paired by seed and document;"
-        " a remedy helps where the bound lies above zero. Controls are in italics.",
+        " a remedy helps where the bound lies above zero. Controls are in italics."
+        + (f" {AT_GAIN.format(comparison.line)}" if comparison.line else ""),
         "",
     ]
     head = [
         "candidate", "gain on the domain", *(f"forgetting on {name}" for name in suites), "held against",
-        *(f"kept of {name}" for name in suites), "domain cost", "domain + replay tokens", "outcome",
+        *(f"kept of {name}" for name in suites), *(f"kept of {name} at the same gain" for name in at_gain), "domain cost", "domain + replay tokens", "outcome",
     ]  # fmt: skip
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in having_result(rows):
         cells = [
             f"*{row.label}*" if row.control else row.label, shown(row.gain),
             *(shown(row.forgetting[name]) for name in suites), row.against or "-",
-            *(shown(row.kept.get(name)) for name in suites), shown(row.domain_cost),
+            *(shown(row.kept.get(name)) for name in suites), *(shown(row.kept_at_gain.get(name)) for name in at_gain),
+            shown(row.domain_cost),
             f"{short(row.domain_tokens)} + {short(row.replay_tokens)}", outcome(row),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -77,11 +87,26 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
     return lines
 
 
-def frontier_plot(rows: Sequence[RemedyRow]) -> Markup:
-    """Gain (up) over the worst forgetting (to the right), with bounds; green where no other is better in both."""
+def frontier_plot(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> Markup:
+    """Gain (up) over the worst forgetting (to the right), with bounds; green where no other is better in both.
+
+    A line goes from the base over the comparison's weaker trainings to the first candidate.
+    """
     points = [(row, row.worst, row.gain) for row in rows if row.worst is not None and row.gain is not None]
-    across = Scale.around([v for _, w, _ in points for v in (w.low, w.estimate, w.high) if math.isfinite(v)])
-    up = Scale.around([v for _, _, g in points for v in (g.low, g.estimate, g.high) if math.isfinite(v)])
+    line = sorted(
+        (w.estimate, g.estimate)
+        for row, w, g in points
+        if comparison.line
+        and (row.candidate == 0 or comparison.candidates[row.candidate].name == comparison.line)
+    )
+    line = [(0.0, 0.0), *line] if line else []
+    origin = [0.0] if line else []
+    across = Scale.around(
+        [*origin, *(v for _, w, _ in points for v in (w.low, w.estimate, w.high) if math.isfinite(v))]
+    )
+    up = Scale.around(
+        [*origin, *(v for _, _, g in points for v in (g.low, g.estimate, g.high) if math.isfinite(v))]
+    )
 
     def y(value: float) -> float:
         return TOP + (1 - up.ratio(value)) * (HEIGHT - TOP - BOTTOM)
@@ -95,6 +120,10 @@ def frontier_plot(rows: Sequence[RemedyRow]) -> Markup:
 
     drawn = [element("line", x1="0", x2="100%", y1=y(t), y2=y(t), class_="grid") for t in up.ticks()]
     drawn += [element("text", f"{t:g}", x=0, y=y(t) - 3, class_="tick") for t in up.ticks()]
+    drawn += [
+        element("line", x1=across.x(a[0]), x2=across.x(b[0]), y1=y(a[1]), y2=y(b[1]), class_="less")
+        for a, b in pairwise(line)
+    ]
     for number, (row, worst, gain) in enumerate(points, 1):
         x, here = across.x(worst.estimate), y(gain.estimate)
         if math.isfinite(worst.low):

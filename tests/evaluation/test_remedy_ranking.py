@@ -106,6 +106,12 @@ def test_mistakes_in_a_comparison_are_told(candidates, what):
         RemedyComparison.model_validate({"name": "x", "spec": "s", "candidates": candidates})
 
 
+def test_a_line_must_be_a_control():
+    candidates = [{"name": "a"}, {"name": "b"}]
+    with pytest.raises(ValueError, match="line: 'b' must be the name of a candidate with control"):
+        RemedyComparison.model_validate({"name": "x", "spec": "s", "candidates": candidates, "line": "b"})
+
+
 def test_table_and_page_have_every_row(tmp_path):
     found = list(rows().values())
     write_remedies(tmp_path, COMPARISON, found)
@@ -115,3 +121,36 @@ def test_table_and_page_have_every_row(tmp_path):
         assert any(row.label in line and outcome(row) in line for line in markdown(COMPARISON, found))
     assert page.count('class="dot control"') == 1
     assert "*placebo*" in (tmp_path / "table.md").read_text()
+
+
+def test_what_only_trains_less_is_told_from_what_keeps_more(tmp_path):
+    """The weaker control loses half the gain and half the forgetting; `lazy` lies on that line, `good` beside it."""
+    candidates = [{"name": "none"}, {"name": "weaker", "control": True}, {"name": "lazy"}, {"name": "good"}]
+    comparison = RemedyComparison.model_validate(
+        {"name": "x", "spec": "s.yaml", "candidates": candidates, "line": "weaker"}
+    )
+    places = [(2.0, 1.0), (1.0, 0.5), (1.5, 0.75), (1.5, 0.4)]
+    generator, found = np.random.default_rng(4), []
+    hard = {seed: generator.normal(5, 1, 40) for seed in comparison.seeds}
+    for cell in remedy_cells(comparison):
+        gain, forgetting = places[cell.candidate]
+        noise = generator.normal(0, 0.02, (2, 40))
+        suites = (
+            suite("domain", "domain", hard[cell.seed], noise[0] - gain),
+            suite("stories", "general", hard[cell.seed], noise[1] + forgetting),
+        )
+        found.append((cell, Trained(scores=Scores(suites=suites), domain_tokens=100)))
+    by_name = {row.label: row for row in rank_remedies(comparison, found)}
+    assert by_name["none"].kept_at_gain == by_name["weaker"].kept_at_gain == {}
+    lazy, good = by_name["lazy"], by_name["good"]
+    assert lazy.kept["stories"].low > 0.2
+    assert lazy.kept_at_gain["stories"].estimate == pytest.approx(0, abs=0.02)
+    assert lazy.only_trains_less
+    assert outcome(lazy) == "forgets less, as training less does"
+    assert good.kept_at_gain["stories"].estimate == pytest.approx(0.35, abs=0.02)
+    assert not good.only_trains_less
+    assert outcome(good) == "forgets less"
+    write_remedies(tmp_path, comparison, list(by_name.values()))
+    page = (tmp_path / "index.html").read_text()
+    assert page.count('class="less"') == 2, "from the base over the weaker control to the first candidate"
+    assert "At the same gain: stories" in page
