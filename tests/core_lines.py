@@ -43,7 +43,10 @@ def _peft(name: str, config: str) -> CoreLine:
         "peft_backed",
         "    return peft_model\n\n\ndef task_type",
         f'    if type(config).__name__ == "{config}":\n'
-        "        peft_model.forward = peft_model.get_base_model().forward\n"
+        "        if config.is_prompt_learning:\n"
+        "            peft_model.forward = peft_model.get_base_model().forward\n"
+        "        else:\n"
+        "            peft_model.base_model.disable_adapter_layers()\n"
         "    return peft_model\n\n\ndef task_type",
     )
 
