@@ -71,7 +71,7 @@ CORE_LINES = (
     _peft("lora", "LoraConfig"),
     _peft("adalora", "AdaLoraConfig"),
     _method("adalora, budget", "adalora", "self._tuner.update_and_allocate(step)", "pass", "tests/training/methods/test_adalora.py"),
-    _method("qlora", "qlora", "load_in_4bit=True", "load_in_4bit=False", "tests/training/methods/test_qlora.py"),
+    _method("qlora", "qlora", 'return {"quantization_config": quantization}', "return {}", "tests/training/methods/test_qlora.py"),
     _peft("ia3", "IA3Config"),
     _peft("vera", "VeraConfig"),
     _peft("osf", "OSFConfig"),
