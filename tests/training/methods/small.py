@@ -16,7 +16,7 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "p_tuning_v2": {"virtual_tokens": 4},
     "selective": {"layers": 1},
     "head_only": {},
-    "bitfit": None,  # the tiny Llama has no biases: tests/training/methods/test_bitfit.py has models that do
+    "bitfit": None,  # the tiny Llama has no biases: test_own_weights.py has models that do
     "lisa": {"layers": 1, "interval": 2},
     "sparse": {"trainable_ratio": 0.1},
     "fisher": {"trainable_ratio": 0.1, "samples": 20},
