@@ -83,8 +83,6 @@ def load_tokenizer(folder: Path) -> Any:
         UserError: the folder has no tokenizer.json, or it cannot be read.
     """
     tokenizer = _read_tokenizer(folder)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -100,11 +98,14 @@ def _read_tokenizer(folder: Path) -> Any:
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing narrower
         raise UserError(
             f"cannot read the tokenizer: {error}", str(file), "fetch or convert it again"
         ) from None
+    tokenizer.no_padding()  # some files ask for it: those of sentence encoders fill every text up to 128 tokens
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def special_ids(folder: Path, framed: bool = False) -> SpecialIds:

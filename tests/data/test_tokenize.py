@@ -177,6 +177,24 @@ def test_only_files_that_decide_ids_name_a_tokenizer(tokenizer_folder, tmp_path)
     assert tokenizer_sha256(edit_config(tokenizer_folder, tmp_path / "u", x="1")) != tokenizer_sha256(folder)
 
 
+def test_padding_and_truncation_that_a_file_asks_for_do_not_count(tokenizer_folder, tmp_path):
+    """As all-MiniLM-L6-v2's file does: every text filled up to 128 tokens, and cut there."""
+    from tokenizers import Tokenizer, processors
+
+    folder = Path(shutil.copytree(tokenizer_folder, tmp_path / "padding"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ends = [("<|begin|>", tokenizer.token_to_id("<|begin|>")), ("<|end|>", tokenizer.token_to_id("<|end|>"))]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A <|end|>", special_tokens=ends
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    expected = special_ids(folder, framed=True), encode_text(folder, ["a " * 200, "b"])
+    tokenizer.enable_padding(length=128, pad_id=ends[1][1], pad_token="<|end|>")
+    tokenizer.enable_truncation(128)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert (special_ids(folder, framed=True), encode_text(folder, ["a " * 200, "b"])) == expected
+
+
 def test_real_tokenizers_frame_documents_as_their_makers_do(data_root):
     folder = data_root / "models/stories260K/hf"
     special = special_ids(folder)
