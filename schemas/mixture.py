@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from schemas.base import Schema
 
 DEFAULT_RATIO = 0.25
+INCREMENTS_RATIO = 0.5
+"""With increments: their replay holds general text and all that was learned before."""
 Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -42,7 +44,8 @@ class Mixture(Schema):
     forgetting_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Nats per token that the general suites may lose: short proxy trainings choose the smallest ratio that keeps it."""
     replay_ratio: Ratio | None = Field(default_factory=_default_ratio)
-    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. 0.25 where no budget is given."""
+    """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. By default
+    0.25, with increments 0.5, with a budget what keeps it."""
     proxies: Proxies | None = None
     """Which proxy trainings choose the ratio; belongs to `forgetting_budget`."""
     temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)

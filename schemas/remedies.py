@@ -95,11 +95,11 @@ class WeightAveraging(RemedySettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        dead = self.model_fields_set & {"general_weight", "points", "development_tokens"}
+        names = ("general_weight", "points", "development_tokens")
+        # not model_fields_set: a stored specification names every key
+        dead = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
         if self.alpha is not None and dead:
-            raise ValueError(
-                f"alpha: is given, so {', '.join(sorted(dead))} would do nothing; remove one of them"
-            )
+            raise ValueError(f"alpha: is given, so {', '.join(dead)} would do nothing; remove one of them")
         return self
 
 

@@ -42,7 +42,8 @@ class RemedyComparison(Schema):
     candidates: tuple[Candidate, ...] = Field(min_length=2)
     line: str | None = None
     """Name of the control that trains less, such as at lower learning rates (`vary`). From the base over its strengths to
-    the first candidate goes a line: what is forgotten at each gain without any remedy. The others are held against it too."""
+    the first candidate goes a line: what is forgotten at each gain without any remedy. Those held against the first candidate are
+    held against the line too."""
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     """Each seed splits, draws and initialises anew; candidates share them, so they are compared in pairs."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)

@@ -9,7 +9,7 @@ from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.increments import Increment, Increments
 from schemas.methods import Full, Method
-from schemas.mixture import Mixture, budget_problems
+from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems
 from schemas.objectives import (
     HEADS,
     InstructionTuning,
@@ -103,6 +103,16 @@ class RunSpec(Schema):
         """Whether the replay sources are read: to train on them, or for a remedy that measures on general text."""
         measured = any(r.general_sample or r.development_sample for r in self.remedies)
         return self.mixture.replay_ratio != 0 or measured
+
+    @model_validator(mode="after")
+    def _ratio_with_increments(self) -> Self:
+        """Half of the tokens are replay by default where the domain grows."""
+        mixture = self.mixture
+        if self.increments is None or mixture.forgetting_budget or "replay_ratio" in mixture.model_fields_set:
+            return self
+        given = mixture.model_copy(update={"replay_ratio": INCREMENTS_RATIO})
+        object.__setattr__(self, "mixture", given)  # frozen for everybody else
+        return self
 
     @model_validator(mode="after")
     def _combination(self) -> Self:

@@ -87,7 +87,7 @@ def _row(
         }
     line = _line_of(comparison, groups) if unit == "nats per token" else []
     on_line = {0, *(names.index(name) for name in (comparison.line,) if name)}
-    if len(line) == len(scores) and cell.candidate not in on_line:
+    if len(line) == len(scores) and cell.candidate not in on_line and other == 0:
         pairs = [(at_the_same_gain(points, own), own) for points, own in zip(line, scores, strict=True)]
         found["kept_at_gain"] = {name: estimate(better(n, pairs)) for name, n in general.items()}
     return row.model_copy(update=found)

@@ -16,7 +16,7 @@ from tasks.release.svg import Scale, element, label, percent, picture
 
 HEIGHT, TOP, BOTTOM = 380, 18, 48
 AT_GAIN = (
-    "`kept at the same gain`: how much less is forgotten than without any remedy where training less (`{}`) gains as much on"
+    "`Kept at the same gain`: how much less is forgotten than without any remedy where training less (`{}`) gains as much on"
     " the domain; what is not above zero there buys nothing that a lower learning rate does not."
 )
 
@@ -61,15 +61,17 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
     lines = [
         f"Data and training: `{comparison.spec}`"
         + (f" with `{' '.join(comparison.overrides)}`" if comparison.overrides else "")
-        + f"; seeds {seeds}. Means in {unit}, in brackets one-sided {100 * comparison.confidence:g} % bounds over seeds and"
-        " items. `kept`: how much less is forgotten than by what the row is held against, paired by seed and document;"
+        + f"; seeds {seeds}. General text: {', '.join(suites)}. Means in {unit}, in brackets one-sided {100 * comparison.confidence:g} % bounds over seeds and"
+        " items. `Kept`: how much less is forgotten than by what the row is held against, paired by seed and document;"
         " a remedy helps where the bound lies above zero. Controls are in italics."
         + (f" {AT_GAIN.format(comparison.line)}" if comparison.line else ""),
         "",
     ]
+    of = {name: f" ({name})" if len(suites) > 1 else "" for name in suites}
     head = [
-        "candidate", "gain on the domain", *(f"forgetting on {name}" for name in suites), "held against",
-        *(f"kept of {name}" for name in suites), *(f"kept of {name} at the same gain" for name in at_gain), "domain cost", "domain + replay tokens", "outcome",
+        "candidate", "gain on the domain", *(f"forgetting{of[name]}" for name in suites), "held against",
+        *(f"kept{of[name]}" for name in suites), *(f"kept at the same gain{of[name]}" for name in at_gain),
+        "domain cost", "domain + replay tokens", "outcome",
     ]  # fmt: skip
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in having_result(rows):

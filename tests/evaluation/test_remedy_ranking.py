@@ -153,4 +153,4 @@ def test_what_only_trains_less_is_told_from_what_keeps_more(tmp_path):
     write_remedies(tmp_path, comparison, list(by_name.values()))
     page = (tmp_path / "index.html").read_text()
     assert page.count('class="less"') == 2, "from the base over the weaker control to the first candidate"
-    assert "At the same gain: stories" in page
+    assert "Kept at the same gain</th>" in page

@@ -40,6 +40,19 @@ def test_without_either_the_ratio_is_a_quarter():
     assert Mixture().ratio == 0.25
 
 
+def test_with_increments_half_of_the_tokens_are_replay_unless_said_otherwise():
+    def ratio(**mixture):
+        spec = {**SPEC, "increments": {}, "mixture": mixture}
+        return RunSpec.model_validate(spec).mixture.replay_ratio
+
+    assert ratio() == ratio(importance="towards_domain") == 0.5
+    assert RunSpec.model_validate({**SPEC, "mixture": {}}).mixture.replay_ratio == 0.25
+    assert ratio(replay_ratio=0.1) == 0.1
+    assert ratio(forgetting_budget=0.05) is None
+    whole = RunSpec.model_validate({**SPEC, "increments": {}, "mixture": {}})
+    assert RunSpec.model_validate(whole.model_dump(mode="json")) == whole
+
+
 @pytest.mark.parametrize(
     "both", [{"replay_ratio": 0.1, "forgetting_budget": 0.1}, {"replay_ratio": None}], ids=["both", "neither"]
 )

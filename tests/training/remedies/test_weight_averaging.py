@@ -130,3 +130,8 @@ def test_a_text_too_small_to_keep_anything_of_is_refused(root, base, tmp_path):
     spec = spec_with(root, base, remedy, replay=[source(tmp_path / "few.jsonl")])
     with pytest.raises(UserError, match="the replay text is too small"):
         prepare_inputs(root, spec)
+
+
+def test_settings_with_an_alpha_are_read_back_as_they_were_stored():
+    settings = WeightAveraging(alpha=0.3)
+    assert WeightAveraging.model_validate(settings.model_dump(mode="json")) == settings
