@@ -18,9 +18,7 @@ MEAN_KL = 1e-6  # nats per token
 PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
 
 
-def export_model(
-    model: Path, target: Path, merge: bool, judge: Callable[[Path], str] = lambda _: ""
-) -> str:
+def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path], str] = lambda _: "") -> str:
     """Copy the model to a new folder; with `merge`, an adapter is first merged into a float32 copy of its base.
 
     A 4-bit base is turned into float32 before: merged into 4 bits the update would be rounded away. The folder appears

@@ -61,7 +61,9 @@ def test_a_merged_model_that_is_another_is_not_left_behind(tmp_path, bases, monk
         export_run(run / "model", tmp_path / "out" / "here", True, tmp_path / "state")
     monkeypatch.undo()
     monkeypatch.setattr(export_merged, "SUITE_TOLERANCE", -1.0)
-    with pytest.raises(UserError, match=r"the merged model scores 0\.\d+ on 'domain', the run's model") as error:
+    with pytest.raises(
+        UserError, match=r"the merged model scores 0\.\d+ on 'domain', the run's model"
+    ) as error:
         export_run(run / "model", tmp_path / "out" / "here", True, tmp_path / "state")
     assert "side by side" in error.value.fix
     assert list((tmp_path / "out").iterdir()) == []
