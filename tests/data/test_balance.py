@@ -100,7 +100,7 @@ def test_a_pass_leaves_no_document_out_and_has_the_rare_ones_more_often(tmp_path
 def test_ledger_and_report_are_counted_from_what_is_laid_out(tmp_path, encoder, length, replay):
     spec = rare_spec(tmp_path, encoder, 3.0, replay, **length)
     plain = rare_spec(tmp_path, encoder, None, replay, **length)
-    found, labels, _, tokenized, inputs = times_trained(tmp_path / "state", spec)
+    found, labels, _, _, inputs = times_trained(tmp_path / "state", spec)
     before = prepare_head(tmp_path / "state", plain)[1].tokens
     pieces, sequences = load_plan(inputs.plan)
     ledger = TokenLedger.model_validate(inputs.plan.facts["tokens"])
@@ -199,7 +199,9 @@ def test_objectives_without_one_label_for_each_document_are_refused(objective, t
         "replay": [],
         "evaluation": {"domain_holdout": 0.1, "general": SPEC["evaluation"]["general"]},
     }
-    if objective["kind"] not in ("language_modeling", "instruction"):
+    if objective["kind"] == "instruction":
+        changes["evaluation"]["general"] = [{"path": "g.jsonl", "contract": "c"}]
+    elif objective["kind"] != "language_modeling":
         changes["evaluation"]["general"] = []
     said = problems(**changes, mixture={"replay_ratio": 0, "class_temperature": 2})
     assert f"mixture.class_temperature: {why}" in said
