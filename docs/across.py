@@ -92,7 +92,7 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "remedies=[{kind: ewc}]",
         "method={kind: vera}",
     ),
-    "`distillation` on replay and `loss_weighting` need a `mixture.replay_ratio` above 0.": (
+    "`distillation` on replay, `loss_weighting` and `domain_adversarial` need a `mixture.replay_ratio` above 0.": (
         "remedies=[{kind: loss_weighting}]",
         "mixture.replay_ratio=0",
     ),
