@@ -72,7 +72,7 @@ class ResumableTrainer(Trainer):
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
         if micro == 0:
-            for parameter in self.remedies.parameters():
+            for parameter in self.remedies.own_parameters():
                 parameter.grad = None  # transformers clears those of the model alone
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
         _seed_dropout(int(seed[0]), self.args.device.type)
@@ -115,7 +115,7 @@ class ResumableTrainer(Trainer):
             self.optimizer = kind(
                 [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
             )
-        own = self.remedies.parameters()
+        own = self.remedies.own_parameters()
         if own:
             optimizer: Any = self.optimizer
             optimizer.add_param_group({"params": own, "weight_decay": self.args.weight_decay})

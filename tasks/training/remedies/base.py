@@ -70,7 +70,7 @@ class Remedy:
         """What is added to the loss of this forward pass, already divided by `outputs.num_items`, or None."""
         return None
 
-    def parameters(self) -> "list[torch.nn.Parameter]":
+    def own_parameters(self) -> "list[torch.nn.Parameter]":
         """Parameters of its own, on the device of the training: the optimizer trains them along with the model's, at the
         training's learning rate. They are not deployed, and `state` must hold them."""
         return []

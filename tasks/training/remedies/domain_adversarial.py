@@ -77,7 +77,7 @@ class DomainAdversarialAtWork(Remedy):
         found: npt.NDArray[np.bool_] = self.replay[number]
         return found
 
-    def parameters(self) -> "list[torch.nn.Parameter]":
+    def own_parameters(self) -> "list[torch.nn.Parameter]":
         """The discriminator's."""
         return list(self.discriminator.parameters())
 

@@ -114,10 +114,10 @@ def test_loss_and_gradients_are_those_of_the_paper_however_rows_are_cut_into_pas
         loss.backward()
         total += float(loss)
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    own = [p.grad.clone() for p in remedy.parameters()]
+    own = [p.grad.clone() for p in remedy.own_parameters()]
 
     model.zero_grad()
-    for parameter in remedy.parameters():
+    for parameter in remedy.own_parameters():
         parameter.grad = None
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     features = remedy.features.take(batch["input_ids"], logits)
@@ -137,7 +137,7 @@ def test_loss_and_gradients_are_those_of_the_paper_however_rows_are_cut_into_pas
     assert found.keys() == body.keys()
     for name, gradient in body.items():
         torch.testing.assert_close(found[name], -scale * gradient, rtol=1e-3, atol=1e-6)
-    for mine, parameter in zip(own, remedy.parameters(), strict=True):
+    for mine, parameter in zip(own, remedy.own_parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_each_step_updates_the_discriminator_by_its_own_gradient_at_its_own_scal
             seen.append([remedy.progress, model, None])
 
         def on_pre_optimizer_step(self, args, state, control, **given):
-            seen[-1][2] = [p.grad.clone() for p in remedy.parameters()]
+            seen[-1][2] = [p.grad.clone() for p in remedy.own_parameters()]
 
     trainer, stop = _make_trainer(tuned, root / "watched", spec, inputs, find_device(), None, applied)
     trainer.add_callback(Watch())
@@ -169,13 +169,13 @@ def test_each_step_updates_the_discriminator_by_its_own_gradient_at_its_own_scal
         _, weights_then, gradients = seen[step]
         tuned.model.load_state_dict(weights_then)
         remedy.load_state(before[step])
-        for parameter in remedy.parameters():
+        for parameter in remedy.own_parameters():
             parameter.grad = None
         batch = collate([dataset[number] for number in range(4 * step, 4 * step + 4)])
         logits = tuned.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         count = torch.tensor(float(len(logits)))
         remedy.loss(Outputs(logits, batch["labels"], batch["places"], count, batch["input_ids"])).backward()
-        for mine, parameter in zip(gradients, remedy.parameters(), strict=True):
+        for mine, parameter in zip(gradients, remedy.own_parameters(), strict=True):
             torch.testing.assert_close(mine, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
@@ -227,7 +227,7 @@ def test_the_body_moves_so_that_the_discriminator_errs_and_at_strength_0_it_stay
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return remedy.loss(Outputs(logits, batch["labels"], batch["places"], count, batch["input_ids"]))
 
-    discriminate = torch.optim.Adam(remedy.parameters(), 0.02)
+    discriminate = torch.optim.Adam(remedy.own_parameters(), 0.02)
     for _ in range(40):  # the discriminator learns from a body that stays
         discriminate.zero_grad()
         loss().backward()
