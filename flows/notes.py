@@ -19,7 +19,7 @@ def mixture_line(mixture: MixtureReport) -> str:
         f" ({mixture.achieved_ratio:.4f} replay, asked {mixture.requested_ratio}); {mixture.steps} steps,"
         f" sequences {mixture.fill_ratio:.1%} full"
         + "".join(
-            f"; {share.label} {share.trained_documents:,} of {share.documents:,}"
+            f"; {share.label} {share.trained_documents:,} from {share.documents:,} documents"
             for share in mixture.labels[:8]
         )
     )

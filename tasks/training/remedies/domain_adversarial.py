@@ -103,6 +103,7 @@ class DomainAdversarialAtWork(Remedy):
         import torch
 
         from tasks.training.by_length import split_padded
+        from tasks.training.device import find_device
         from tasks.training.micro_batch import micro_batch_tokens
         from tasks.training.train import open_dataset
 
@@ -110,17 +111,18 @@ class DomainAdversarialAtWork(Remedy):
         starts = self.offsets[np.concatenate(numbers)]
         dataset, collate = open_dataset(self.context.spec, self.context.inputs, numbered=True)
         sequences = np.unique(np.searchsorted(dataset.sequences, np.concatenate(numbers), side="right") - 1)
-        device = next(self.discriminator.parameters()).device
-        self.model.eval()
+        device = find_device()
+        self.model.to(device.name).eval()
         right: dict[bool, list[bool]] = {True: [], False: []}
         for sequence in sequences.tolist():
             whole = collate([dataset[sequence]])
             chosen = torch.from_numpy(np.isin(whole["places"].numpy(), starts))
             measured = {name: tensor[chosen] for name, tensor in whole.items()}
             for batch in split_padded(measured, micro_batch_tokens(self.context.spec)):
-                given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+                given = {name: batch[name].to(device.name) for name in ("input_ids", "attention_mask")}
                 with torch.inference_mode():
-                    logits = self.model(**given).logits
+                    with torch.autocast(device.name, torch.bfloat16, enabled=device.autocast):
+                        logits = self.model(**given).logits
                     says = self.discriminator(self.features.take(given["input_ids"], logits).float()) > 0
                 for is_old, said in zip(
                     self._is_replay(batch["places"]).tolist(), says.tolist(), strict=True
