@@ -13,7 +13,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from docs.across import ACROSS
-from docs.measured import encoder_results, increment_results, remedy_results, stories_results
+from docs.measured import (
+    encoder_results,
+    increment_results,
+    remedy_results,
+    stories_results,
+    text_head_results,
+)
 from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
@@ -112,7 +118,7 @@ def forgetting() -> str:
     parts = [HEAD, FORGETTING_PAGE, table(["kind", "paper", "does", "needs", "costs", "refuses"], rows)]
     parts.append("\n## Switched on elsewhere\n\n")
     parts.append(table(["remedy", "how", "paper"], [[e.name, f"`{e.how}`", e.paper] for e in ELSEWHERE]))
-    parts += [remedy_results(), increment_results()]
+    parts += [remedy_results(), text_head_results(), increment_results()]
     for kind, entry in REMEDIES.items():
         parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n{_keys(entry.settings)}")
     return "".join(parts)

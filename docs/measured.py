@@ -91,6 +91,18 @@ def remedy_results() -> str:
     return head + file.read_text(encoding="utf-8")
 
 
+def text_head_results() -> str:
+    """Domain-adversarial training and class balance, against their controls."""
+    file = RESULTS / "domain_adversarial.md"
+    if not file.is_file():
+        return ""
+    head = (
+        "\n## Text heads, measured\n\n`python -m benchmarks.domain_adversarial`: `domain_adversarial` against the same replay"
+        " without it, and `mixture.class_temperature`\nagainst none. One tiny encoder: try them on yours.\n\n"
+    )
+    return head + file.read_text(encoding="utf-8")
+
+
 def increment_results() -> str:
     """Five increments: a naive chain against the defaults."""
     file = RESULTS / "increments.md"

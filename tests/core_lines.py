@@ -98,6 +98,11 @@ CORE_LINES = (
     _remedy("ema", "ema", "parameter.copy_(self.averages[name])", "pass", "test_ema.py"),
     _remedy("loss_weighting", "loss_weighting", "settings.replay, settings.domain)", "1.0, 1.0)", "test_weights.py"),
     _remedy("easy_samples", "easy_samples", "-(losses - losses.min()) / tau", "(losses - losses.min()) / tau", "test_weights.py"),
+    _remedy("domain_adversarial", "discriminator", "return gradients[0] * -ctx.scale, None", "return gradients[0] * ctx.scale, None", "test_domain_adversarial.py"),
+    _remedy("domain_adversarial, role by role", "domain_adversarial", "return (losses * factors).sum() / outputs.num_items", "return losses.sum() / outputs.num_items", "test_domain_adversarial.py"),
+    CoreLine("domain_adversarial, trains", "tasks/training/trainer.py", "        own = self.remedies.own_parameters()\n", "        own = []\n", "tests/training/remedies/test_domain_adversarial.py"),
+    CoreLine("domain_adversarial, a gradient a step", "tasks/training/trainer.py", "parameter.grad = None  # transformers", "pass  # transformers", "tests/training/remedies/test_domain_adversarial.py"),
+    CoreLine("class_temperature", "tasks/data/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
 )  # fmt: skip
 
 

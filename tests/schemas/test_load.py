@@ -188,7 +188,7 @@ OVERRIDES = {
     "no value": ("mixture.replay_ratio", "an override needs the form key.path=value", "write for example --set mixture.replay_ratio=0.1"),
     "no key": ("=3", "an override needs the form key.path=value", "write for example --set mixture.replay_ratio=0.1"),
     "two dots": ("a..b=3", "an override needs the form key.path=value", "write for example --set mixture.replay_ratio=0.1"),
-    "unknown key": ("mixture.ratio=1", "mixture.ratio is not a key of mixture", "did you mean replay_ratio? known: forgetting_budget, importance, proxies, replay_ratio, temperature"),
+    "unknown key": ("mixture.ratio=1", "mixture.ratio is not a key of mixture", "did you mean replay_ratio? known: class_temperature, forgetting_budget, importance, proxies, replay_ratio, temperature"),
     "out of range": ("mixture.replay_ratio=2", "mixture.replay_ratio is 2; it must be below 1", "write a number below 1 (2 % is 0.02)"),
     "not YAML": ("mixture=[", "not valid YAML: expected the node content, but found '<stream end>'", "check indentation, colons and quotes"),
     "not in the list": ("domain.3.path=x", "domain.3 does not exist", "the list has the entries 0 to 0"),

@@ -43,13 +43,16 @@ class Outputs:
     """One forward pass in training, as the remedies see it."""
 
     logits: "torch.Tensor"
-    """(B, T, V), of the text's own positions."""
+    """(B, T, V), of the text's own positions; of a head for whole texts (B, labels)."""
     labels: "torch.Tensor"
-    """(B, T); -100 where nothing is to be predicted."""
+    """(B, T); -100 where nothing is to be predicted. Of a head for whole texts (B,)."""
     places: "torch.Tensor"
-    """(B, T): number of each position among all of the plan's pieces laid end to end; -1 for padding."""
+    """(B, T): number of each position among all of the plan's pieces laid end to end; -1 for padding. Of heads, where each
+    row is one document: (B,), the number of its first position."""
     num_items: "torch.Tensor"
-    """Label tokens of the whole optimizer step."""
+    """Label tokens (of heads: labels) of the whole optimizer step."""
+    input_ids: "torch.Tensor | None" = None
+    """(B, T)."""
 
 
 class Remedy:
@@ -66,6 +69,11 @@ class Remedy:
     def loss(self, outputs: Outputs) -> "torch.Tensor | None":
         """What is added to the loss of this forward pass, already divided by `outputs.num_items`, or None."""
         return None
+
+    def own_parameters(self) -> "list[torch.nn.Parameter]":
+        """Parameters of its own, on the device of the training: the optimizer trains them along with the model's, at the
+        training's learning rate. They are not deployed, and `state` must hold them."""
+        return []
 
     def callbacks(self) -> list[Any]:
         """transformers.TrainerCallback objects that it needs."""

@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 
-from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, SelfReplay, WeightAveraging
+from schemas.remedies import (
+    Distillation,
+    DomainAdversarial,
+    EasySamples,
+    Ema,
+    Ewc,
+    LossWeighting,
+    SelfReplay,
+    WeightAveraging,
+)
 from tasks.training.remedies import (
     distillation,
+    domain_adversarial,
     easy_samples,
     ema,
     ewc,
@@ -72,6 +82,15 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="nothing",
         costs="a forward pass of the base over the training text; the loss is computed once more from the logits",
         refuses="heads, whose labels the base does not know",
+    ),
+    "domain_adversarial": RemedyEntry(
+        settings=DomainAdversarial,
+        attach=domain_adversarial.attach,
+        paper="Ganin et al., 2016, https://arxiv.org/abs/1505.07818",
+        does="learns features by which a discriminator cannot tell domain from replay rows (experimental)",
+        needs="text_classification, and replay in the mixture",
+        costs="a small discriminator beside the model while it trains; it is not deployed",
+        refuses="replay ratio 0; head_only; every other objective",
     ),
     "self_replay": RemedyEntry(
         settings=SelfReplay,
