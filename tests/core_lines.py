@@ -98,6 +98,8 @@ CORE_LINES = (
     _remedy("ema", "ema", "parameter.copy_(self.averages[name])", "pass", "test_ema.py"),
     _remedy("loss_weighting", "loss_weighting", "settings.replay, settings.domain)", "1.0, 1.0)", "test_weights.py"),
     _remedy("easy_samples", "easy_samples", "-(losses - losses.min()) / tau", "(losses - losses.min()) / tau", "test_weights.py"),
+    _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
+    _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
 )  # fmt: skip
 
 

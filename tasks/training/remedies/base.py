@@ -67,6 +67,10 @@ class Remedy:
         """What is added to the loss of this forward pass, already divided by `outputs.num_items`, or None."""
         return None
 
+    def see_loss(self, share: "torch.Tensor") -> None:
+        """Look at the loss of each forward pass in training: its share of the step's mean loss in nats per label token,
+        before weights and penalties."""
+
     def callbacks(self) -> list[Any]:
         """transformers.TrainerCallback objects that it needs."""
         return []
@@ -102,7 +106,7 @@ class RemedyEntry:
     needs: str
     costs: str
     refuses: str
-    prepare: Callable[[Any, RemedyContext], Step] | None = None
-    """(settings, context) -> a step that is done before the method is attached, or is there already."""
+    prepare: Callable[[Any, RemedyContext], Step | None] | None = None
+    """(settings, context) -> a step that is done before the method is attached, or is there already; None: not needed."""
     reads: Callable[[Any, Path], Mapping[str, str]] | None = None
     """(settings, base) -> files that it reads besides what every training is named by: name -> sha256."""

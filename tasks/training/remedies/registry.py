@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, SelfReplay, WeightAveraging
+from schemas.remedies import (
+    Distillation,
+    EasySamples,
+    Ema,
+    Ewc,
+    LossWeighting,
+    SelfReplay,
+    StepScaling,
+    WeightAveraging,
+)
 from tasks.training.remedies import (
     distillation,
     easy_samples,
@@ -10,6 +19,7 @@ from tasks.training.remedies import (
     ewc,
     loss_weighting,
     self_replay,
+    step_scaling,
     weight_averaging,
 )
 from tasks.training.remedies.base import RemedyEntry
@@ -82,6 +92,16 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="a replay ratio above 0, or a remedy that measures on general text",
         costs="generating the text, once per base",
         refuses="a mixture and remedies that would not read it; heads, whose rows need labels",
+    ),
+    "step_scaling": RemedyEntry(
+        settings=StepScaling,
+        prepare=step_scaling.prepare,
+        attach=step_scaling.attach,
+        paper="our own, after Sanyal et al., 2025, https://arxiv.org/abs/2502.02797",
+        does="makes an optimizer step smaller the further its batch's loss lies above the base's on general text",
+        needs="replay sources (to measure on), or a target",
+        costs="a forward pass of the base over the general sample",
+        refuses="objectives other than language_modeling without a target",
     ),
 }
 

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "loss_weighting": {"domain": 0.5, "replay": 3.0},
     "easy_samples": {"temperature": 0.5},
     "self_replay": {"tokens": 2500, "max_new_tokens": 5, "min_tokens": 4, "min_distinct": 0},
+    "step_scaling": {"power": 2.0, "general_tokens": 600},
 }
 """kind -> settings that can be felt in a few steps."""
 
