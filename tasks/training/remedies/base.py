@@ -106,6 +106,8 @@ class RemedyEntry:
     needs: str
     costs: str
     refuses: str
+    experimental: str
+    """What was measured in place of a gain beyond training less (benchmarks/results/remedies.md); empty if one was shown."""
     prepare: Callable[[Any, RemedyContext], Step | None] | None = None
     """(settings, context) -> a step that is done before the method is attached, or is there already; None: not needed."""
     reads: Callable[[Any, Path], Mapping[str, str]] | None = None

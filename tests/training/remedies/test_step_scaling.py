@@ -9,9 +9,11 @@ from schemas.remedies import StepScaling
 from tasks.data.plan import load_general
 from tasks.training.models import load_base
 from tasks.training.progress_file import read_metrics
+from tasks.training.remedies.applied import Applied
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.step_scaling import ScaledSteps
 from tasks.training.train import train
+from tasks.training.trainer import ResumableTrainer
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head
@@ -169,3 +171,16 @@ def test_settings_that_a_given_target_makes_dead_are_refused_and_stored_ones_rea
     settings = StepScaling(target=1.0)
     assert StepScaling.model_validate(settings.model_dump()) == settings
     assert settings.general_sample == 0
+
+
+def test_of_a_model_that_returns_means_a_micro_batch_is_its_share_of_the_step():
+    trainer = object.__new__(ResumableTrainer)
+    remedy = ScaledSteps(target=1.0, power=1.0)
+    trainer.remedies, trainer.compute_loss_func = Applied({"it": remedy}), None
+    trainer.current_gradient_accumulation_steps = 4
+    model, loss = torch.nn.Identity(), torch.tensor(6.0)
+    for accepts, share in ((False, 1.5), (True, 6.0)):
+        trainer.model_accepts_loss_kwargs, remedy.loss_of_step = accepts, 0.0
+        trainer._show_loss(model.train(), loss, 10)
+        trainer._show_loss(model.eval(), loss, 10)
+        assert float(remedy.loss_of_step) == share
