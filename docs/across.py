@@ -96,6 +96,10 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "remedies=[{kind: loss_weighting}]",
         "mixture.replay_ratio=0",
     ),
+    "`step_scaling` needs a `target` with every objective but `language_modeling`.": (
+        *TAGGED,
+        "remedies=[{kind: step_scaling}]",
+    ),
     "`ema` is named before `weight_averaging`, which acts on what is deployed.": (
         "remedies=[{kind: weight_averaging}, {kind: ema}]",
     ),

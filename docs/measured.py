@@ -78,6 +78,43 @@ def _encoder_part(name: str, what: str) -> str:
     )
 
 
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "ewc": ("ewc",),
+    "distillation": ("distillation on replay", "distillation on all"),
+    "weight_averaging": ("weight averaging",),
+    "ema": ("ema",),
+    "loss_weighting": ("loss weighting",),
+    "easy_samples": ("easy samples",),
+    "domain_adversarial": (),
+    "self_replay": ("self-written replay",),
+    "step_scaling": ("step scaling",),
+    "experience replay": ("replay", "replay 5 %"),
+    "replay sources by size": (),
+    "replay documents like the domain, or unlike it": ("towards the domain", "away from the domain"),
+    "L2-SP": ("l2_sp",),
+    "decay towards the base": ("decay to base",),
+    "freezing of layers": ("two layers train",),
+    "orthogonal subspace": ("orthogonal subspace",),
+    "low-rank updates": ("low rank",),
+    "warming up and decaying again in each increment": ("warm-up and cosine",),
+    "infinite learning rate": (),
+    "warm-up, stable, decay": ("warm-up stable decay",),
+}
+"""Remedy of the registry -> the candidates of runs/remedies/stories.yaml that show what it does."""
+
+
+def shown_to_help(remedy: str) -> bool | None:
+    """Whether every row of its candidates forgets less, with intervals that exclude zero, also at the same gain where that
+    is measured; None if there is no row."""
+    found = _read("remedies.json")
+    if found is None:
+        return None
+    names = [candidate["name"] for candidate in found["comparison"]["candidates"]]
+    rows = [row for row in found["rows"] if names[row["candidate"]] in CANDIDATES[remedy]]
+    intervals = [e for row in rows for key in ("kept", "kept_at_gain") for e in row[key].values()]
+    return all(interval["low"] > 0 for interval in intervals) if rows else None
+
+
 def remedy_results() -> str:
     """The remedies against their controls."""
     file = RESULTS / "remedies.md"
@@ -112,3 +149,21 @@ def increment_results() -> str:
         "](increments.svg)", "](../benchmarks/results/increments.svg)"
     )
     return "\n## Over five increments, measured\n\n" + text
+
+
+def controller_results() -> str:
+    """A controller of the replay ratio against fixed ratios."""
+    found = _read("controller.json")
+    if found is None:
+        return ""
+    held = any(part["wins"] for part in found["budgets"])
+    head = (
+        "\n## A ratio that changes while training, measured\n\n`python -m benchmarks.controller` on stories260K, at equal domain"
+        " tokens: a PI controller that probes general text every few steps\n(bounds, rate limit, anti-windup, then cuts of the"
+        " learning rate, then stop) against fixed ratios."
+        + ("" if held else " It is left off: Rootstock has no such setting.")
+        + " [The table](../benchmarks/results/controller.md).\n\n"
+    )
+    return head + "".join(
+        f"- Budget {part['budget']:g} nats: {part['sentence']}\n" for part in found["budgets"]
+    )

@@ -193,7 +193,43 @@ class SelfReplay(RemedySettings):
     """Share among the replay sources."""
 
 
+class StepScaling(RemedySettings):
+    """Loss-aware step scaling: an optimizer step is smaller the further its batch's loss lies above what the base finds
+    usual. The definition is our own."""
+
+    objectives: ClassVar[tuple[str, ...] | None] = None
+
+    kind: Literal["step_scaling"] = "step_scaling"
+    power: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    """Learning rates are multiplied by (target / loss of the batch) to this power, and by 1 at most."""
+    target: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Loss in nats per label token up to which steps are whole; by default the base's mean loss on general text."""
+    general_tokens: int = Field(default=20_000, ge=1)
+    """Label tokens of replay text that the base's loss is measured on."""
+
+    @property
+    def general_sample(self) -> int:
+        return self.general_tokens if self.target is None else 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (
+            self.target is not None
+            and self.general_tokens != type(self).model_fields["general_tokens"].default
+        ):
+            raise ValueError("target: is given, so general_tokens would do nothing; remove one of them")
+        return self
+
+
 Remedy = Annotated[
-    Ewc | Distillation | WeightAveraging | Ema | LossWeighting | EasySamples | DomainAdversarial | SelfReplay,
+    Ewc
+    | Distillation
+    | WeightAveraging
+    | Ema
+    | LossWeighting
+    | EasySamples
+    | DomainAdversarial
+    | SelfReplay
+    | StepScaling,
     Field(discriminator="kind"),
 ]

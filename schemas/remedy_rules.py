@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from schemas.base_model import FromScratch
 from schemas.methods_peft import Lora
-from schemas.remedies import Distillation, DomainAdversarial, LossWeighting, RemedySettings
+from schemas.remedies import Distillation, DomainAdversarial, LossWeighting, RemedySettings, StepScaling
 
 if TYPE_CHECKING:
     from schemas.run import RunSpec
@@ -37,7 +37,16 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
             yield f"{at}: there is no replay to weigh against the domain; raise mixture.replay_ratio"
         if isinstance(remedy, DomainAdversarial) and spec.mixture.replay_ratio == 0:
             yield f"{at}: there is no replay to tell from the domain; raise mixture.replay_ratio"
-        if (remedy.general_sample or remedy.development_sample) and not spec.has_general:
+        if (
+            isinstance(remedy, StepScaling)
+            and remedy.target is None
+            and spec.objective.kind != "language_modeling"
+        ):
+            yield (
+                f"{at}: with {spec.objective.kind} the base's loss on general text is of another kind than that of a"
+                " batch; set target (nats per label)"
+            )
+        elif (remedy.general_sample or remedy.development_sample) and not spec.has_general:
             yield (
                 f"{at}: {remedy.kind} needs general text; add replay sources, or self_replay"
                 " (mixture.replay_ratio may be 0: then they are measured on, not trained on)"

@@ -103,6 +103,8 @@ CORE_LINES = (
     CoreLine("domain_adversarial, trains", "tasks/training/trainer.py", "        own = self.remedies.own_parameters()\n", "        own = []\n", "tests/training/remedies/test_domain_adversarial.py"),
     CoreLine("domain_adversarial, a gradient a step", "tasks/training/trainer.py", "parameter.grad = None  # transformers", "pass  # transformers", "tests/training/remedies/test_domain_adversarial.py"),
     CoreLine("class_temperature", "tasks/data/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
+    _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
+    _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
 )  # fmt: skip
 
 

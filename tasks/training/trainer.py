@@ -87,17 +87,27 @@ class ResumableTrainer(Trainer):
         places = inputs.get("places")
         if places is None:
             loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
+            self._show_loss(model, loss, settings.get("num_items_in_batch"))
         else:
             loss = self._remedied_loss(model, inputs, places, settings.get("num_items_in_batch"))
         for penalty in (self.tuned.penalty(), self.remedies.penalty()) if model.training else ():
             loss = loss if penalty is None else loss + penalty / self._shares
         return loss
 
+    def _show_loss(self, model: Any, loss: Any, num_items: Any) -> None:
+        """Let remedies see the text's own loss; a mean of one micro-batch counts as its share of the step."""
+        if not model.training:
+            return
+        summed = num_items is not None and (self.model_accepts_loss_kwargs or self.compute_loss_func)
+        share = loss if summed else loss / self.current_gradient_accumulation_steps
+        self.remedies.see_loss(share.detach())
+
     def _remedied_loss(self, model: Any, inputs: Any, places: torch.Tensor, num_items: Any) -> torch.Tensor:
         """The loss of a forward pass whose outputs remedies look at."""
         own = {name: tensor for name, tensor in inputs.items() if name != "places"}
         labels = own["labels"]
         loss, outputs = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=num_items)
+        self._show_loss(model, loss, num_items)
         logits = own_positions(outputs.logits, labels)
         if num_items is None:
             num_items = (labels[:, 1:] != IGNORED).sum()

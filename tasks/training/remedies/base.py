@@ -75,6 +75,10 @@ class Remedy:
         training's learning rate. They are not deployed, and `state` must hold them."""
         return []
 
+    def see_loss(self, share: "torch.Tensor") -> None:
+        """Look at the loss of each forward pass in training: its share of the step's mean loss in nats per label token,
+        before weights and penalties."""
+
     def callbacks(self) -> list[Any]:
         """transformers.TrainerCallback objects that it needs."""
         return []
@@ -110,7 +114,9 @@ class RemedyEntry:
     needs: str
     costs: str
     refuses: str
-    prepare: Callable[[Any, RemedyContext], Step] | None = None
-    """(settings, context) -> a step that is done before the method is attached, or is there already."""
+    experimental: str
+    """What was measured in place of a gain beyond training less (benchmarks/results/remedies.md); empty if one was shown."""
+    prepare: Callable[[Any, RemedyContext], Step | None] | None = None
+    """(settings, context) -> a step that is done before the method is attached, or is there already; None: not needed."""
     reads: Callable[[Any, Path], Mapping[str, str]] | None = None
     """(settings, base) -> files that it reads besides what every training is named by: name -> sha256."""

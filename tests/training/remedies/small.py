@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "easy_samples": {"temperature": 0.5},
     "domain_adversarial": {"strength": 8.0, "gamma": 20.0, "hidden_size": 8},
     "self_replay": {"tokens": 2500, "max_new_tokens": 5, "min_tokens": 4, "min_distinct": 0},
+    "step_scaling": {"power": 2.0, "general_tokens": 600},
 }
 """kind -> settings that can be felt in a few steps."""
 
