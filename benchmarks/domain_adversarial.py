@@ -260,9 +260,9 @@ def told(versus: dict[str, Any]) -> str:
     return f"{versus['estimate']:+.3f} ({versus['low']:+.3f} to {versus['high']:+.3f})"
 
 
-def word(versus: dict[str, Any]) -> str:
-    """What an interval says."""
-    return "more" if versus["low"] > 0 else "less" if versus["high"] < 0 else "neither more nor less"
+def said(versus: dict[str, Any], more: str, less: str, change: str) -> str:
+    """What an interval says: one that holds zero shows nothing, and no equality either."""
+    return more if versus["low"] > 0 else less if versus["high"] < 0 else f"is not shown to {change}"
 
 
 def table(result: dict[str, Any], command: str) -> list[str]:
@@ -305,13 +305,15 @@ def verdict_of(result: dict[str, Any]) -> list[str]:
     lines = []
     for arm in list(ARMS)[1:]:
         own = result["forgetting"][arm]
-        old, new = own["old minus replay alone"], own["new minus replay alone"]
+        old = said(own["old minus replay alone"], "keeps more", "keeps less", "change what is kept")
+        new = said(own["new minus replay alone"], "learns more", "learns less", "change what is learnt")
         lines.append(
-            f"- `{arm}` keeps {word(old)} of the old questions than the same replay without it, and learns {word(new)} of the new ones."
+            f"- `{arm}` against the same replay alone: it {old} of the old questions, and {new} of the new ones."
         )
     for name, own in result["class balance"].items():
-        said = {"more": "raises", "less": "lowers"}.get(word(own["macro F1"]), "is not shown to change")
-        lines.append(f"- Class balance {said} macro F1 on {name}.")
+        lines.append(
+            f"- Class balance {said(own['macro F1'], 'raises', 'lowers', 'change')} macro F1 on {name}."
+        )
     return lines
 
 
