@@ -12,8 +12,9 @@ Class balance: SMS spam (one in eight) and the five kinds of questions, old and 
 al.'s alpha of 0.3) against as they are, the same number of steps and tokens.
 
 Intervals are paired by row (Tango's score interval, a bootstrap for macro F1), then over the seeds; every seed splits
-anew. Model, rate and steps were chosen by what the training without remedy learns (the encoder of benchmarks.tiny_encoder
-never left the most frequent label), before any arm with a remedy was scored. See benchmarks/README.md.
+anew. Model and rate were chosen by what a training without remedy learns (the encoder of benchmarks.tiny_encoder never left
+the most frequent label), steps and seeds by the time there was: before any other arm was scored on this model. See
+benchmarks/README.md.
 """
 
 import argparse
