@@ -135,7 +135,7 @@ def text_head_results() -> str:
         return ""
     head = (
         "\n## Text heads, measured\n\n`python -m benchmarks.domain_adversarial`: `domain_adversarial` against the same replay"
-        " without it, and `mixture.class_temperature`\nagainst none. One tiny encoder: try them on yours.\n\n"
+        " without it, and `mixture.class_temperature`\nagainst none. One tiny model: try them on yours. What was not shown is experimental.\n\n"
     )
     return head + file.read_text(encoding="utf-8")
 

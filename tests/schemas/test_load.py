@@ -111,7 +111,7 @@ BEGINNERS = {
     "true for a number": ("steps: 3", "steps: true", "training.steps must be a whole number, not true", "10", "write a whole number"),
     "half a step": ("steps: 3", "steps: 3.5", "training.steps must be a whole number, not 3.5", "10", "write a whole number"),
     "no value": ("2e-4", "", "training.learning_rate has no value", "11", "write a value after `learning_rate:`, or remove the key"),
-    "empty section": ("{replay_ratio: 0.25}", "", "mixture has no value", "7", "write a value after `mixture:`, or remove the key; known keys: forgetting_budget, importance, proxies, replay_ratio, temperature"),
+    "empty section": ("{replay_ratio: 0.25}", "", "mixture has no value", "7", "write a value after `mixture:`, or remove the key; known keys: class_temperature, forgetting_budget, importance, proxies, replay_ratio, temperature"),
     "not a number": ("2e-4", ".nan", "training.learning_rate is nan; it must be finite", "11", "write a finite number"),
     "infinite": ("2e-4", ".inf", "training.learning_rate is inf; it must be finite", "11", "write a finite number"),
     "source as text": ("{path: data/domain.txt, contract: domain_text}", "data/domain.txt", f"domain.0 {MAPPING} the text 'data/domain.txt'", "4", "write each as `- {path: data/domain.txt, contract: NAME}`"),
