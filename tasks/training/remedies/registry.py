@@ -99,7 +99,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="text_classification, and replay in the mixture",
         costs="a small discriminator beside the model while it trains; it is not deployed",
         refuses="replay ratio 0; head_only; every other objective",
-        experimental="not measured",
+        experimental="not shown to keep more than replay alone does",
     ),
     "self_replay": RemedyEntry(
         settings=SelfReplay,
