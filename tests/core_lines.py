@@ -1,9 +1,9 @@
-"""Takes out the line that makes each method and each remedy what it is, and sees that its tests fail.
+"""Takes out the line that makes each method, remedy and choice of replay what it is, and sees that its tests fail.
 
     python -m tests.core_lines [NAME ...]
 
-Works on a copy of the tracked files; prints a line for each and ends with 1 if tests passed without a core line. It is not
-part of `make test`: about half an hour on two cores.
+Works on a copy of what is committed; prints a line for each and ends with 1 if tests passed without a core line. It is not
+part of `make test`: about half an hour on two cores. That each line is there is: tests/test_core_lines.py.
 """
 
 import os
@@ -105,6 +105,11 @@ CORE_LINES = (
     CoreLine("class_temperature", "tasks/data/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
     _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
     _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
+    _remedy("self_replay", "self_replay", 'return spec.model_copy(update={"replay": (*spec.replay, own)})', "return spec", "test_self_replay.py"),
+    _remedy("self_replay, filters", "self_replay", "choose(written, [mean_loss(model, [ids]) for ids in written], settings)", "(range(len(written)), {})", "test_self_replay.py"),
+    CoreLine("mixture.importance", "tasks/data/importance.py", "replace(c, log_weights=sign * w)", "replace(c)", "tests/data/test_importance.py"),
+    CoreLine("mixture.importance, ratio", "tasks/data/importance.py", "np.log(likely) - np.log(usual)", "np.log(likely)", "tests/data/test_importance.py"),
+    CoreLine("mixture.temperature", "tasks/data/layout.py", "(corpus.label_tokens / most) ** power", "(corpus.label_tokens / most)", "tests/data/test_layout.py"),
 )  # fmt: skip
 
 
