@@ -116,7 +116,7 @@ def test_a_gain_that_its_bounds_cannot_tell_from_the_threshold_ends_inconclusive
 ) -> None:
     file = finished.state / "runs" / finished.run.name / "decision.json"
     (gain,) = [r for r in Decision.model_validate_json(file.read_bytes()).rules if r.rule == "gain"]
-    asked = [f"promotion.min_gain={gain.estimate}", "promotion.confidence=0.999"]
+    asked = ["name=unsure", f"promotion.min_gain={gain.estimate}", "promotion.confidence=0.999"]
     other = follow_tiny(tiny_files, overrides=asked).run
     assert (other.state_type.value, other.state_name) == ("COMPLETED", "Inconclusive")
     assert other.state.message.startswith("Inconclusive: ")
