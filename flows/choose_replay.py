@@ -5,6 +5,7 @@ nothing that was trained before.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flows.proxies import (
     list_proxies,
     losses_of,
     proxy_spec,
+    require_method_of,
     train_proxy,
 )
 from flows.watch import Watch
@@ -53,6 +55,9 @@ def with_budget(spec: RunSpec, budget: float | None) -> RunSpec:
     """
     from pydantic import ValidationError
 
+    if budget is not None and not 0 < budget < math.inf:
+        what = f"--budget is {budget:g}; it must be above 0"
+        raise UserError(what, f"--budget={budget:g}", "write nats per token, such as --budget 0.05")
     own = spec.mixture.forgetting_budget
     chosen = next(value for value in (budget, own, spec.promotion.max_forgetting) if value is not None)
     values = spec.model_dump(mode="json")
@@ -128,6 +133,7 @@ def measure_curves(
     )
 
     def work(folder: Path) -> dict[str, Any]:
+        require_method_of(ground, min(proxies, key=lambda proxy: proxy.domain_tokens), call)
         base = call(score_model, ground.state, spec, ground.suites, ground.base.folder, on_progress=None)
         refuse_floor(assemble_scores(ground.suites, {"base": base}, ground.special.vocab_size))
         before = losses_of(ground, base)

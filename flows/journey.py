@@ -39,7 +39,7 @@ from tasks.training.device import find_device
 from tasks.training.heads import Head, HeadInputs
 from tasks.training.models import find_model
 from tasks.training.remedies.self_replay import with_self_replay
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import TrainingInputs, require_method, train
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]
@@ -174,6 +174,9 @@ def measure(
                 watch.note(
                     f"suite {suite.name}: {suite.no_room:,} prompts leave no room for a response: not scored"
                 )
+    with watch.stage("try the method on the base"):
+        inputs = training_inputs(spec, base, prepared, tokenized)
+        require_method(state, spec, inputs)
     with watch.stage("score the model as it is"):
         before = _score_before(spec, state, champion, base, tokenized, suites, call, watch)
         known = assemble(spec, suites, before, tokenized)
@@ -182,15 +185,6 @@ def measure(
             refuse_floor(without_past(known, spec))
             refuse_ceiling(known, spec.promotion.min_gain)
     with watch.stage(f"train ({spec.method.kind})"):
-        inputs = TrainingInputs(
-            base.folder,
-            base.reference,
-            tokenized.plan,
-            tokenized.training_tokens(prepared),
-            tokenized.special,
-            head_inputs(spec, prepared, tokenized),
-            tokenized.frame,
-        )
         trained = call(train, state, spec, inputs, on_metrics=watch.trained)
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
@@ -226,6 +220,21 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     run.release(decision)
     run.close()
     return decision
+
+
+def training_inputs(
+    spec: RunSpec, base: BaseModel, prepared: Prepared, tokenized: Tokenized
+) -> TrainingInputs:
+    """What the training of this run reads."""
+    return TrainingInputs(
+        base.folder,
+        base.reference,
+        tokenized.plan,
+        tokenized.training_tokens(prepared),
+        tokenized.special,
+        head_inputs(spec, prepared, tokenized),
+        tokenized.frame,
+    )
 
 
 def head_inputs(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> HeadInputs | None:

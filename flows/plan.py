@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.increments import due
-from flows.journey import head_inputs
+from flows.journey import training_inputs
 from flows.proxies import cost_of_proxies, with_ratio
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
@@ -68,15 +68,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     if budget is not None:
         facts["proxies"] = cost_of_proxies(spec, mixture.domain_tokens)
     with watch.stage("measure one step on this machine"):
-        inputs = TrainingInputs(
-            base.folder,
-            base.reference,
-            tokenized.plan,
-            tokenized.training_tokens(prepared),
-            tokenized.special,
-            head_inputs(spec, prepared, tokenized),
-            tokenized.frame,
-        )
+        inputs = training_inputs(laid, base, prepared, tokenized)
         facts |= measure_step(laid, inputs, mixture.steps)
     return facts
 

@@ -25,7 +25,7 @@ from tasks.storage.steps import Step
 from tasks.storage.workers import map_in_processes
 from tasks.training.base import BaseModel
 from tasks.training.models import model_sha256
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import TrainingInputs, require_method, train
 
 Call = Callable[..., Any]
 Losses = list[npt.NDArray[np.float64]]
@@ -138,11 +138,32 @@ def proxy_spec(spec: RunSpec, proxy: Proxy) -> RunSpec:
     return with_ratio(spec, proxy.replay_ratio).model_copy(update={"training": training})
 
 
+def require_method_of(ground: Ground, proxy: Proxy, call: Call) -> None:
+    """Refuse before anything is scored what the training of this proxy would refuse.
+
+    Raises:
+        UserError: see `require_method`.
+    """
+    spec = proxy_spec(ground.spec, proxy)
+    require_method(ground.state, spec, _inputs(ground, _tokenize(ground, spec, call)))
+
+
 def train_proxy(
     ground: Ground, proxy: Proxy, watch: Watch, call: Call, title: str
 ) -> tuple[MixtureReport, Losses]:
     """Train and score one proxy: its mixture report, and the summed loss of every document of every suite."""
     spec = proxy_spec(ground.spec, proxy)
+    tokenized = _tokenize(ground, spec, call)
+    trained: Step = call(train, ground.state, spec, _inputs(ground, tokenized), on_metrics=watch.trained)
+    scored = call(score_model, ground.state, spec, ground.suites, trained.folder / "model", on_progress=None)
+    report = tokenized.mixture
+    watch.note(
+        f"{title}: {report.domain_tokens:,} domain tokens, replay {report.achieved_ratio:.4f}, {report.steps} steps"
+    )
+    return report, losses_of(ground, scored)
+
+
+def _tokenize(ground: Ground, spec: RunSpec, call: Call) -> Tokenized:
     tokenized: Tokenized = call(
         tokenize,
         ground.state,
@@ -152,20 +173,17 @@ def train_proxy(
         map_shards=map_in_processes,
         note=_silent,
     )
-    inputs = TrainingInputs(
+    return tokenized
+
+
+def _inputs(ground: Ground, tokenized: Tokenized) -> TrainingInputs:
+    return TrainingInputs(
         ground.base.folder,
         ground.base.reference,
         tokenized.plan,
         tokenized.training_tokens(ground.prepared),
         tokenized.special,
     )
-    trained: Step = call(train, ground.state, spec, inputs, on_metrics=watch.trained)
-    scored = call(score_model, ground.state, spec, ground.suites, trained.folder / "model", on_progress=None)
-    report = tokenized.mixture
-    watch.note(
-        f"{title}: {report.domain_tokens:,} domain tokens, replay {report.achieved_ratio:.4f}, {report.steps} steps"
-    )
-    return report, losses_of(ground, scored)
 
 
 def losses_of(ground: Ground, step: Step) -> Losses:

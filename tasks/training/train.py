@@ -92,15 +92,11 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
 def _train_into(
     folder: Path, scratch: Path, context: RemedyContext, on_metrics: OnMetrics | None
 ) -> dict[str, Any]:
-    from transformers.utils import logging
-
     from tasks.training.device import find_device
     from tasks.training.remedies.applied import attach_remedies, prepare_remedies
 
     spec, inputs = context.spec, context.inputs
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    _silence_transformers()
     device = find_device()
     prepared = prepare_remedies(context)
     tuned = attach(spec, inputs, device)
@@ -128,8 +124,31 @@ def _train_into(
     return {"parameters": parameters.model_dump(), "method": tuned.facts(), "remedies": remedies.facts()}
 
 
-def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
+def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:
+    """Put the method on the base once, so that what `train` would refuse is refused before anything is scored.
+
+    Not if the training is finished or has begun: the method was on the base then. Random numbers stay as they are.
+
+    Raises:
+        UserError: see `attach`.
+    """
+    plan = training_plan(root, spec, inputs)
+    if plan.finished() or plan.scratch.exists():
+        return
+    import torch
+
+    from tasks.training.device import find_device
+
+    _silence_transformers()
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices), _quiet():
+        attach(spec, inputs, find_device(), trial=True)
+
+
+def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = False) -> Any:
     """Load the base and put the method on it, ready to train; return a methods.base.Tuned.
+
+    `trial`: only for its refusals, so without what a method's start costs; the result is not to be used.
 
     Raises:
         UserError: the method cannot be put on this base, or packed documents would see each other in it.
@@ -166,6 +185,8 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any) -> Any:
     context = TrainingContext(
         inputs.base, steps, spec.training.seed, batches, new, sequence_length=length, tasks=names
     )
+    if trial and entry.try_on is not None:
+        return entry.try_on(model, settings, context)
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
     return tuned
@@ -197,6 +218,13 @@ def _resume_from(scratch: Path) -> Path | None:
     from tasks.training.checkpoints import latest
 
     return latest(scratch / "checkpoints")
+
+
+def _silence_transformers() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def attach(model: Any, settings: AdaLora, context: TrainingContext) -> Tuned:
     if context.steps - final < 2:
         raise UserError(
             f"AdaLoRA cannot allocate ranks in {context.steps} steps of which the last {final} keep them",
-            "training",
+            "method.final_ratio",
             "train for more steps, or lower method.final_ratio",
         )
     config = AdaLoraConfig(

@@ -138,3 +138,5 @@ class MethodEntry:
     refuses: str
     base_settings: Callable[[Any], dict[str, Any]] | None = None
     """Further arguments of from_pretrained for the base (quantisation)."""
+    try_on: Callable[[Any, Any, TrainingContext], object] | None = None
+    """Refuses what `attach` refuses, where that computes long (singular values, gradients); by default `attach` does."""

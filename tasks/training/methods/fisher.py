@@ -29,6 +29,11 @@ def attach(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
     return choose_sparse(model, largest(scores, k), places, context)
 
 
+def try_on(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
+    """`attach` with the gradients of one document."""
+    return attach(model, settings.model_copy(update={"samples": 1}), context)
+
+
 def squared_gradients(
     model: Any, names: list[str], context: TrainingContext, samples: int
 ) -> "dict[str, torch.Tensor]":

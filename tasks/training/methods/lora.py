@@ -124,3 +124,8 @@ def attach(model: Any, settings: Lora, context: TrainingContext) -> Tuned:
         if hasattr(module, "lora_A")
     }
     return SplitTuned(peft_model, settings.learning_rate_ratio, originals)
+
+
+def try_on(model: Any, settings: Lora, context: TrainingContext) -> Tuned:
+    """`attach` without the singular values or QR decompositions that PiSSA and OLoRA start from."""
+    return attach(model, settings.model_copy(update={"init": "default"}), context)

@@ -23,3 +23,8 @@ def attach(model: Any, settings: Osf, context: TrainingContext) -> Tuned:
         targets = list(linear_layers(model, context))
     config = OSFConfig(target_modules=targets, effective_rank=settings.preserved_ratio)
     return PeftTuned(attach_peft(model, config, context))
+
+
+def try_on(model: Any, settings: Osf, context: TrainingContext) -> None:
+    """Refuse modules that are not there, without the singular values of all others."""
+    require_modules(model, settings.target_modules, context)

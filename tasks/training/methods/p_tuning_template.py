@@ -59,8 +59,8 @@ def attach(model: Any, settings: PTuningTemplate, context: TrainingContext) -> T
     if most is not None and context.sequence_length + count > most:
         raise UserError(
             f"sequences of {context.sequence_length} tokens and {count} virtual ones exceed the model's context of {most}",
-            "training.sequence_length",
-            f"set it to {most - count} or less, or use fewer virtual tokens",
+            "method.template",
+            f"set training.sequence_length to {most - count} or less, or use fewer virtual tokens",
         )
     return TemplateTuned(model, settings, build).begin()
 

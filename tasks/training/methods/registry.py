@@ -69,6 +69,7 @@ METHODS: dict[str, MethodEntry] = {
     "lora": MethodEntry(
         settings=Lora,
         attach=lora.attach,
+        try_on=lora.try_on,
         load=load_peft,
         paper="Hu et al., 2021, https://arxiv.org/abs/2106.09685",
         trains="two low-rank matrices beside each chosen linear layer",
@@ -115,6 +116,7 @@ METHODS: dict[str, MethodEntry] = {
     "osf": MethodEntry(
         settings=Osf,
         attach=osf.attach,
+        try_on=osf.try_on,
         load=load_peft,
         paper="Nayak et al., 2025, https://arxiv.org/abs/2504.07097",
         trains="the small singular directions of each chosen linear layer",
@@ -160,6 +162,7 @@ METHODS: dict[str, MethodEntry] = {
     "selective": MethodEntry(
         settings=Selective,
         attach=selective.attach,
+        try_on=selective.try_on,
         load=load_changed,
         paper="Lee et al., 2023, https://arxiv.org/abs/2210.11466",
         trains="some layers: the first, the last, those with the largest gradients, or named ones",
@@ -205,6 +208,7 @@ METHODS: dict[str, MethodEntry] = {
     "fisher": MethodEntry(
         settings=Fisher,
         attach=fisher.attach,
+        try_on=fisher.try_on,
         load=sparse.load,
         paper="Sung et al., 2021, https://arxiv.org/abs/2111.09839",
         trains="the entries with the largest Fisher information on the run's own text",

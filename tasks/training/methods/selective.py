@@ -62,6 +62,12 @@ def attach(model: Any, settings: Selective, context: TrainingContext) -> Tuned:
     return tuned
 
 
+def try_on(model: Any, settings: Selective, context: TrainingContext) -> Tuned:
+    """`attach` with the gradients of one micro-batch."""
+    few = {"gradient_batches": 1} if settings.choose == "gradient" else {}
+    return attach(model, settings.model_copy(update=few), context)
+
+
 def _matching(model: Any, patterns: tuple[str, ...]) -> set[str]:
     """Names of the parameters that match a pattern.
 

@@ -111,7 +111,7 @@ def test_the_penalty_does_not_grow_with_gradient_accumulation(root, base, tmp_pa
 def test_too_few_steps_to_allocate_are_refused(base):
     with pytest.raises(UserError, match="cannot allocate ranks in 1 steps") as error:
         adalora.attach(load_model(base), AdaLora(), context(steps=1))
-    assert error.value.where == "training"
+    assert error.value.where == "method.final_ratio"
     assert "final_ratio" in error.value.fix
 
 

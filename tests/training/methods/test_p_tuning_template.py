@@ -158,7 +158,7 @@ def test_task_heads_and_texts_too_long_are_refused():
         attach(head=("score",))
     with pytest.raises(UserError, match="exceed the model's context of 64") as error:
         attach(length=60)
-    assert error.value.where == "training.sequence_length"
+    assert error.value.where == "method.template"
     assert "59 or less" in error.value.fix
     tuned = attach(length=59)
     with pytest.raises(UserError, match="are 65 tokens, the model reads 64"):
