@@ -136,7 +136,31 @@ def remedy_results() -> str:
         " model's own stories are what it may forget. One tiny\nmodel and one pair of texts: try them on yours with"
         " `rootstock compare-remedies`. A remedy of which nothing was shown is experimental.\n\n"
     )
-    return head + file.read_text(encoding="utf-8")
+    return head + _in_short() + file.read_text(encoding="utf-8")
+
+
+def _in_short() -> str:
+    """What the table of remedies says, in three sentences."""
+    found = _read("remedies.json")
+    if found is None:
+        return ""
+    rows = [row for row in found["rows"] if not row["control"] and row["kept_at_gain"]]
+    kept = sorted(((_least(row["kept_at_gain"]), row["label"]) for row in rows), reverse=True)
+    more = [f"{label} ({value:+.2f})" for value, label in kept if value > 0]
+    no_more = [label for value, label in kept if value <= 0]
+    return (
+        "- Kept beyond what training less keeps at the same gain, in nats per token (lower bounds), the most first: "
+        + ", ".join(more)
+        + ".\n- Nothing kept beyond that: "
+        + ", ".join(no_more)
+        + ".\n- The placebo, more domain text in place of the replay, keeps nothing. Other English keeps a little, as it is"
+        " of the language that the stories are in; Chinese keeps nothing.\n\n"
+    )
+
+
+def _least(intervals: dict[str, dict[str, float]]) -> float:
+    """Lower bound on the suite where it is least."""
+    return min(interval["low"] for interval in intervals.values())
 
 
 def text_head_results() -> str:

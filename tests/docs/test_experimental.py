@@ -41,3 +41,12 @@ def test_the_command_line_and_the_page_show_the_marks() -> None:
     ends = [line.split(" | ")[-1].removesuffix(" |") for line in tables.splitlines() if line.startswith("| ")]
     shown = [end for end in ends if end not in ("experimental", "---")]
     assert shown == [mark or "-" for mark in MARKS.values()]
+
+
+def test_the_rig_forgets_and_its_placebo_does_not_help() -> None:
+    found = _read("remedies.json")
+    assert found is not None
+    rows = {row["label"]: row for row in found["rows"]}
+    assert all(interval["low"] >= 0.3 for interval in rows["no remedy"]["forgetting"].values())
+    for name in ("placebo (domain text in place of replay)", "Chinese as replay"):
+        assert all(interval["low"] <= 0 for interval in rows[name]["kept"].values()), name
