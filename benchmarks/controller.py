@@ -256,7 +256,7 @@ def sentence(found: dict[str, Any]) -> str:
 def differs(row: dict[str, Any]) -> str:
     """How the controller differs from a fixed ratio, in words."""
     return (
-        f"its forgetting is {told(row['controller_forgets_more'])} and its domain loss"
+        f"it forgets {told(row['controller_forgets_more'])} more and its domain loss is"
         f" {told(row['controller_domain_loss_more'])} higher"
     )
 
