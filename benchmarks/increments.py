@@ -187,7 +187,7 @@ def markdown(found: dict[str, Any]) -> str:
 def plot(lines: dict[str, list[dict[str, Any]]]) -> str:
     """Loss on every increment (a line each) after every increment, seeds averaged: naive left, defaults right."""
     width, height, left = 340, 260, 44
-    colours = ("#2f6fde", "#c2410c", "#15803d", "#7c3aed", "#b45309")
+    colours = ("#2f6fde", "#c2410c", "#15803d", "#7c3aed", "#0e7490")
     means = {
         chain: [
             [statistics.mean(f["scores"][i][j] for f in found) if found[0]["scores"][i][j] is not None else None
@@ -202,6 +202,7 @@ def plot(lines: dict[str, list[dict[str, Any]]]) -> str:
     for column, (chain, rows) in enumerate(means.items()):
         start = column * width + left
         out.append(f'<text x="{start}" y="14" font-weight="bold">{chain}</text>')
+        ends: list[tuple[float, int]] = []
         for number, row in enumerate(rows):
             points = [
                 (start + i * (width - left - 90) / 4, 26 + (high - v) / (high - low) * (height - 40))
@@ -210,9 +211,10 @@ def plot(lines: dict[str, list[dict[str, Any]]]) -> str:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             out.append(f'<polyline points="{path}" fill="none" stroke="{colours[number]}" stroke-width="2"/>')
             out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[number]}"/>' for x, y in points]
-            x, y = points[-1]
+            ends.append((points[-1][1], number))
+        for y, number in spread(ends):
             out.append(
-                f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colours[number]}">{DOMAINS[number]}</text>'
+                f'<text x="{start + width - left - 84:.1f}" y="{y + 4:.1f}" fill="{colours[number]}">{DOMAINS[number]}</text>'
             )
         for i in range(5):
             x = start + i * (width - left - 90) / 4
@@ -226,6 +228,14 @@ def plot(lines: dict[str, list[dict[str, Any]]]) -> str:
         f'<text x="{width}" y="{height + 32}" text-anchor="middle" fill="#666">loss (nats per token) after each increment</text>'
     )
     return "\n".join([*out, "</svg>", ""])
+
+
+def spread(labels: list[tuple[float, int]], apart: float = 13) -> list[tuple[float, int]]:
+    """The same labels (height, number) from the top down, pushed down where one would lie on another."""
+    placed: list[tuple[float, int]] = []
+    for y, number in sorted(labels):
+        placed.append((max(y, placed[-1][0] + apart) if placed else y, number))
+    return placed
 
 
 def main() -> None:
