@@ -2,20 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-fast lint serve docs clean
+.PHONY: run test test-slow lint serve docs clean
 
 run: $(STAMP)
 	@$(BIN)/python assets/collect_python_reference.py
 	@$(BIN)/rootstock run runs/quickstart.yaml
 
-# all of them, a file per core, each with a thread: more would wait for each other
+# a file per core, each with a thread: more would wait for each other
 test: $(STAMP) lint
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -m "not slow"
 
-# without real kills, servers and schedules
-test-fast: $(STAMP) lint
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+# real kills, servers, schedules and whole runs
+test-slow: $(STAMP)
+	@$(PYTEST) -m slow
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check .

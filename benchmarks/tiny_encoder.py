@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SPECIAL = {name: f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
-VOCABULARY = 6000
+VOCABULARY = 1000
 POSITIONS = 128
 STEPS = 1500
 
@@ -96,7 +96,7 @@ def make_encoder(folder: Path, data: Path) -> float:
         output_dir=str(folder.with_name(folder.name + "-training")),
         max_steps=STEPS,
         per_device_train_batch_size=48,
-        learning_rate=2e-3,
+        learning_rate=5e-4,
         warmup_steps=100,
         weight_decay=0.01,
         lr_scheduler_type="cosine",

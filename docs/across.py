@@ -80,6 +80,9 @@ ACROSS: dict[str, tuple[str, ...]] = {
     ),
     "`mixture.temperature` and `mixture.importance` need a `mixture.replay_ratio` above 0; `temperature` needs two or more"
     " replay sources.": ("mixture.replay_ratio=0", "mixture.importance=towards_domain"),
+    "`mixture.class_temperature` draws documents by their one label: `text_classification` only.": (
+        "mixture.class_temperature=3",
+    ),
     "Each remedy is named once, and a remedy that measures on general text needs `replay`.": (
         "remedies=[{kind: ewc}]",
         "mixture.replay_ratio=0",
@@ -89,9 +92,13 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "remedies=[{kind: ewc}]",
         "method={kind: vera}",
     ),
-    "`distillation` on replay and `loss_weighting` need a `mixture.replay_ratio` above 0.": (
+    "`distillation` on replay, `loss_weighting` and `domain_adversarial` need a `mixture.replay_ratio` above 0.": (
         "remedies=[{kind: loss_weighting}]",
         "mixture.replay_ratio=0",
+    ),
+    "`step_scaling` needs a `target` with every objective but `language_modeling`.": (
+        *TAGGED,
+        "remedies=[{kind: step_scaling}]",
     ),
     "`ema` is named before `weight_averaging`, which acts on what is deployed.": (
         "remedies=[{kind: weight_averaging}, {kind: ema}]",

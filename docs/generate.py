@@ -13,7 +13,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from docs.across import ACROSS
-from docs.measured import encoder_results, increment_results, remedy_results, stories_results
+from docs.measured import (
+    controller_results,
+    encoder_results,
+    increment_results,
+    remedy_results,
+    stories_results,
+    text_head_results,
+)
 from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
@@ -99,6 +106,8 @@ remedies`:
 - A killed training goes on to the same weights with a remedy as without one.
 - What is measured once before training (Fisher information, the base's predictions) is a step of its own, kept by base and
   documents: another strength repeats the training alone.
+- What has a word under `experimental` was not shown to keep more than a lower learning rate does; the word says what was
+  measured ([below](#what-they-do-measured)).
 
 """
 
@@ -106,13 +115,26 @@ remedies`:
 def forgetting() -> str:
     """The page of every remedy: what it does, needs, costs and refuses, and its settings."""
     rows = [
-        [f"[`{kind}`](#{anchor(kind)})", entry.paper, entry.does, entry.needs, entry.costs, entry.refuses]
+        [
+            f"[`{kind}`](#{anchor(kind)})",
+            entry.paper,
+            entry.does,
+            entry.needs,
+            entry.costs,
+            entry.refuses,
+            entry.experimental or "-",
+        ]
         for kind, entry in REMEDIES.items()
     ]
-    parts = [HEAD, FORGETTING_PAGE, table(["kind", "paper", "does", "needs", "costs", "refuses"], rows)]
+    parts = [
+        HEAD,
+        FORGETTING_PAGE,
+        table(["kind", "paper", "does", "needs", "costs", "refuses", "experimental"], rows),
+    ]
     parts.append("\n## Switched on elsewhere\n\n")
-    parts.append(table(["remedy", "how", "paper"], [[e.name, f"`{e.how}`", e.paper] for e in ELSEWHERE]))
-    parts += [remedy_results(), increment_results()]
+    elsewhere = [[e.name, f"`{e.how}`", e.paper, e.experimental or "-"] for e in ELSEWHERE]
+    parts.append(table(["remedy", "how", "paper", "experimental"], elsewhere))
+    parts += [remedy_results(), controller_results(), text_head_results(), increment_results()]
     for kind, entry in REMEDIES.items():
         parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n{_keys(entry.settings)}")
     return "".join(parts)

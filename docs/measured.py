@@ -78,6 +78,54 @@ def _encoder_part(name: str, what: str) -> str:
     )
 
 
+CANDIDATES: dict[str, tuple[str, ...]] = {
+    "ewc": ("ewc",),
+    "distillation": ("distillation on replay", "distillation on all"),
+    "weight_averaging": ("weight averaging",),
+    "ema": ("ema",),
+    "loss_weighting": ("loss weighting",),
+    "easy_samples": ("easy samples",),
+    "domain_adversarial": (),
+    "self_replay": ("self-written replay",),
+    "step_scaling": ("step scaling",),
+    "experience replay": ("replay", "replay 5 %"),
+    "replay sources by size": (),
+    "replay documents like the domain, or unlike it": ("towards the domain", "away from the domain"),
+    "L2-SP": ("l2_sp",),
+    "decay towards the base": ("decay to base",),
+    "freezing of layers": ("two layers train",),
+    "orthogonal subspace": ("orthogonal subspace",),
+    "low-rank updates": ("low rank",),
+    "warming up and decaying again in each increment": ("warm-up and cosine",),
+    "infinite learning rate": (),
+    "warm-up, stable, decay": ("warm-up stable decay",),
+}
+"""Remedy of the registry -> the candidates of runs/remedies/stories.yaml that show what it does; heads are measured apart."""
+
+
+def shown_to_help(remedy: str) -> bool | None:
+    """Whether every row of its candidates forgets less, with intervals that exclude zero, also at the same gain where that
+    is measured; None if there is no row."""
+    if remedy == "domain_adversarial":
+        return _shown_on_text_heads(remedy)
+    found = _read("remedies.json")
+    if found is None:
+        return None
+    names = [candidate["name"] for candidate in found["comparison"]["candidates"]]
+    rows = [row for row in found["rows"] if names[row["candidate"]] in CANDIDATES[remedy]]
+    intervals = [e for row in rows for key in ("kept", "kept_at_gain") for e in row[key].values()]
+    return all(interval["low"] > 0 for interval in intervals) if rows else None
+
+
+def _shown_on_text_heads(remedy: str) -> bool | None:
+    """The same of what is measured by benchmarks.domain_adversarial, at every strength."""
+    found = _read("domain_adversarial.json")
+    if found is None:
+        return None
+    arms = [arm for name, arm in found["forgetting"].items() if name.split(",")[0] == remedy]
+    return all(arm["old minus replay alone"]["low"] > 0 for arm in arms)
+
+
 def remedy_results() -> str:
     """The remedies against their controls."""
     file = RESULTS / "remedies.md"
@@ -87,6 +135,42 @@ def remedy_results() -> str:
         "\n## What they do, measured\n\n`python -m benchmarks.remedies` on stories260K: Tiny Shakespeare is the domain, the"
         " model's own stories are what it may forget. One tiny\nmodel and one pair of texts: try them on yours with"
         " `rootstock compare-remedies`. A remedy of which nothing was shown is experimental.\n\n"
+    )
+    return head + _in_short() + file.read_text(encoding="utf-8")
+
+
+def _in_short() -> str:
+    """What the table of remedies says, in three sentences."""
+    found = _read("remedies.json")
+    if found is None:
+        return ""
+    rows = [row for row in found["rows"] if not row["control"] and row["kept_at_gain"]]
+    kept = sorted(((_least(row["kept_at_gain"]), row["label"]) for row in rows), reverse=True)
+    more = [f"{label} ({value:+.2f})" for value, label in kept if value > 0]
+    no_more = [label for value, label in kept if value <= 0]
+    return (
+        "- Kept beyond what training less keeps at the same gain, in nats per token (lower bounds), the most first: "
+        + ", ".join(more)
+        + ".\n- Nothing kept beyond that: "
+        + ", ".join(no_more)
+        + ".\n- The placebo, more domain text in place of the replay, keeps nothing. Other English keeps a little, as it is"
+        " of the language that the stories are in; Chinese keeps nothing.\n\n"
+    )
+
+
+def _least(intervals: dict[str, dict[str, float]]) -> float:
+    """Lower bound on the suite where it is least."""
+    return min(interval["low"] for interval in intervals.values())
+
+
+def text_head_results() -> str:
+    """Domain-adversarial training and class balance, against their controls."""
+    file = RESULTS / "domain_adversarial.md"
+    if not file.is_file():
+        return ""
+    head = (
+        "\n## Text heads, measured\n\n`python -m benchmarks.domain_adversarial`: `domain_adversarial` against the same replay"
+        " without it, and `mixture.class_temperature`\nagainst none. One tiny model: try them on yours. What was not shown is experimental.\n\n"
     )
     return head + file.read_text(encoding="utf-8")
 
@@ -100,3 +184,21 @@ def increment_results() -> str:
         "](increments.svg)", "](../benchmarks/results/increments.svg)"
     )
     return "\n## Over five increments, measured\n\n" + text
+
+
+def controller_results() -> str:
+    """A controller of the replay ratio against fixed ratios."""
+    found = _read("controller.json")
+    if found is None:
+        return ""
+    held = any(part["wins"] for part in found["budgets"])
+    head = (
+        "\n## A ratio that changes while training, measured\n\n`python -m benchmarks.controller` on stories260K, at equal domain"
+        " tokens: a PI controller that probes general text every few steps\n(bounds, rate limit, anti-windup, then cuts of the"
+        " learning rate, then stop) against fixed ratios."
+        + ("" if held else " It is left off: Rootstock has no such setting.")
+        + " [The table](../benchmarks/results/controller.md).\n\n"
+    )
+    return head + "".join(
+        f"- Budget {part['budget']:g} nats: {part['sentence']}\n" for part in found["budgets"]
+    )

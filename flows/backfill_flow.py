@@ -14,6 +14,7 @@ from flows.events import announce_verdict
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
+from flows.turns import turn_to_train
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
@@ -48,9 +49,10 @@ def backfill_flow(
             announce_verdict(now, outcome)
             return outcome
 
-        for filled in backfill(loaded, Path(state), start or None, stop or None, follow_one):
-            rows.append(row_of(filled.place, filled.outcome))
-            log.info("%s", rows[-1])
+        with turn_to_train(Path(state)):
+            for filled in backfill(loaded, Path(state), start or None, stop or None, follow_one):
+                rows.append(row_of(filled.place, filled.outcome))
+                log.info("%s", rows[-1])
     except UserError as error:
         return stopped(error)
     create_table_artifact(rows, key=artifact_key(loaded.name, "backfill"), description="**Backfill.**")

@@ -13,6 +13,7 @@ from flows.choose_replay import require_ratio, with_budget
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.page_watch import PageWatch
 from flows.propose_replay import propose
+from flows.turns import turn_to_train
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
@@ -39,7 +40,8 @@ def choose_replay_flow(
         loaded = with_budget(load_spec(Path(spec), overrides, list_contracts()), budget)
         label_run(f"choose replay {loaded.name}", [loaded.name])
         watch = PageWatch(loaded.name, Console() if runtime.deployment.id is None else Silent())
-        choice, folder = propose(loaded, Path(state), watch, call=call_as_task)
+        with turn_to_train(Path(state)):
+            choice, folder = propose(loaded, Path(state), watch, call=call_as_task)
         create_table_artifact(
             table=[
                 {

@@ -45,6 +45,7 @@ def remedies(as_json: Json = False) -> None:
             "needs": r.needs,
             "costs": r.costs,
             "refuses": r.refuses,
+            "experimental": r.experimental,
         }
         for kind, r in REMEDIES.items()
     ]

@@ -59,12 +59,12 @@ def export(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Copy a run's model out, as adapter or merged weights."""
+    from flows.export_merged import export_run
     from tasks.release.drop_blocks import export_with_dropped
-    from tasks.release.export import export_model
 
     model = Path(find_run_model(state, run_id))
     if drop_blocks is None:
-        print(export_model(model, to, merge))
+        print(export_run(model, to, merge, state))
         return
     if merge:
         raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")

@@ -1,9 +1,10 @@
 """`rootstock compare`: every method gets the same data, the same tokens and an equally long search for its learning rate.
 
 First each method tries every learning rate with the search's seed; then it is trained at the best one with every reported
-seed.
+seed. A method whose best rate lies at the edge goes on beyond it, by one rule for all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ def compare(comparison: Comparison, spec: RunSpec, state: Path, run_jobs: RunJob
     """
     folder = state / "compare" / comparison.name
 
-    def train(cells: list[Cell]) -> list[CellResult]:
+    def train(cells: Sequence[Cell]) -> list[CellResult]:
         specs = [spec_of(comparison, spec, cell) for cell in cells]
         jobs = [(label_of(cell, spec), spec) for cell, spec in zip(cells, specs, strict=True)]
         trained = run_jobs(jobs, state, folder)
         return [CellResult(cell=c, **dict(result)) for c, result in zip(cells, trained, strict=True)]
 
     tried = train(search_cells(comparison))
+    for _ in range(comparison.further_rates):
+        beyond = further_cells(comparison, tried)
+        if not beyond:
+            break
+        tried += train(beyond)
     rates = {
         group: best_rate([result for result in tried if group_of(result.cell) == group])
         for group in {group_of(result.cell): None for result in tried}
@@ -56,6 +62,24 @@ def search_cells(comparison: Comparison) -> list[Cell]:
         for method in range(len(comparison.methods))
         for rate in comparison.learning_rates
     ]
+
+
+def further_cells(comparison: Comparison, tried: Sequence[CellResult]) -> list[Cell]:
+    """The next rate of every group whose best one is an edge of those it tried; it begins with two or more."""
+    cells = []
+    for group in {group_of(result.cell): None for result in tried}:
+        results = [result for result in tried if group_of(result.cell) == group]
+        rates, best = sorted(result.cell.learning_rate for result in results), best_rate(results)
+        if len(comparison.learning_rates) < 2 or best not in (rates[0], rates[-1]):
+            continue
+        beside = rates[1] if best == rates[0] else rates[-2]
+        cells.append(results[0].cell.model_copy(update={"learning_rate": _rounded(best * best / beside)}))
+    return cells
+
+
+def _rounded(rate: float) -> float:
+    """Three digits, as people write rates."""
+    return float(f"{rate:.3g}")
 
 
 def final_cells(comparison: Comparison, rates: dict[Group, float | None]) -> list[Cell]:

@@ -16,6 +16,7 @@ from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
+from flows.turns import turn_to_train
 from flows.watch import Console, Silent
 from schemas.errors import NoNewData, UserError
 from schemas.load import load_spec
@@ -63,7 +64,7 @@ def continual_training(
     chosen = [f"{key}={value}" for key, value in fields.items() if value not in (None, AS_SPECIFIED)]
     try:
         loaded = load_spec(Path(spec), [*chosen, *overrides], list_contracts())
-        with due(loaded, Path(state), note=get_run_logger().info) as now:
+        with turn_to_train(Path(state)), due(loaded, Path(state), note=get_run_logger().info) as now:
             run = RunFolder.open(Path(state), now)
             label_run(run.id, [now.name, now.method.kind, _mixture_tag(now)])
             outcome = _follow(now, Path(state), dask)

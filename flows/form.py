@@ -21,3 +21,7 @@ Overrides = Annotated[
     field("Other settings", "Values of the specification to replace, one each, such as training.seed=3."),
 ]
 StateFolder = Annotated[str, field("State folder", "Keeps data, runs and the registry of promoted models.")]
+Parallel = Annotated[int, field("At the same time", "Trainings that run side by side.", ge=1, le=64)]
+ComparisonFile = Annotated[
+    str, field("Comparison", "YAML file, relative to the folder where Rootstock is served.")
+]

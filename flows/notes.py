@@ -18,6 +18,10 @@ def mixture_line(mixture: MixtureReport) -> str:
         f"mixture: {mixture.domain_tokens:,} domain + {mixture.replay_tokens:,} replay tokens"
         f" ({mixture.achieved_ratio:.4f} replay, asked {mixture.requested_ratio}); {mixture.steps} steps,"
         f" sequences {mixture.fill_ratio:.1%} full"
+        + "".join(
+            f"; {share.label} {share.trained_documents:,} from {share.documents:,} documents"
+            for share in mixture.labels[:8]
+        )
     )
 
 

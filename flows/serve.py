@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 NIGHTLY_CRON = "0 2 * * *"
-RUNS_AT_ONCE = 2
-"""One training, and beside it a check or a promotion; the rest waits. A machine that swaps trains nothing."""
+RUNS_AT_ONCE = 6
+"""One of them trains (`turns.py`): a machine that swaps trains nothing. Those that wait for their turn hold little memory, and
+leave room for a check or a promotion."""
 POLL_SECONDS = 2
 """How soon a run that somebody asked for begins."""
 
@@ -66,6 +67,7 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from flows.check_contracts import check_contracts
     from flows.choose_replay_flow import choose_replay_flow
     from flows.compare_methods import compare_methods
+    from flows.compare_remedies_flow import compare_remedies_flow
     from flows.continual_training import continual_training
     from flows.evaluate_model_flow import evaluate_model_flow
     from flows.events import ARRIVED
@@ -110,8 +112,9 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
         deploy(look_for_data, "look-for-data", parameters=here),
         deploy(backfill_flow, "backfill", parameters=here, concurrency_limit=one_after_another),
         deploy(check_contracts, "check-contracts"),
-        deploy(evaluate_model_flow, "evaluate-model", parameters=here),
+        deploy(evaluate_model_flow, "evaluate-model", parameters=here, concurrency_limit=one_after_another),
         deploy(compare_methods, "compare-methods", parameters=here),
+        deploy(compare_remedies_flow, "compare-remedies", parameters=here),
         deploy(choose_replay_flow, "choose-replay", parameters=here),
         deploy(promote_model, "promote", parameters=here),
     ]

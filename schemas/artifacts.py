@@ -75,6 +75,8 @@ class TokenLedger(Schema):
     truncated: int
     """Label tokens cut off to meet the mixture or the length exactly."""
     padding: int
+    repeated: int = 0
+    """Domain label tokens that each pass has besides: documents of rare labels once more (mixture.class_temperature)."""
     left_out: int = 0
     """Label tokens of domain documents that training.documents did not choose."""
     development: int = 0
@@ -159,6 +161,15 @@ class ReplayShare(Schema):
     """Times the source was gone through."""
 
 
+class LabelShare(Schema):
+    """How often the domain documents of one label are trained, where mixture.class_temperature repeats some."""
+
+    label: str
+    documents: int
+    trained_documents: int
+    """Over the whole run, repetitions counted."""
+
+
 class MixtureReport(Schema):
     """The mixture as asked and as made, in label tokens."""
 
@@ -167,6 +178,7 @@ class MixtureReport(Schema):
     domain_tokens: int
     replay_tokens: int
     domain_epochs: float
+    """Passes over the domain, repeated documents of rare labels included."""
     replay: tuple[ReplayShare, ...]
     sequences: int
     sequence_length: int
@@ -174,6 +186,8 @@ class MixtureReport(Schema):
     """Share of positions that are not padding."""
     steps: int
     sequences_per_step: int
+    labels: tuple[LabelShare, ...] = ()
+    """Of the domain, where they are balanced."""
 
 
 Verdict = Literal["promote", "reject", "inconclusive"]

@@ -55,6 +55,11 @@ class Mixture(Schema):
     """Which replay documents are drawn first: those like the domain, or those unlike it, by hashed n-grams (DSIR; Xie et
     al., 2023). By default all alike."""
 
+    class_temperature: float | None = Field(default=None, gt=1, allow_inf_nan=False)
+    """Domain documents by how rare their label is (text_classification): a label of n documents is drawn in proportion to
+    n to the power 1 / class_temperature, by repeating the documents of rarer ones; none is left out. 1 would be as they are,
+    large temperatures draw all labels alike. By default as they are."""
+
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.replay_ratio is None) == (self.forgetting_budget is None):
@@ -71,6 +76,20 @@ class Mixture(Schema):
         """The ratio to lay out; a budget must have been turned into one before."""
         assert self.replay_ratio is not None, "no replay ratio has been chosen for the budget yet"
         return self.replay_ratio
+
+
+def class_problems(mixture: Mixture, objective: str) -> list[str]:
+    """Where documents cannot be drawn by their label, one `key: what; fix`."""
+    if mixture.class_temperature is None or objective == "text_classification":
+        return []
+    why = {
+        "multi_task": "each of several tasks has labels of its own; remove it (the weight of a task is its share of the loss)",
+        "token_classification": "a text with tags has many labels, not one to draw it by; remove it",
+    }
+    return [
+        "mixture.class_temperature: "
+        + why.get(objective, f"objective {objective} has no labels to draw documents by; remove it")
+    ]
 
 
 def budget_problems(

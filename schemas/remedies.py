@@ -1,5 +1,6 @@
 """Settings of every remedy against forgetting. The keys are the papers' names."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,8 +15,8 @@ class RemedySettings(Schema):
     """Looks at the logits of each forward pass, or weighs its label tokens."""
     methods: ClassVar[tuple[str, ...] | None] = None
     """Tuning methods that it can work on; None: any."""
-    not_methods: ClassVar[tuple[str, ...]] = ()
-    """Tuning methods that it cannot work on."""
+    not_methods: ClassVar[Mapping[str, str]] = {}
+    """Tuning methods that it cannot work on, and why: `which ...`."""
     objectives: ClassVar[tuple[str, ...] | None] = ("language_modeling",)
     """Objectives that it can work on; None: any."""
 
@@ -106,7 +107,9 @@ class WeightAveraging(RemedySettings):
 class Ema(RemedySettings):
     """Moving average of the weights, started at the base (Tarvainen and Valpola, 2017); it is what is deployed."""
 
-    not_methods: ClassVar[tuple[str, ...]] = ("adalora", "diff_pruning")
+    not_methods: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("adalora", "diff_pruning"), "changes what trains on the way"
+    )
     objectives: ClassVar[tuple[str, ...] | None] = None
 
     kind: Literal["ema"] = "ema"
@@ -145,6 +148,24 @@ class EasySamples(RemedySettings):
     as in the paper."""
 
 
+class DomainAdversarial(RemedySettings):
+    """Domain-adversarial training (Ganin et al., 2016): the features that feed the task's output layer are kept from telling
+    domain from replay rows."""
+
+    reads_outputs: ClassVar[bool] = True
+    objectives: ClassVar[tuple[str, ...] | None] = ("text_classification",)
+    not_methods: ClassVar[Mapping[str, str]] = {"head_only": "trains nothing below the task's output layer"}
+
+    kind: Literal["domain_adversarial"] = "domain_adversarial"
+    strength: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """The paper's lambda at the end of training: factor of the discriminator's gradient, which reaches the body turned
+    round. At 0 the discriminator only watches."""
+    gamma: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """How soon it grows: the factor is strength x (2 / (1 + exp(-gamma p)) - 1), p the share of training that is done."""
+    hidden_size: int = Field(default=100, ge=1, le=65_536)
+    """Units of the discriminator's hidden layer; 100 as the paper has it for digits."""
+
+
 class SelfReplay(RemedySettings):
     """Self-synthesised rehearsal (Huang et al., 2024): the base writes replay text before training, for those who have
     no general corpus."""
@@ -172,7 +193,43 @@ class SelfReplay(RemedySettings):
     """Share among the replay sources."""
 
 
+class StepScaling(RemedySettings):
+    """Loss-aware step scaling: an optimizer step is smaller the further its batch's loss lies above what the base finds
+    usual. The definition is our own."""
+
+    objectives: ClassVar[tuple[str, ...] | None] = None
+
+    kind: Literal["step_scaling"] = "step_scaling"
+    power: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    """Learning rates are multiplied by (target / loss of the batch) to this power, and by 1 at most."""
+    target: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Loss in nats per label token up to which steps are whole; by default the base's mean loss on general text."""
+    general_tokens: int = Field(default=20_000, ge=1)
+    """Label tokens of replay text that the base's loss is measured on."""
+
+    @property
+    def general_sample(self) -> int:
+        return self.general_tokens if self.target is None else 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (
+            self.target is not None
+            and self.general_tokens != type(self).model_fields["general_tokens"].default
+        ):
+            raise ValueError("target: is given, so general_tokens would do nothing; remove one of them")
+        return self
+
+
 Remedy = Annotated[
-    Ewc | Distillation | WeightAveraging | Ema | LossWeighting | EasySamples | SelfReplay,
+    Ewc
+    | Distillation
+    | WeightAveraging
+    | Ema
+    | LossWeighting
+    | EasySamples
+    | DomainAdversarial
+    | SelfReplay
+    | StepScaling,
     Field(discriminator="kind"),
 ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from schemas.base_model import FromScratch
 from schemas.methods_peft import Lora
-from schemas.remedies import Distillation, LossWeighting, RemedySettings
+from schemas.remedies import Distillation, DomainAdversarial, LossWeighting, RemedySettings, StepScaling
 
 if TYPE_CHECKING:
     from schemas.run import RunSpec
@@ -35,7 +35,18 @@ def remedy_problems(spec: "RunSpec") -> Iterator[str]:
             yield f"{at}: nothing reads the text that self_replay writes; raise mixture.replay_ratio"
         if isinstance(remedy, LossWeighting) and spec.mixture.replay_ratio == 0:
             yield f"{at}: there is no replay to weigh against the domain; raise mixture.replay_ratio"
-        if (remedy.general_sample or remedy.development_sample) and not spec.has_general:
+        if isinstance(remedy, DomainAdversarial) and spec.mixture.replay_ratio == 0:
+            yield f"{at}: there is no replay to tell from the domain; raise mixture.replay_ratio"
+        if (
+            isinstance(remedy, StepScaling)
+            and remedy.target is None
+            and spec.objective.kind != "language_modeling"
+        ):
+            yield (
+                f"{at}: with {spec.objective.kind} the base's loss on general text is of another kind than that of a"
+                " batch; set target (nats per label)"
+            )
+        elif (remedy.general_sample or remedy.development_sample) and not spec.has_general:
             yield (
                 f"{at}: {remedy.kind} needs general text; add replay sources, or self_replay"
                 " (mixture.replay_ratio may be 0: then they are measured on, not trained on)"
@@ -46,8 +57,8 @@ def _method_problems(spec: "RunSpec", remedy: RemedySettings, at: str) -> Iterat
     method = spec.method
     if method.kind in remedy.not_methods:
         yield (
-            f"{at}: {remedy.kind} cannot be computed for method '{method.kind}', which changes what trains on the way;"
-            " use another method or another remedy (rootstock remedies lists them)"
+            f"{at}: {remedy.kind} cannot be computed for method '{method.kind}', which"
+            f" {remedy.not_methods[method.kind]}; use another method or another remedy (rootstock remedies lists them)"
         )
     if remedy.methods is None:
         return

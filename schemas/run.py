@@ -9,7 +9,7 @@ from schemas.base_model import Base, FromScratch
 from schemas.evaluation import Evaluation
 from schemas.increments import Increment, Increments
 from schemas.methods import Full, Method
-from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems
+from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
 from schemas.objectives import (
     HEADS,
     InstructionTuning,
@@ -166,6 +166,7 @@ class RunSpec(Schema):
             problems.append(
                 "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
             )
+        problems += class_problems(self.mixture, self.objective.kind)
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append("evaluation: give exactly one of domain_holdout and domain")
         problems += remedy_problems(self)

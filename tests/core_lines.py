@@ -1,9 +1,9 @@
-"""Takes out the line that makes each method and each remedy what it is, and sees that its tests fail.
+"""Takes out the line that makes each method, remedy and choice of replay what it is, and sees that its tests fail.
 
     python -m tests.core_lines [NAME ...]
 
-Works on a copy of the tracked files; prints a line for each and ends with 1 if tests passed without a core line. It is not
-part of `make test`: about half an hour on two cores.
+Works on a copy of what is committed; prints a line for each and ends with 1 if tests passed without a core line. It is not
+part of `make test`: about half an hour on two cores. That each line is there is: tests/test_core_lines.py.
 """
 
 import os
@@ -98,6 +98,18 @@ CORE_LINES = (
     _remedy("ema", "ema", "parameter.copy_(self.averages[name])", "pass", "test_ema.py"),
     _remedy("loss_weighting", "loss_weighting", "settings.replay, settings.domain)", "1.0, 1.0)", "test_weights.py"),
     _remedy("easy_samples", "easy_samples", "-(losses - losses.min()) / tau", "(losses - losses.min()) / tau", "test_weights.py"),
+    _remedy("domain_adversarial", "discriminator", "return gradients[0] * -ctx.scale, None", "return gradients[0] * ctx.scale, None", "test_domain_adversarial.py"),
+    _remedy("domain_adversarial, role by role", "domain_adversarial", "return (losses * factors).sum() / outputs.num_items", "return losses.sum() / outputs.num_items", "test_domain_adversarial.py"),
+    CoreLine("domain_adversarial, trains", "tasks/training/trainer.py", "        own = self.remedies.own_parameters()\n", "        own = []\n", "tests/training/remedies/test_domain_adversarial.py"),
+    CoreLine("domain_adversarial, a gradient a step", "tasks/training/trainer.py", "parameter.grad = None  # transformers", "pass  # transformers", "tests/training/remedies/test_domain_adversarial.py"),
+    CoreLine("class_temperature", "tasks/data/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
+    _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
+    _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
+    _remedy("self_replay", "self_replay", 'return spec.model_copy(update={"replay": (*spec.replay, own)})', "return spec", "test_self_replay.py"),
+    _remedy("self_replay, filters", "self_replay", "choose(written, [mean_loss(model, [ids]) for ids in written], settings)", "(range(len(written)), {})", "test_self_replay.py"),
+    CoreLine("mixture.importance", "tasks/data/importance.py", "replace(c, log_weights=sign * w)", "replace(c)", "tests/data/test_importance.py"),
+    CoreLine("mixture.importance, ratio", "tasks/data/importance.py", "np.log(likely) - np.log(usual)", "np.log(likely)", "tests/data/test_importance.py"),
+    CoreLine("mixture.temperature", "tasks/data/layout.py", "(corpus.label_tokens / most) ** power", "(corpus.label_tokens / most)", "tests/data/test_layout.py"),
 )  # fmt: skip
 
 

@@ -56,8 +56,8 @@ class Corpus:
     def label_tokens(self) -> int:
         return int(self.labels.sum())
 
-    def take(self, chosen: npt.NDArray[np.bool_]) -> "Corpus":
-        """The same without the documents that are not chosen, (documents,)."""
+    def take(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "Corpus":
+        """The same with the chosen documents alone: whether each is, (documents,), or their numbers, some more than once."""
         weights = None if self.log_weights is None else self.log_weights[chosen]
         return replace(
             self,

@@ -11,9 +11,11 @@ import numpy.typing as npt
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from tasks.data.balance import balance_classes, label_shares
 from tasks.data.development import development_tokens, keep_development
 from tasks.data.divide import Fate, load_fates
 from tasks.data.importance import require_choice, weigh_documents
+from tasks.data.labels import Labels
 from tasks.data.layout import Lengths, lay_out, replay_weights
 from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.reservoir import require_new_rows, weigh_past
@@ -25,6 +27,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 CODE = (
     "tasks/data/plan.py",
     "tasks/data/reservoir.py",
+    "tasks/data/balance.py",
     "tasks/data/development.py",
     "tasks/data/importance.py",
     "tasks/data/layout.py",
@@ -47,14 +50,20 @@ def plan_training(
     tokenized: Sequence[Step],
     divided: Step,
     special: SpecialIds,
+    labels: Labels | None = None,
 ) -> Step:
     """Write `pieces.npy` (PIECE records) and `sequences.npy` (offsets into them), in the order of training; and what
-    remedies measure on."""
+    remedies measure on. `labels` are read where the mixture draws documents by them."""
     training = spec.training
+    by_label = labels if spec.mixture.class_temperature is not None else None
     plan = StepPlan(
         root=root,
         name="plan",
-        inputs={"divided": divided.key, **{s.label: t.key for s, t in zip(sources, tokenized, strict=True)}},
+        inputs={
+            "divided": divided.key,
+            **{s.label: t.key for s, t in zip(sources, tokenized, strict=True)},
+            **({"labels": by_label.step.key} if by_label else {}),
+        },
         settings=[
             spec.mixture.model_dump(exclude={"forgetting_budget", "proxies"}),
             [source.source.weight for source in sources],
@@ -96,11 +105,19 @@ def plan_training(
         if spec.mixture.importance:
             corpora = weigh_documents(spec, sources, corpora, open_sources(sources, tokenized, special))
         reachable, weighed = weigh_past(spec, sources, corpora)
-        pieces, sequences, lengths = lay_out(reachable, weighed, corpora)
+        drawn = corpora
+        if by_label:
+            parts = open_sources(sources, tokenized, special)
+            drawn = balance_classes(spec, sources, corpora, by_label, parts)
+        pieces, sequences, lengths = lay_out(reachable, weighed, drawn)
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
-        report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths)
+        repeated = sum(c.label_tokens for c in drawn) - sum(c.label_tokens for c in corpora)
+        report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths, repeated)
         require_choice(spec, report)
+        if by_label:
+            shares = label_shares(sources, corpora, pieces, by_label, parts)
+            report = report.model_copy(update={"labels": shares})
         counts = {
             "left_out": left_out,
             "development": 0 if kept is None else count_labels(kept),
@@ -197,8 +214,12 @@ def _describe(
     pieces: Pieces,
     sequences: npt.NDArray[np.int64],
     lengths: Lengths,
+    repeated: int = 0,
 ) -> tuple[MixtureReport, TokenLedger]:
-    """Count what was laid out: from the pieces themselves, not from what was asked."""
+    """Count what was laid out: from the pieces themselves, not from what was asked.
+
+    `repeated`: domain label tokens that each pass has besides those of `corpora`.
+    """
     training = spec.training
     trained = [count_labels(pieces[pieces["source"] == corpus.source]) for corpus in corpora]
     by_role = {
@@ -209,6 +230,7 @@ def _describe(
         role: sum(c.label_tokens for s, c in zip(sources, corpora, strict=True) if s.role == role)
         for role in ("domain", "replay")
     }
+    a_pass = available["domain"] + repeated
     replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
     weights = replay_weights(spec, sources, corpora)
     shares = share_tokens(lengths.replay, weights) if replay else []
@@ -220,7 +242,7 @@ def _describe(
         achieved_ratio=by_role["replay"] / total,
         domain_tokens=by_role["domain"],
         replay_tokens=by_role["replay"],
-        domain_epochs=by_role["domain"] / available["domain"],
+        domain_epochs=by_role["domain"] / a_pass,
         replay=tuple(
             ReplayShare(
                 path=s.source.path,
@@ -241,15 +263,16 @@ def _describe(
         replay=available["replay"],
         domain_trained=by_role["domain"],
         replay_trained=by_role["replay"],
-        truncated=_truncated(by_role["domain"], available["domain"]) + sum(c.cut_off for c in corpora),
+        truncated=_truncated(by_role["domain"], a_pass) + sum(c.cut_off for c in corpora),
         padding=positions - filled,
+        repeated=repeated,
     )
     return report, ledger
 
 
-def _truncated(trained: int, available: int) -> int:
+def _truncated(trained: int, a_pass: int) -> int:
     """Domain label tokens that the last, unfinished pass over the domain did not reach."""
-    return -trained % available
+    return -trained % a_pass
 
 
 def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:

@@ -160,7 +160,6 @@ def tokenize(
         )
         note(f"tokenised {source.source.path}: {steps[source.label].facts['tokens']:,} tokens")
     training = prepared.training
-    plan = plan_training(root, spec, training, [steps[s.label] for s in training], prepared.divided, special)
     labels = None
     if head:
         known = head_labels(base, spec.head_kind)
@@ -169,6 +168,8 @@ def tokenize(
         note(
             f"{len(labels.names)} {'labels' if spec.head_kind == 'text_classification' else 'tags'}: {shown}"
         )
+    tokens = [steps[s.label] for s in training]
+    plan = plan_training(root, spec, training, tokens, prepared.divided, special, labels)
     asks = isinstance(spec.objective, InstructionTuning) and spec.objective.metric == "exact_match"
     tokenized = Tokenized(special, steps, plan, labels, frame, asks)
     if tokenized.tokens.no_room:

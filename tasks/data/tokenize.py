@@ -256,9 +256,12 @@ def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:
     return opened
 
 
-def encode_text(tokenizer_folder: Path, texts: Sequence[str], end: bool = True) -> list[list[int]]:
-    """Encode texts just as training does; `end=False` leaves EOS out, to be continued by generation."""
-    tokenizer, special = load_tokenizer(tokenizer_folder), special_ids(tokenizer_folder)
+def encode_text(
+    tokenizer_folder: Path, texts: Sequence[str], end: bool = True, framed: bool = False
+) -> list[list[int]]:
+    """Encode texts just as training does; `end=False` leaves EOS out, to be continued by generation. `framed`: as heads
+    read them."""
+    tokenizer, special = load_tokenizer(tokenizer_folder), special_ids(tokenizer_folder, framed)
     head = [] if special.bos is None else [special.bos]
     tail = [special.eos] if end else []
     return [head + e.ids + tail for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -78,7 +78,10 @@ def _rank(
     whole = {m: rs for m, rs in by_method.items() if all(r.scores is not None for r in rs)}
     ordered = sorted(whole, key=lambda m: (-statistics.mean(map(_value, whole[m])), m))
     reference = next((whole[m] for m in ordered if comparison.methods[m].kind == comparison.reference), None)
-    rows = [_row(comparison, whole[m], whole[ordered[0]], reference, base, documents) for m in ordered]
+    rates = {m: [r.cell.learning_rate for r in tried if r.cell.method == m] for m in ordered}
+    rows = [
+        _row(comparison, whole[m], whole[ordered[0]], reference, rates[m], base, documents) for m in ordered
+    ]
     for method in range(len(comparison.methods)):
         if method not in whole:
             results = by_method.get(method) or [r for r in tried if r.cell.method == method]
@@ -97,12 +100,13 @@ def _row(
     results: Sequence[CellResult],
     best: Sequence[CellResult],
     reference: Sequence[CellResult] | None,
+    rates: Sequence[float],
     base: str,
     documents: int | Literal["all"],
 ) -> Row:
     confidence, first = comparison.confidence, results[0]
     scores = [result.scores for result in results if result.scores is not None]
-    unit, rates = scores[0].unit, comparison.learning_rates
+    unit = scores[0].unit
     gains = [improvement(s.suites[0], unit, "base", "candidate", confidence) for s in scores]
     forgetting = {
         suite.name: _estimate(

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.load import is_hub_id
 from schemas.scores import YARDSTICKS
-from tasks.release import pictures
+from tasks.release import method_told, pictures
 from tasks.release.report import ReportData, count, models_scored, score_columns, share, short, size
 from tasks.storage.atomic import write_atomic
 
@@ -35,6 +35,8 @@ def write_card(path: Path, report: ReportData) -> None:
         kept=report.scores.measure_of(report.scores.suites[-1]),  # the domain's comes first
         called=report.scores.called,
         yardsticks=YARDSTICKS,
+        method=method_told.told(report.method),
+        long=method_told.LONG,
         hub_base=report.spec.base
         if isinstance(report.spec.base, str) and is_hub_id(report.spec.base)
         else None,

@@ -32,7 +32,7 @@ def write_comparison(folder: Path, comparison: Comparison, rows: Sequence[Row]) 
     groups = [(base, documents, members) for base, documents, members in grouped(rows)]
     page = html_templates().get_template("comparison.html.j2").render(
         c=comparison, groups=groups, plots=plots, suites=suites_of(rows), cell=interval, ahead=ahead,
-        refused=refused(rows),
+        refused=refused(rows), beyond=beyond(comparison),
     )  # fmt: skip
     write_files(folder, "comparison.json", comparison, rows, markdown(comparison, rows), page)
 
@@ -80,14 +80,21 @@ def ahead(row: Row) -> str:
     return interval(found.estimate, found.low, found.high) if found else "-"
 
 
+def beyond(comparison: Comparison) -> str:
+    """How the search for a rate goes on beyond those that are given."""
+    if not comparison.further_rates or len(comparison.learning_rates) < 2:
+        return ""
+    return f" (and up to {comparison.further_rates} beyond the lowest or highest, where that was the best)"
+
+
 def markdown(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
     """The comparison as Markdown."""
     suites = suites_of(rows)
     lines = [
         f"Data, mixture and budget: `{comparison.spec}`"
         + (f" with `{' '.join(comparison.overrides)}`" if comparison.overrides else "")
-        + f". Every method tried the learning rates {', '.join(f'{rate:g}' for rate in comparison.learning_rates)} with seed"
-        f" {comparison.search_seed} and was trained with {_seeds(comparison)}. In brackets one-sided"
+        + f". Every method tried the learning rates {', '.join(f'{rate:g}' for rate in comparison.learning_rates)}"
+        f"{beyond(comparison)} with seed {comparison.search_seed} and was trained with {_seeds(comparison)}. In brackets one-sided"
         f" {100 * comparison.confidence:g} % bounds over seeds and items. ≈: not told apart from the best.",
     ]
     for base, documents, members in grouped(rows):

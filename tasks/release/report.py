@@ -29,7 +29,7 @@ from schemas.run import RunSpec
 from schemas.scores import YARDSTICKS, AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
 from tasks.data.base_head import output_name
 from tasks.evaluation.continual import Continual
-from tasks.release import over_time, pictures
+from tasks.release import method_told, over_time, pictures
 from tasks.release.replay_picture import replay_curve
 from tasks.storage.atomic import write_atomic
 
@@ -74,6 +74,8 @@ class ReportData:
     """Of an increment: the champions it comes from and itself, the last."""
     remedies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Kind of each remedy -> what it tells of the training."""
+    method: Mapping[str, Any] = field(default_factory=dict)
+    """What the method tells of the training: gates, ranks, which layers trained."""
 
 
 def write_report(path: Path, report: ReportData) -> None:
@@ -276,6 +278,8 @@ def _view(report: ReportData) -> dict[str, Any]:
         "called": report.scores.called,
         "yardsticks": YARDSTICKS,
         "label_rows": _label_rows(report, before),
+        "method": method_told.told(report.method),
+        "long": method_told.LONG,
         "rule_groups": {
             kind: (found, pictures.forest_scale(found, measures[kind]), measures[kind])
             for kind, found in groups.items()

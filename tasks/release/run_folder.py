@@ -232,6 +232,7 @@ class RunFolder:
             choice=result.choice,
             increments=candidates_line(self.state, self.folder, self.spec),
             remedies=result.trained.facts["remedies"],
+            method=result.trained.facts["method"],
         )
         write_report(self.folder / "report.html", data)
         write_card(self.folder / "model" / "README.md", data)

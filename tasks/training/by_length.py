@@ -46,7 +46,7 @@ def group_by_length(lengths: Sequence[int], positions: int, overhead: int = OVER
 def split_padded(
     batch: "dict[str, torch.Tensor]", positions: int, overhead: int = OVERHEAD
 ) -> "Iterator[dict[str, torch.Tensor]]":
-    """Cut a padded batch into groups of its rows. Labels are (B,) or (B, T), everything else (B, T)."""
+    """Cut a padded batch into groups of its rows. Labels are (B,) or (B, T), places (B,), everything else (B, T)."""
     lengths = batch["attention_mask"].sum(dim=1).tolist()
     for rows in group_by_length(lengths, positions, overhead):
         longest = lengths[rows[0]]

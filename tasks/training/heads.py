@@ -212,6 +212,15 @@ def _fit(model: Any, head: Head) -> None:
 
 def _output_layer(model: Any) -> tuple[str, Any]:
     """Name and module of the head's last linear layer."""
+    return output_layers(model)[-1]
+
+
+def output_layers(model: Any) -> list[tuple[str, Any]]:
+    """Name and module of each linear layer of the head with an output for each label; the last one called gives the logits.
+
+    Raises:
+        UserError: it has none.
+    """
     import torch
 
     found = [
@@ -227,7 +236,7 @@ def _output_layer(model: Any) -> tuple[str, Any]:
             "base",
             "start from the model without its head",
         )
-    return found[-1]
+    return found
 
 
 def require_length(model: Any, sequence_length: int) -> None:

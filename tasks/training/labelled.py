@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.data.labels import IGNORED
-from tasks.data.mix import Pieces
+from tasks.data.mix import Pieces, offsets_of
 from tasks.data.tokenize import SpecialIds, TokenPart
 
 Labelled = tuple[npt.NDArray[Any], npt.NDArray[np.int32] | int]
@@ -26,17 +26,22 @@ class LabelledDocuments(torch.utils.data.Dataset[dict[str, Any]]):
         labels: Sequence[Sequence[npt.NDArray[np.int32]]],
         special: SpecialIds,
         of_words: bool = False,
+        numbered: bool = False,
     ):
-        """`of_words`: the model has outputs at every id; a whole text's label is then read at its last."""
+        """`of_words`: the model has outputs at every id; a whole text's label is then read at its last. `numbered`: rows say
+        at which place of all pieces laid end to end each document begins."""
         self.pieces, self.sequences, self.sources = pieces, sequences, sources
         self.labels, self.special, self.of_words = labels, special, of_words
+        self.offsets = offsets_of(pieces) if numbered else None
 
     def __len__(self) -> int:
         return len(self.sequences) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        members = self.pieces[self.sequences[index] : self.sequences[index + 1]].tolist()
-        return {"documents": [self._document(*piece) for piece in members], "pad": self.special.pad}
+        chosen = slice(self.sequences[index], self.sequences[index + 1])
+        documents = [self._document(*piece) for piece in self.pieces[chosen].tolist()]
+        numbered = {} if self.offsets is None else {"places": self.offsets[:-1][chosen]}
+        return {"documents": documents, "pad": self.special.pad, **numbered}
 
     def _document(self, source: int, part: int, start: int, length: int, _: int) -> Labelled:
         tokens, labels = self.sources[source][part], self.labels[source][part]
@@ -83,8 +88,12 @@ def cut_off(ids: npt.NDArray[Any], length: int, last: int) -> npt.NDArray[Any]:
 
 
 def collate_labelled(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pad the documents of all sequences on the right: input_ids and attention_mask (B, T), labels (B,) or (B, T)."""
-    return pad_documents([document for row in rows for document in row["documents"]], rows[0]["pad"])
+    """Pad the documents of all sequences on the right: input_ids and attention_mask (B, T), labels (B,) or (B, T); places
+    (B,) if they are there."""
+    batch = pad_documents([document for row in rows for document in row["documents"]], rows[0]["pad"])
+    if "places" in rows[0]:
+        batch["places"] = torch.from_numpy(np.concatenate([row["places"] for row in rows]))
+    return batch
 
 
 def pad_documents(documents: Sequence[Labelled], pad: int) -> dict[str, Any]:

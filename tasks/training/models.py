@@ -156,13 +156,7 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
     from tasks.training.tuned import is_tuned, load_tuned
 
     if not is_tuned(folder):
-        model = load_plain(folder, dtype, **(settings or {}))
-        for module in model.modules():
-            # bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 in the first forward pass without gradients,
-            # to a layout that rounds the scales and through which no gradient flows
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                module.support_avx512bf16_for_cpu = False
-        return model
+        return load_plain(folder, dtype, **(settings or {}))
     if settings:
         fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
         raise UserError("a base that is itself an adapter cannot be loaded quantised", str(folder), fix)
@@ -212,6 +206,11 @@ def read_weights(
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
         raise UserError(f"cannot load the model: {reason}", str(folder), fix) from None
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 in the first forward pass without gradients,
+        # to a layout that rounds the scales and through which no gradient flows
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model, sorted(report["missing_keys"])
 
 

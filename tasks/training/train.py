@@ -205,7 +205,7 @@ def open_dataset(spec: RunSpec, inputs: TrainingInputs, numbered: bool = False) 
 
         of_words = inputs.head.head.kind == "token_classification"
         labelled = LabelledDocuments(
-            pieces, sequences, inputs.sources, inputs.head.labels, inputs.special, of_words
+            pieces, sequences, inputs.sources, inputs.head.labels, inputs.special, of_words, numbered
         )
         return labelled, collate_labelled
     kind, together = (PackedSequences, collate) if spec.method.packs else (SeparateDocuments, collate_apart)

@@ -15,6 +15,7 @@ from schemas.errors import TrainingFailed
 from tasks.data.labels import IGNORED
 from tasks.training import checkpoints
 from tasks.training.by_length import split_packed
+from tasks.training.head_losses import own_positions
 from tasks.training.methods.base import Tuned
 from tasks.training.remedies.applied import Applied
 from tasks.training.remedies.base import Outputs
@@ -70,6 +71,9 @@ class ResumableTrainer(Trainer):
         step = self.state.global_step
         micro = self._micro[1] if self._micro[0] == step else 0
         self._micro = (step, micro + 1)
+        if micro == 0:
+            for parameter in self.remedies.own_parameters():
+                parameter.grad = None  # transformers clears those of the model alone
         seed = np.random.SeedSequence([self.args.seed, step, micro]).generate_state(1, np.uint64)
         _seed_dropout(int(seed[0]), self.args.device.type)
         self._shares = shares or self.current_gradient_accumulation_steps
@@ -83,31 +87,48 @@ class ResumableTrainer(Trainer):
         places = inputs.get("places")
         if places is None:
             loss: Any = super().compute_loss(model, inputs, *arguments, **settings)
+            self._show_loss(model, loss, settings.get("num_items_in_batch"))
         else:
             loss = self._remedied_loss(model, inputs, places, settings.get("num_items_in_batch"))
         for penalty in (self.tuned.penalty(), self.remedies.penalty()) if model.training else ():
             loss = loss if penalty is None else loss + penalty / self._shares
         return loss
 
+    def _show_loss(self, model: Any, loss: Any, num_items: Any) -> None:
+        """Let remedies see the text's own loss; a mean of one micro-batch counts as its share of the step."""
+        if not model.training:
+            return
+        summed = num_items is not None and (self.model_accepts_loss_kwargs or self.compute_loss_func)
+        share = loss if summed else loss / self.current_gradient_accumulation_steps
+        self.remedies.see_loss(share.detach())
+
     def _remedied_loss(self, model: Any, inputs: Any, places: torch.Tensor, num_items: Any) -> torch.Tensor:
         """The loss of a forward pass whose outputs remedies look at."""
         own = {name: tensor for name, tensor in inputs.items() if name != "places"}
         labels = own["labels"]
         loss, outputs = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=num_items)
-        logits = outputs.logits[:, -labels.shape[-1] :]  # a method may put virtual tokens in front
+        self._show_loss(model, loss, num_items)
+        logits = own_positions(outputs.logits, labels)
         if num_items is None:
             num_items = (labels[:, 1:] != IGNORED).sum()
-        return self.remedies.loss(loss, Outputs(logits, labels, places, num_items))
+        return self.remedies.loss(loss, Outputs(logits, labels, places, num_items, own["input_ids"]))
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """Give a method's parameters their own learning rates, where it has such."""
-        groups = self.tuned.parameter_groups(self.args.learning_rate) if self.optimizer is None else None
+        """Give a method's parameters their own learning rates, where it has such; add what remedies train."""
+        if self.optimizer is not None:
+            return self.optimizer
+        groups = self.tuned.parameter_groups(self.args.learning_rate)
         if groups is None:
-            return super().create_optimizer(model) if model is not None else super().create_optimizer()
-        kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
-        self.optimizer = kind(
-            [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
-        )
+            super().create_optimizer(model) if model is not None else super().create_optimizer()
+        else:
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(
+                [{"weight_decay": self.args.weight_decay, **group} for group in groups], **settings
+            )
+        own = self.remedies.own_parameters()
+        if own:
+            optimizer: Any = self.optimizer
+            optimizer.add_param_group({"params": own, "weight_decay": self.args.weight_decay})
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

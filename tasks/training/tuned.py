@@ -81,6 +81,32 @@ def find_tuned(reference: str) -> Path:
     return found
 
 
+def base_of(folder: Path) -> str:
+    """What a tuned model's folder calls its base: a folder or a Hub id."""
+    if (folder / METHOD_FILE).is_file():
+        return read_method(folder).base
+    from tasks.training.models import read_config
+
+    return str(read_config(folder / "adapter_config.json")["base_model_name_or_path"])
+
+
+def find_base(folder: Path) -> Path:
+    """Folder of a tuned model's base. A base in the same state folder is found wherever that was moved to.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    from tasks.training.models import find_model
+
+    named = base_of(folder)
+    *_, kind, run, model = ("", "", "", *Path(named).parts)
+    if kind == "runs" and not Path(named).is_dir():
+        moved = folder.absolute().parents[2] / kind / run / model
+        if moved.is_dir():
+            named = str(moved)
+    return find_model(named)
+
+
 def load_tuned(folder: Path, dtype: Any = None) -> Any:
     """Load the base and put the method on it; return a methods.base.Tuned.
 
@@ -90,13 +116,13 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
     from tasks.training.heads import head_of, load_with_head
     from tasks.training.methods.peft_backed import load_peft
     from tasks.training.methods.registry import METHODS
-    from tasks.training.models import find_model, load_base, model_sha256, read_config
+    from tasks.training.models import load_base, model_sha256
 
+    base = find_base(folder)
     if not (folder / METHOD_FILE).is_file():
-        base = find_model(read_config(folder / "adapter_config.json")["base_model_name_or_path"])
         return load_peft(load_base(base, dtype), folder)
     saved = read_method(folder)
-    base, entry = find_model(saved.base), METHODS[saved.method.kind]
+    entry = METHODS[saved.method.kind]
     if model_sha256(base) != saved.base_sha256:
         raise UserError(
             f"the base {saved.base} is not the model that was tuned: its files have changed",

@@ -8,7 +8,7 @@ import pytest
 from tasks.data import divide, plan, sources, tokenize
 
 ROOT = Path(__file__).parents[2]
-OWNERS = {f"tasks.data.{name}" for name in ("sources", "divide", "tokenize", "plan", "prepare")}
+OWNERS = {f"tasks.data.{name}" for name in ("sources", "divide", "tokenize", "labels", "plan", "prepare")}
 """They have steps of their own: what they hand over is named by those steps' keys."""
 
 

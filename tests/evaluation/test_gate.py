@@ -3,6 +3,8 @@
 Simulated answers, the real decision. Rates are exact for the seeds; the bounds allow for the number of repetitions.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -46,10 +48,16 @@ def answers(generator, name, kind, items, accuracy, loss, churn=0.08):
     return LabelSuite(
         name=name, kind=kind, floor=0.5,
         items=tuple(
-            LabelScore(id=str(n), group=str(n), gold="a", predicted={"base": "ab"[not old], "candidate": "ab"[not new]})
-            for n, (old, new) in enumerate(zip(right.tolist(), after.tolist(), strict=True))
+            answer(n, old, new) for n, (old, new) in enumerate(zip(right.tolist(), after.tolist(), strict=True))
         ),
     )  # fmt: skip
+
+
+@cache
+def answer(number, old, new):
+    """Made once: every repetition asks for the same few thousand."""
+    predicted = {"base": "ab"[not old], "candidate": "ab"[not new]}
+    return LabelScore(id=str(number), group=str(number), gold="a", predicted=predicted)
 
 
 def verdicts(make, promotion, unit="nats per token"):

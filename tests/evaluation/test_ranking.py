@@ -93,6 +93,7 @@ def test_methods_are_ranked_in_pairs_and_equal_ones_are_level():
         final.append(result(0, seed, documents))
         final.append(result(1, seed, [a + b for a, b in zip(documents, noise, strict=True)], general=4.1))
         final.append(result(2, seed, [a + 0.05 + b for a, b in zip(documents, noise, strict=True)]))
+    tried = [result(m, 0, [3.0] * 30, rate) for m in (0, 1, 2) for rate in (0.1, 0.05 if m else 0.2)]
     rows = rank_methods(COMPARISON, tried, final)
     by_method = {row.method: row for row in rows}
     assert {rows[0].method, rows[1].method} == {0, 1}
@@ -105,6 +106,11 @@ def test_methods_are_ranked_in_pairs_and_equal_ones_are_level():
     assert by_method[0].gain.estimate == pytest.approx(2.0, abs=0.2)
     assert by_method[0].latency_tuned == 1.5
     assert [row.rate_at_edge for row in rows] == [True] * 3
+    tried.append(result(1, 0, [3.0] * 30, 0.2))
+    edges = {row.method: row.rate_at_edge for row in rank_methods(COMPARISON, tried, final)}
+    assert edges == {0: True, 1: False, 2: True}, (
+        "0.1 has a neighbour on both sides where 0.05 and 0.2 were tried"
+    )
 
 
 def test_every_method_is_held_against_the_reference_in_pairs():

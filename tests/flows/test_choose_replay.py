@@ -1,11 +1,15 @@
 """A ratio chosen for a budget, end to end on the bundled tiny base: measured once, resumed after a kill, used by `run`."""
 
+import contextlib
 import json
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save
 
 from flows.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.choose_replay_flow import choose_replay_flow
@@ -48,6 +52,7 @@ class Calls:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("choose")
+    shutil.copytree(ROOT / "assets" / "base", folder / "base")
     write_rows(folder / "domain.jsonl", [line[:300] for line in prose("en_*")])
     chinese = "".join(prose("zh_*"))
     pieces = [chinese[start : start + 60] for start in range(0, len(chinese), 60)]
@@ -58,7 +63,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec_of(files: Path, **changes: Any) -> RunSpec:
     values: dict[str, Any] = {
-        "base": str(ROOT / "assets" / "base"),
+        "base": str(files / "base"),
         "domain": [source(files / "domain.jsonl")],
         "replay": [source(files / "replay.jsonl")],
         "evaluation": {
@@ -185,17 +190,70 @@ def test_what_decides_the_curve_is_in_its_name(chosen, files, change):
     spec, state, _, _ = chosen
     holdout = change.pop("domain_holdout", 0.2)
     evaluation = spec.model_dump(mode="json")["evaluation"] | {"domain_holdout": holdout}
+    assert not is_known(spec_of(files, evaluation=evaluation, **change), state)
 
-    class Named(Exception):
+
+def is_known(spec: RunSpec, state: Path) -> bool:
+    """Whether a choice finds its curve on the disk, so that it trains no proxy."""
+
+    class Trains(Exception):
         pass
 
     def call(function: Any, *arguments: Any, **settings: Any) -> Any:
         if function.__name__ == "train":
-            raise Named  # the curve is not known, so proxies are trained
+            raise Trains
         return function(*arguments, **settings)
 
-    with pytest.raises(Named):
-        choose(spec_of(files, evaluation=evaluation, **change), state, call)  # type: ignore[arg-type]
+    try:
+        choose(spec, state, call)  # type: ignore[arg-type]
+    except Trains:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def changed(file: Path, content: bytes) -> Iterator[None]:
+    """Another content under the same name, for a while."""
+    before = file.read_bytes()
+    assert before != content
+    file.write_bytes(content)
+    try:
+        yield
+    finally:
+        file.write_bytes(before)
+
+
+def test_the_weights_of_the_base_decide_the_curve_not_its_folders_name(chosen, files):
+    spec, state, _, _ = chosen
+    weights = files / "base" / "model.safetensors"
+    tensors = load_file(weights)
+    name = min(tensors)
+    with changed(weights, save({**tensors, name: tensors[name] * 1.01}, metadata={"format": "pt"})):
+        assert not is_known(spec, state)
+    assert is_known(spec, state)
+
+
+def test_the_text_of_the_domain_decides_the_curve_not_its_files_name_or_length(chosen, files):
+    spec, state, _, _ = chosen
+    file = files / "domain.jsonl"
+    with changed(file, with_two_words_of_a_training_row_swapped(file, spec, state)):
+        assert not is_known(spec, state)
+    assert is_known(spec, state)
+
+
+def with_two_words_of_a_training_row_swapped(file: Path, spec: RunSpec, state: Path) -> bytes:
+    """The file with as many tokens as before, and the same rows held out."""
+    held_out = prepare(state, spec).ledger.total.held_out
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        words = json.loads(line)["text"].split(" ")
+        words[2], words[3] = words[3], words[2]
+        other = json.dumps({"text": " ".join(words)}, ensure_ascii=False) + "\n"
+        text = "".join([*lines[:number], other, *lines[number + 1 :]]).encode()
+        with changed(file, text):
+            if other != line and prepare(state, spec).ledger.total.held_out == held_out:
+                return text
+    raise AssertionError("no row could be changed")
 
 
 def test_a_name_or_a_threshold_does_not_make_another_curve(chosen, files):

@@ -1,16 +1,18 @@
 """`rootstock compare` on a tiny model: the same tokens for all, resumable, a refused method is told."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from flows.compare import final_cells, group_of, search_cells
+from flows.compare import compare, final_cells, group_of, search_cells
 from flows.load_comparison import load_comparison, load_remedy_comparison
 from schemas.comparison import Comparison, Trained
 from schemas.errors import UserError, UserErrors
 from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
+from tests.evaluation.test_ranking import result as trained_result
 from tests.tiny_base import prose
 
 SPEC = """\
@@ -29,6 +31,7 @@ methods:
   - {kind: lora, r: 4}
   - {kind: bitfit}
 learning_rates: [1.0e-3, 1.0e-2]
+further_rates: 0
 seeds: [1, 2]
 """
 
@@ -46,6 +49,33 @@ def load(place: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Compa
     monkeypatch.chdir(place)
     (place / "other.yaml").write_text(text)
     return load_comparison(place / "other.yaml")
+
+
+def test_the_search_goes_on_beyond_an_edge_while_that_is_better(place, monkeypatch):
+    comparison, spec = load(
+        place, COMPARISON.replace("  - {kind: bitfit}\n", "").replace("rates: 0", "rates: 2"), monkeypatch
+    )
+    best = {"full": 1e-2, "lora": 0.9}  # of a made-up loss, least there
+    asked: list[tuple[str, float, int]] = []
+
+    def run(jobs, state, folder):
+        found = []
+        for _, job in jobs:
+            kind, rate = job.method.kind, job.training.learning_rate
+            asked.append((kind, rate, job.training.seed))
+            loss = 2 + abs(math.log10(rate / best[kind]))
+            given = dict(trained_result(0, 0, [loss] * 30))
+            found.append(Trained(**{name: given[name] for name in Trained.model_fields}))
+        return found
+
+    monkeypatch.setattr("flows.compare.write_comparison", lambda *_: None)
+    compare(comparison, spec, place, run)
+    searched = [(kind, rate) for kind, rate, seed in asked if seed == 0]
+    assert searched[:4] == [(kind, rate) for kind in ("full", "lora") for rate in (1e-3, 1e-2)]
+    assert searched[4:] == [("full", 0.1), ("lora", 0.1), ("lora", 1.0)], (
+        "0.1 is worse for one, better for the other"
+    )
+    assert {(kind, rate) for kind, rate, seed in asked if seed} == {("full", 1e-2), ("lora", 1.0)}
 
 
 def test_every_method_gets_the_same_rates_and_seeds(place, monkeypatch):

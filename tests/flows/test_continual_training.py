@@ -111,6 +111,18 @@ def test_stages_whose_steps_are_on_disk_say_cached(finished: Followed, tiny_file
     assert set(states.values()) == {"Cached"}
 
 
+def test_a_gain_that_its_bounds_cannot_tell_from_the_threshold_ends_inconclusive(
+    finished: Followed, tiny_files: Path
+) -> None:
+    file = finished.state / "runs" / finished.run.name / "decision.json"
+    (gain,) = [r for r in Decision.model_validate_json(file.read_bytes()).rules if r.rule == "gain"]
+    asked = ["name=unsure", f"promotion.min_gain={gain.estimate}", "promotion.confidence=0.999"]
+    other = follow_tiny(tiny_files, overrides=asked).run
+    assert (other.state_type.value, other.state_name) == ("COMPLETED", "Inconclusive")
+    assert other.state.message.startswith("Inconclusive: ")
+    assert tasks_of(other.id)["train"] == "Cached"
+
+
 def test_the_forms_fields_reach_the_specification(finished: Followed, tiny_files: Path) -> None:
     other = follow_tiny(tiny_files, approval="manual", overrides=["name=other"]).run
     assert other.state_name == "AwaitingApproval"

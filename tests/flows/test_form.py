@@ -1,25 +1,45 @@
 """The form that Prefect's page draws from a flow's parameters."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
+from flows.backfill_flow import backfill_flow
 from flows.check_contracts import check_contracts
 from flows.choose_replay_flow import choose_replay_flow
+from flows.compare_methods import compare_methods
+from flows.compare_remedies_flow import compare_remedies_flow
 from flows.continual_training import ApprovalChoice, continual_training
 from flows.evaluate_model_flow import evaluate_model_flow
 from flows.form import AS_SPECIFIED
+from flows.look_for_data import look_for_data
 from flows.promote_model import promote_model
+from flows.serve import deployments
 from schemas.promotion import Promotion
 from tasks.training.methods.registry import METHODS
 
-FLOWS = [continual_training, check_contracts, choose_replay_flow, evaluate_model_flow, promote_model]
+FLOWS = [
+    continual_training,
+    backfill_flow,
+    check_contracts,
+    choose_replay_flow,
+    compare_methods,
+    compare_remedies_flow,
+    evaluate_model_flow,
+    look_for_data,
+    promote_model,
+]
 
 
 def fields_of(flow: Flow[..., Any]) -> dict[str, dict[str, Any]]:
     return parameter_schema(flow.fn).model_dump()["properties"]
+
+
+def test_every_flow_that_is_served_is_looked_at_here() -> None:
+    assert {served.flow_name for served in deployments(Path(".rootstock"))} == {flow.name for flow in FLOWS}
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)

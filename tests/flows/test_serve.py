@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from flows.server import free_port
+from flows.turns import WAITING
 from tests.command_line import environment
 from tests.tiny import write_tiny
 
@@ -54,6 +55,9 @@ class Served:
     def wait(self, run: str) -> Any:
         wait_until(lambda: self.run(run)["state_type"] in ENDED, RUN_SECONDS)
         return self.run(run)
+
+    def logs(self, run: str) -> Any:
+        return self.ask("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
 
     def filtered(self, what: str, run: str) -> Any:
         return self.ask("POST", f"/{what}/filter", {"flow_runs": {"id": {"any_": [run]}}})
@@ -155,6 +159,20 @@ def test_a_schedule_fires(served: Served) -> None:
     assert "general-text-contracts" in {a["key"] for a in served.filtered("artifacts", run["id"])}
 
 
+def test_two_trainings_of_different_names_take_turns(served: Served) -> None:
+    asked = [[f"name={name}", f"training.seed={seed}"] for name, seed in (("one", 11), ("another", 12))]
+    started = [
+        served.start_run("continual-training", "continual-training", spec="tiny.yaml", overrides=overrides)
+        for overrides in asked
+    ]
+    for run in started:
+        assert served.wait(run)["state_name"] == "Promoted", served.run(run)["state"]
+    logs = [[log["message"] for log in served.logs(run)] for run in started]
+    assert sorted(lines.count(WAITING) for lines in logs) == [0, 1]
+    first, second = sorted((served.filtered("task_runs", run) for run in started), key=began)
+    assert max(task["end_time"] for task in first) <= began(second)
+
+
 def test_the_nightly_run_is_skipped_while_one_goes_on(served: Served) -> None:
     nightly = served.deployment("continual-training-nightly", "continual-training")
     assert [s["schedule"]["cron"] for s in nightly["schedules"]] == ["0 2 * * *"]
@@ -187,6 +205,11 @@ def test_stopping_to_serve_stops_everything(served: Served) -> None:
     assert served.process.returncode == 0, (served.files / "serve.log").read_text()[-2000:]
     wait_until(lambda: not [p for p in started if p.is_running() and p.status() != "zombie"], 60)
     assert not (served.files / ".rootstock" / "prefect" / "server.json").exists()
+
+
+def began(tasks: Any) -> str:
+    """When the first of a run's tasks began; times of one server sort as text."""
+    return min(str(task["start_time"]) for task in tasks)
 
 
 def checkpoints(files: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from typing import get_args
 
 import pytest
 
-from schemas.artifacts import FileLedger, Ledger, Scores, Verdict
+from flows.notes import mixture_line
+from schemas.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
 from schemas.scores import LabelScore, LabelSuite
 from tasks.release.report import (
     ReportData,
@@ -314,3 +315,29 @@ def test_a_head_is_reported_in_fractions_with_its_labels_and_its_yardstick(tmp_p
     named = words(render(tmp_path, with_head(yardstick=None)))
     assert "against the base" in named
     assert "has no head" not in named
+
+
+def test_labels_that_are_drawn_more_often_are_shown_with_what_is_repeated(tmp_path: Path) -> None:
+    plain = made_up()
+    assert "Times through Label" not in words(render(tmp_path, plain))
+    assert "documents of rare labels" not in words(render(tmp_path, plain))
+    shares = (
+        LabelShare(label="ham", documents=900, trained_documents=900),
+        LabelShare(label=HOSTILE, documents=100, trained_documents=450),
+        LabelShare(label="old", documents=0, trained_documents=0),
+    )
+    tokens = plain.ledger.tokens
+    assert tokens is not None
+    ledger = plain.ledger.model_copy(update={"tokens": tokens.model_copy(update={"repeated": 4321})})
+    mixture = plain.mixture.model_copy(update={"labels": shares})
+    html = render(tmp_path, replace(plain, ledger=ledger, mixture=mixture))
+    assert Page(html).open == []
+    assert "<script>alert" not in html
+    assert "ham 900 900 1.00" in words(html)
+    assert "100 450 4.50" in words(html)
+    assert "old 0 0" in words(html)
+    assert "Each pass over the domain has 4,321 more: documents of rare labels are repeated." in words(html)
+    assert mixture_line(mixture).endswith(
+        f"% full; ham 900 from 900 documents; {HOSTILE} 450 from 100 documents; old 0 from 0 documents"
+    )
+    assert mixture_line(plain.mixture).endswith("% full")

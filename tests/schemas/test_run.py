@@ -236,6 +236,10 @@ def test_remedies_that_cannot_work_are_refused_with_what_to_use_instead():
         "evaluation": {"domain_holdout": 0.1},
     }
     assert remedies("ema", **head) == ""
+    assert "of a batch; set target" in remedies("step_scaling", **head)
+    assert "step_scaling needs general text" in remedies(
+        "step_scaling", replay=None, mixture={"replay_ratio": 0}
+    )
     assert "works with language_modeling, not with text_classification; use replay" in remedies("ewc", **head)
     lora = {"kind": "lora", "weight_decomposed": True}
     assert "starts at zero; set method.weight_decomposed" in remedies("ewc", method=lora)

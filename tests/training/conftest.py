@@ -13,7 +13,7 @@ from schemas.run import RunSpec
 from tests.tiny_base import make_base
 from tests.training.prepared import train_in_process
 
-Start = Callable[[RunSpec, Path], multiprocessing.Process]
+Start = Callable[..., multiprocessing.Process]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,13 +40,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def start(root: Path) -> Start:
-    """Start a training process; a fork server imports the libraries once for all of them."""
+    """(spec, state, killed_at) -> a training process; a fork server imports the libraries once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.prepared", "tasks.training.trainer", "peft"])
 
-    def begin(spec: RunSpec, state: Path) -> multiprocessing.Process:
+    def begin(spec: RunSpec, state: Path, killed_at: int | None = None) -> multiprocessing.Process:
         process = context.Process(
-            target=train_in_process, args=(str(root), spec.model_dump_json(), str(state)), daemon=True
+            target=train_in_process,
+            args=(str(root), spec.model_dump_json(), str(state), killed_at),
+            daemon=True,
         )
         process.start()
         return process

@@ -32,9 +32,9 @@ def prepare_head(root: Path, spec: RunSpec) -> tuple[Prepared, Tokenized, Traini
         s.label: tokenize_source(root, s, base, here, spec.record_of(s.source)) for s in prepared.sources
     }
     training = [steps[s.label] for s in prepared.training]
-    plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
     known = head_labels(base, spec.head_kind)
     labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, special.vocab_size, known)
+    plan = plan_training(root, spec, prepared.training, training, prepared.divided, special, labels)
     tokenized = Tokenized(special, steps, plan, labels)
     head = head_inputs(spec, prepared, tokenized)
     sources = open_sources(prepared.training, training, special)

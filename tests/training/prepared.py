@@ -1,6 +1,8 @@
 """A real training run in small: prose, a tiny model, and the training step as a process that can be killed."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +52,17 @@ def train_here(
     return train(state or root, spec, prepare_inputs(root, spec), on_metrics)
 
 
-def train_in_process(root: str, spec: str, state: str) -> None:
-    """What a training process does; its exit code is the error's."""
+def train_in_process(root: str, spec: str, state: str, killed_at: int | None = None) -> None:
+    """What a training process does; its exit code is the error's. It is killed when step `killed_at` is done."""
     import torch
 
     torch.set_num_threads(1)  # as in the tests' own process: the number of threads can change the last bit
+
+    def kill(metrics: Any, total: int) -> None:
+        if metrics.step == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     try:
-        train_here(Path(root), RunSpec.model_validate(json.loads(spec)), Path(state))
+        train_here(Path(root), RunSpec.model_validate(json.loads(spec)), Path(state), kill)
     except UserError as error:
         sys.exit(int(error.exit_code))

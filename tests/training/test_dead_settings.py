@@ -24,6 +24,9 @@ from tasks.training.checkpoints import list_checkpoints
 from tasks.training.train import training_plan
 from tests.corpora import here, prepare_rows, source, write_rows
 from tests.tiny_base import prose
+from tests.tiny_encoder import make_encoder
+from tests.toy_heads import toy_texts
+from tests.training.heads import head_spec, prepare_head
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 8}
@@ -119,7 +122,8 @@ def test_the_tables_name_every_key():
     assert TRAINING.keys() == Training.model_fields.keys()
     assert METHOD.keys() == Lora.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
-    assert Mixture.model_fields.keys() == {"replay_ratio", "forgetting_budget", "proxies", *MIXTURE}
+    others = {"replay_ratio", "forgetting_budget", "proxies", "class_temperature"}
+    assert Mixture.model_fields.keys() == {*others, *MIXTURE}
 
 
 def keys_of(spec: RunSpec, root: Path, state: Path) -> tuple[str, str]:
@@ -203,6 +207,16 @@ def test_a_mixture_setting_changes_the_plan(root, base, tmp_path, key):
     ]
     assert plans[0] != plans[1]
     assert plans[1] != plans[2]
+
+
+def test_the_class_temperature_changes_the_plan(tmp_path):
+    encoder = make_encoder(tmp_path / "encoder", toy_texts())
+    plans = []
+    for own in ({}, {"class_temperature": 2}, {"class_temperature": 5}):
+        spec = head_spec(tmp_path, "text_classification", encoder, mixture={"replay_ratio": 0, **own})
+        plan = prepare_head(tmp_path / "state", spec)[2].plan
+        plans.append((plan.key, load_plan(plan)[0].tobytes()))
+    assert len({key for key, _ in plans}) == len({pieces for _, pieces in plans}) == 3
 
 
 def scored(root: Path, base: Path, evaluation: dict[str, Any]) -> list[tuple[str, list[str]]]:

@@ -68,6 +68,15 @@ class Applied:
         added = _sum([remedy.loss(outputs) for remedy in self.remedies.values()])
         return loss if added is None else loss + added
 
+    def own_parameters(self) -> "list[torch.nn.Parameter]":
+        """What trains beside the model."""
+        return [parameter for remedy in self.remedies.values() for parameter in remedy.own_parameters()]
+
+    def see_loss(self, share: "torch.Tensor") -> None:
+        """Show the loss of a forward pass to those that look at it."""
+        for remedy in self.remedies.values():
+            remedy.see_loss(share)
+
     def callbacks(self) -> list[Any]:
         return [callback for remedy in self.remedies.values() for callback in remedy.callbacks()]
 

@@ -43,13 +43,16 @@ class Outputs:
     """One forward pass in training, as the remedies see it."""
 
     logits: "torch.Tensor"
-    """(B, T, V), of the text's own positions."""
+    """(B, T, V), of the text's own positions; of a head for whole texts (B, labels)."""
     labels: "torch.Tensor"
-    """(B, T); -100 where nothing is to be predicted."""
+    """(B, T); -100 where nothing is to be predicted. Of a head for whole texts (B,)."""
     places: "torch.Tensor"
-    """(B, T): number of each position among all of the plan's pieces laid end to end; -1 for padding."""
+    """(B, T): number of each position among all of the plan's pieces laid end to end; -1 for padding. Of heads, where each
+    row is one document: (B,), the number of its first position."""
     num_items: "torch.Tensor"
-    """Label tokens of the whole optimizer step."""
+    """Label tokens (of heads: labels) of the whole optimizer step."""
+    input_ids: "torch.Tensor | None" = None
+    """(B, T)."""
 
 
 class Remedy:
@@ -66,6 +69,15 @@ class Remedy:
     def loss(self, outputs: Outputs) -> "torch.Tensor | None":
         """What is added to the loss of this forward pass, already divided by `outputs.num_items`, or None."""
         return None
+
+    def own_parameters(self) -> "list[torch.nn.Parameter]":
+        """Parameters of its own, on the device of the training: the optimizer trains them along with the model's, at the
+        training's learning rate. They are not deployed, and `state` must hold them."""
+        return []
+
+    def see_loss(self, share: "torch.Tensor") -> None:
+        """Look at the loss of each forward pass in training: its share of the step's mean loss in nats per label token,
+        before weights and penalties."""
 
     def callbacks(self) -> list[Any]:
         """transformers.TrainerCallback objects that it needs."""
@@ -102,7 +114,9 @@ class RemedyEntry:
     needs: str
     costs: str
     refuses: str
-    prepare: Callable[[Any, RemedyContext], Step] | None = None
-    """(settings, context) -> a step that is done before the method is attached, or is there already."""
+    experimental: str
+    """What was measured in place of a gain beyond training less (benchmarks/results/remedies.md); empty if one was shown."""
+    prepare: Callable[[Any, RemedyContext], Step | None] | None = None
+    """(settings, context) -> a step that is done before the method is attached, or is there already; None: not needed."""
     reads: Callable[[Any, Path], Mapping[str, str]] | None = None
     """(settings, base) -> files that it reads besides what every training is named by: name -> sha256."""

@@ -2,14 +2,26 @@
 
 from dataclasses import dataclass
 
-from schemas.remedies import Distillation, EasySamples, Ema, Ewc, LossWeighting, SelfReplay, WeightAveraging
+from schemas.remedies import (
+    Distillation,
+    DomainAdversarial,
+    EasySamples,
+    Ema,
+    Ewc,
+    LossWeighting,
+    SelfReplay,
+    StepScaling,
+    WeightAveraging,
+)
 from tasks.training.remedies import (
     distillation,
+    domain_adversarial,
     easy_samples,
     ema,
     ewc,
     loss_weighting,
     self_replay,
+    step_scaling,
     weight_averaging,
 )
 from tasks.training.remedies.base import RemedyEntry
@@ -25,6 +37,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="replay sources to measure on",
         costs="a backward pass over the general sample; two copies of the weights in memory",
         refuses="methods that neither move the base's weights nor add a product of two matrices; heads",
+        experimental="",
     ),
     "distillation": RemedyEntry(
         settings=Distillation,
@@ -35,6 +48,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="replay in the mixture, or `on: all`",
         costs="a forward pass of the base over what is distilled; 8 x top_k bytes per position on disk",
         refuses="replay ratio 0 without `on: all`; heads, whose outputs the base does not have",
+        experimental="",
     ),
     "weight_averaging": RemedyEntry(
         settings=WeightAveraging,
@@ -44,6 +58,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="replay sources (to choose by), or an alpha",
         costs="a copy of the weights that train; a few forward passes over the development set",
         refuses="methods whose update is not a straight line from the base; heads",
+        experimental="",
     ),
     "ema": RemedyEntry(
         settings=Ema,
@@ -53,6 +68,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="nothing",
         costs="a copy of what trains, in memory and in checkpoints",
         refuses="adalora and diff_pruning, which change what trains on the way",
+        experimental="",
     ),
     "loss_weighting": RemedyEntry(
         settings=LossWeighting,
@@ -62,6 +78,7 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="replay in the mixture",
         costs="the loss is computed once more from the logits",
         refuses="replay ratio 0; equal factors; heads",
+        experimental="",
     ),
     "easy_samples": RemedyEntry(
         settings=EasySamples,
@@ -72,6 +89,17 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="nothing",
         costs="a forward pass of the base over the training text; the loss is computed once more from the logits",
         refuses="heads, whose labels the base does not know",
+        experimental="keeps no more than training less does",
+    ),
+    "domain_adversarial": RemedyEntry(
+        settings=DomainAdversarial,
+        attach=domain_adversarial.attach,
+        paper="Ganin et al., 2016, https://arxiv.org/abs/1505.07818",
+        does="learns features by which a discriminator cannot tell domain from replay rows",
+        needs="text_classification, and replay in the mixture",
+        costs="a small discriminator beside the model while it trains; it is not deployed",
+        refuses="replay ratio 0; head_only; every other objective",
+        experimental="not shown to keep more than replay alone does",
     ),
     "self_replay": RemedyEntry(
         settings=SelfReplay,
@@ -82,6 +110,18 @@ REMEDIES: dict[str, RemedyEntry] = {
         needs="a replay ratio above 0, or a remedy that measures on general text",
         costs="generating the text, once per base",
         refuses="a mixture and remedies that would not read it; heads, whose rows need labels",
+        experimental="",
+    ),
+    "step_scaling": RemedyEntry(
+        settings=StepScaling,
+        prepare=step_scaling.prepare,
+        attach=step_scaling.attach,
+        paper="our own, after Sanyal et al., 2025, https://arxiv.org/abs/2502.02797",
+        does="makes an optimizer step smaller the further its batch's loss lies above the base's on general text",
+        needs="replay sources (to measure on), or a target",
+        costs="a forward pass of the base over the general sample",
+        refuses="objectives other than language_modeling without a target",
+        experimental="keeps less than training less does",
     ),
 }
 
@@ -94,6 +134,8 @@ class Elsewhere:
     how: str
     """What to write in a specification, as `--set` takes it."""
     paper: str
+    experimental: str
+    """As in RemedyEntry."""
 
 
 ELSEWHERE = (
@@ -101,50 +143,67 @@ ELSEWHERE = (
         "experience replay",
         "mixture.replay_ratio=0.25",
         "Rolnick et al., 2019, https://arxiv.org/abs/1811.11682",
+        "",
     ),
     Elsewhere(
         "replay sources by size",
         "mixture.temperature=3",
         "Conneau et al., 2020, https://arxiv.org/abs/1911.02116",
+        "not measured",
     ),
     Elsewhere(
         "replay documents like the domain, or unlike it",
         "mixture.importance=towards_domain",
         "Xie et al., 2023, https://arxiv.org/abs/2302.03169",
+        "keeps no more than documents drawn alike; those like the domain less",
     ),
     Elsewhere(
         "L2-SP",
         "method={kind: full, anchor: l2_sp, anchor_strength: 0.1}",
         "Li et al., 2018, https://arxiv.org/abs/1802.01483",
+        "keeps no more than training less does",
     ),
     Elsewhere(
         "decay towards the base",
         "method={kind: full, anchor: decay_to_base, anchor_strength: 1}",
         "Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101",
+        "",
     ),
     Elsewhere(
         "freezing of layers",
         "method={kind: selective, layers: 2}",
         "Lee et al., 2023, https://arxiv.org/abs/2210.11466",
+        "keeps less than training less does",
     ),
     Elsewhere(
-        "orthogonal subspace", "method={kind: osf}", "Nayak et al., 2025, https://arxiv.org/abs/2504.07097"
+        "orthogonal subspace",
+        "method={kind: osf}",
+        "Nayak et al., 2025, https://arxiv.org/abs/2504.07097",
+        "keeps less than training less does",
     ),
     Elsewhere(
-        "low-rank updates", "method={kind: lora}", "Biderman et al., 2024, https://arxiv.org/abs/2405.09673"
+        "low-rank updates",
+        "method={kind: lora}",
+        "Biderman et al., 2024, https://arxiv.org/abs/2405.09673",
+        "keeps less than training less does",
     ),
     Elsewhere(
         "warming up and decaying again in each increment",
         "training.schedule=cosine",
         "Ibrahim et al., 2024, https://arxiv.org/abs/2403.08763",
+        "keeps less than training less does, in one training",
     ),
     Elsewhere(
         "infinite learning rate",
         "training.schedule=infinite",
         "Ibrahim et al., 2024, https://arxiv.org/abs/2403.08763",
+        "not measured",
     ),
     Elsewhere(
-        "warm-up, stable, decay", "training.schedule=wsd", "Hu et al., 2024, https://arxiv.org/abs/2404.06395"
+        "warm-up, stable, decay",
+        "training.schedule=wsd",
+        "Hu et al., 2024, https://arxiv.org/abs/2404.06395",
+        "forgets more",
     ),
 )
 """Tests try each on the quick start."""

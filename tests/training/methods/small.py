@@ -16,7 +16,7 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "p_tuning_v2": {"virtual_tokens": 4},
     "selective": {"layers": 1},
     "head_only": {},
-    "bitfit": None,  # the tiny Llama has no biases: test_own_weights.py has models that do
+    "bitfit": {},
     "lisa": {"layers": 1, "interval": 2},
     "sparse": {"trainable_ratio": 0.1},
     "fisher": {"trainable_ratio": 0.1, "samples": 20},
@@ -30,7 +30,7 @@ SMALL: dict[str, dict[str, Any] | None] = {
     "unipelt": {"size": 4, "r": 2, "prefix_length": 3, "prefix_mlp_size": None},
     "p_tuning_template": {"template": "{v3}{text:4}{v2}{text}"},
 }
-"""kind -> settings; None where the method refuses the tiny Llama."""
+"""kind -> settings; None where the method needs models of earlier trainings."""
 
 NOT_THE_BASE_AT_START: dict[str, str] = {
     "osf": "the update starts as the difference of two equal products, which rounds",
@@ -38,6 +38,7 @@ NOT_THE_BASE_AT_START: dict[str, str] = {
     "prefix_tuning": "virtual tokens are read from the first step on",
     "p_tuning": "virtual tokens are read from the first step on",
     "p_tuning_v2": "virtual tokens are read from the first step on",
+    "adapter_fusion": "what the adapters give is weighed, and each of them has learned something",
     "mam": "a prefix takes its share of attention from the first step on",
     "unipelt": "a prefix takes its share of attention from the first step on",
     "p_tuning_template": "virtual tokens are read from the first step on",
@@ -64,3 +65,6 @@ SAVED_TOLERANCE = 1e-6
 
 WIDE = frozenset({"qlora"})
 """Kinds that need the wide tiny base."""
+
+BIASED = frozenset({"bitfit"})
+"""Kinds that need the tiny base with biases: Llama has none."""

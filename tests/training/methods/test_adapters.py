@@ -1,5 +1,6 @@
 """Adapters compute what the papers say where the papers say it, train their own parameters, and come off again."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -159,19 +160,23 @@ def test_as_many_parameters_train_as_the_papers_count(name, kind):
 
 
 def test_at_bert_large_a_bottleneck_of_64_is_the_paper_s_2_1_percent():
-    """Table 1 of Houlsby et al. gives 2.1 % for size 64 and 3.6 % where each task has the best of 8, 64 and 256."""
-    layers, d, encoder = 24, 1024, 24 * (12 * 1024**2 + 13 * 1024)
+    """Table 1 of Houlsby et al. gives 2.1 % for size 64 and 3.6 % where each task has the best of 8, 64 and 256.
 
-    def share(m: int) -> float:
-        return layers * (2 * (2 * m * d + d + m) + 2 * 2 * d) / encoder
+    Adapters are put where a forward pass is seen to go, so the model is real: two of BERT-large's 24 equal layers, of
+    which the share is the same. The embeddings are not counted.
+    """
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
+    model = BertModel(BertConfig(vocab_size=VOCAB, num_hidden_layers=2, **sizes))
+    layers = sum(p.numel() for p in model.encoder.parameters())
+
+    def share(size: int) -> float:
+        tuned = attach(copy.deepcopy(model), Adapter(size=size))
+        return sum(p.numel() for p in tuned.model.parameters() if p.requires_grad) / layers
 
     assert round(share(64), 3) == 0.021
-    assert share(64) < 0.036 < share(256)
-    with torch.device("meta"):
-        from tasks.training.methods.bottleneck import Bottleneck
-
-        count = sum(p.numel() for p in Bottleneck(d, 64, "gelu", 0.0).parameters())
-    assert count == 2 * 64 * d + d + 64
+    assert share(8) < share(64) < 0.036 < share(256)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tasks.training.train import TrainingInputs, attach, open_dataset, train
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 from tests.toy_sums import sums
-from tests.training.methods.small import SMALL, WIDE
+from tests.training.methods.small import BIASED, SMALL, WIDE
 
 BASIC = [k for k, entry in METHODS.items() if not entry.settings.needs_task_head and SMALL[k] is not None]
 
@@ -37,10 +37,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def base(request: pytest.FixtureRequest, base: Path, wide_base: Path) -> Path:
+def base(request: pytest.FixtureRequest, base: Path, wide_base: Path, biased_base: Path) -> Path:
     """The tiny base that suits the method under test."""
     kind = getattr(request.node, "callspec", None) and request.node.callspec.params.get("kind")
-    return wide_base if kind in WIDE else base
+    return wide_base if kind in WIDE else biased_base if kind in BIASED else base
 
 
 def spec_for(files: Path, base: Path, kind: str, **training: Any) -> RunSpec:

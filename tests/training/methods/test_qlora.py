@@ -99,7 +99,7 @@ def test_merging_into_the_original_base_would_be_noticed(trained, base, tmp_path
 
 def test_predictions_that_drift_are_not_equivalent_either(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "MEAN_KL", -1.0)
-    with pytest.raises(UserError, match="nats per token on average"):
+    with pytest.raises(UserError, match="nats on average"):
         export_model(trained, tmp_path / "out", merge=True)
 
 

@@ -13,8 +13,8 @@ from tasks.training.models import load_base
 from tasks.training.several import load_several
 from tasks.training.tuned import load_tuned
 from tests.tiny_base import make_base
-from tests.training.methods.small import SMALL, WIDE
-from tests.training.methods.tiny_models import biased_llama, logits
+from tests.training.methods.small import BIASED, SMALL, WIDE
+from tests.training.methods.tiny_models import logits
 from tests.tuned_folder import make_tuned
 
 ALONE = {"full", "lisa"}
@@ -35,20 +35,15 @@ OTHER: dict[str, dict] = {
 """kind -> settings of the second training, where other ones are worth a look."""
 
 
-@pytest.fixture(scope="module")
-def biased(base, tmp_path_factory):
-    return biased_llama(base, tmp_path_factory.mktemp("biased") / "model")
-
-
 @pytest.fixture
-def trained_on(request, base, wide_base, biased):
+def trained_on(request, base, wide_base, biased_base):
     """The tiny base that suits the kind under test."""
     kind = request.node.callspec.params["kind"]
-    return wide_base if kind in WIDE else biased if kind == "bitfit" else base
+    return wide_base if kind in WIDE else biased_base if kind in BIASED else base
 
 
 def two(kind: str, base: Path, folder: Path) -> dict[str, Path]:
-    settings = {} if kind == "bitfit" else SMALL[kind]
+    settings = SMALL[kind]
     return {
         "legal.v2": make_tuned(base, folder / "legal", kind, 1, settings),
         "news": make_tuned(base, folder / "news", kind, 2, OTHER.get(kind, settings)),

@@ -1,4 +1,4 @@
-"""Tiny models that are not the tiny Llama: BERT with a task head, Llama with biases; and contexts to attach methods in."""
+"""Tiny models that are not the tiny Llama: BERT with a task head, models with biases; and contexts to attach methods in."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -39,6 +39,23 @@ def biased_llama(base: Path, folder: Path) -> Path:
     config.attention_bias = config.mlp_bias = True
     torch.manual_seed(9)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_gpt2(base: Path, folder: Path) -> Path:
+    """Random GPT-2 of the tiny Llama's sizes and with its tokenizer, as a model folder."""
+    from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
+
+    shutil.copytree(base, folder)
+    llama = AutoConfig.from_pretrained(base)
+    config = GPT2Config(
+        n_embd=llama.hidden_size, n_layer=llama.num_hidden_layers, n_head=llama.num_attention_heads,
+        n_positions=llama.max_position_embeddings, initializer_range=0.1,
+        embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0,  # the draws of dropout follow the layout of a batch
+        **{key: getattr(llama, key) for key in ("vocab_size", "bos_token_id", "eos_token_id")},
+    )  # fmt: skip
+    torch.manual_seed(9)
+    GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 

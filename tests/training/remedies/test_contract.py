@@ -16,8 +16,7 @@ from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_model
 from tasks.training.remedies.registry import REMEDIES
 from tasks.training.train import training_plan
-from tests.training.prepared import prepare_inputs, train_here
-from tests.training.remedies.small import SMALL, spec_with
+from tests.training.remedies.small import SMALL, for_heads, inputs_of, spec_for, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 16}
 FOR_METHOD: dict[str, dict[str, Any]] = {"full": {"kind": "full"}, "lora": LORA}
@@ -31,7 +30,7 @@ def weights(step: Step) -> dict[str, bytes]:
 
 def remedied(root: Path, base: Path, kind: str, method: str = "full", **training: Any) -> RunSpec:
     remedy = {"kind": kind, **SMALL[kind]}
-    return spec_with(root, base, remedy, method=FOR_METHOD[method], training=training)
+    return spec_for(root, base, kind, remedy, method=FOR_METHOD[method], training=training)
 
 
 def methods_of(kind: str) -> list[str]:
@@ -49,7 +48,7 @@ def test_every_remedy_has_small_settings_here():
 @pytest.mark.parametrize("kind", REMEDIES)
 def test_every_row_of_the_registry_is_filled_in(kind):
     row = REMEDIES[kind]
-    optional = {"prepare", "reads"}
+    optional = {"prepare", "reads", "experimental"}
     assert all(getattr(row, field.name) for field in dataclasses.fields(row) if field.name not in optional)
     assert row.settings.model_fields["kind"].default == kind
     assert row.settings(**SMALL[kind]).kind == kind
@@ -63,13 +62,13 @@ def test_the_methods_that_a_remedy_names_exist(kind):
 @pytest.mark.parametrize(("kind", "method"), CASES)
 def test_it_changes_what_is_trained_and_says_how(root, base, tmp_path, kind, method):
     step = train_here(root, remedied(root, base, kind, method), tmp_path / "with")
-    plain = train_here(root, spec_with(root, base, method=FOR_METHOD[method]), tmp_path / "without")
+    plain = train_here(root, spec_for(root, base, kind, method=FOR_METHOD[method]), tmp_path / "without")
     assert step.key != plain.key
     assert weights(step).keys() == weights(plain).keys()
     assert weights(step) != weights(plain)
     assert step.facts["remedies"].keys() == {kind}
     assert plain.facts["remedies"] == {}
-    load_model(step.folder / "model")
+    load_model(step.folder / "model", None, "text_classification" if for_heads(kind) else "language_modeling")
 
 
 @pytest.mark.parametrize(("kind", "method"), CASES)
@@ -84,7 +83,7 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_weights(root, base, tmp_pa
 
     with pytest.raises(RuntimeError, match="the power is gone"):
         train_here(root, spec, state, stop)
-    scratch = training_plan(state, spec, prepare_inputs(root, spec)).scratch
+    scratch = training_plan(state, spec, inputs_of(root, spec)).scratch
     assert [path.name for path in list_checkpoints(scratch / "checkpoints")] == ["step-3"]
     resumed = train_here(root, spec, state)
     assert resumed.facts["weights"] == undisturbed.facts["weights"]
@@ -94,8 +93,10 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_weights(root, base, tmp_pa
 @pytest.mark.parametrize("kind", REMEDIES)
 def test_methods_that_it_cannot_work_on_are_refused(root, base, kind):
     row = REMEDIES[kind].settings
-    language = [method for method, entry in METHODS.items() if not entry.settings.needs_task_head]
-    allowed = language if row.methods is None else row.methods
-    for other in [method for method in language if method in row.not_methods or method not in allowed][:2]:
+    there = [
+        kind_ for kind_, entry in METHODS.items() if for_heads(kind) or not entry.settings.needs_task_head
+    ]
+    allowed = there if row.methods is None else row.methods
+    for other in [method for method in there if method in row.not_methods or method not in allowed][:2]:
         with pytest.raises(ValueError, match=f"{kind} cannot be computed for method '{other}'.*; ?.*use "):
-            spec_with(root, base, {"kind": kind, **SMALL[kind]}, method={"kind": other})
+            spec_for(root, base, kind, {"kind": kind, **SMALL[kind]}, method={"kind": other})

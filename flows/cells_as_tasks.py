@@ -1,0 +1,63 @@
+"""Trainings of a comparison as Prefect tasks, and its table on the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import State, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectConcurrentFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import opaque
+
+from flows.cells import Job, RunJobs, run_cell
+from schemas.comparison import Trained
+from schemas.errors import UserError
+from tasks.page import artifact_key
+from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
+
+
+@task(
+    name="train and score", task_run_name="{name}", cache_policy=NO_CACHE,
+    retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
+)  # fmt: skip
+def train_and_score(name: str, job: Job, state: Path, folder: Path) -> State[Trained]:  # noqa: ARG001
+    """One training of the comparison, in a process of its own."""
+    try:
+        return Completed(data=run_cell(job, state, folder, get_run_logger().info))
+    except UserError as error:
+        return Failed(message=str(error), data=error)
+
+
+def run_tasks(parallel: int) -> RunJobs:
+    """Run jobs as tasks of the flow, at most `parallel` at a time; the next begins as soon as any of them is done."""
+
+    def run(jobs: Sequence[Job], state: Path, folder: Path) -> list[Trained]:
+        with ThreadPoolTaskRunner(max_workers=parallel) as runner:
+            futures = [
+                # opaque: Prefect would look for futures in the whole specification
+                runner.submit(
+                    train_and_score, {"name": job[0], "job": opaque(job), "state": state, "folder": folder}
+                )
+                for job in jobs
+            ]
+            return [_result(future) for future in futures]
+
+    return run
+
+
+def _result(future: PrefectConcurrentFuture[Any]) -> Trained:
+    future.wait()
+    result: Trained = result_of(future.state)
+    return result
+
+
+def show_comparison(name: str, folder: Path) -> State[str]:
+    """Put the table on the page; the state that the flow ends in."""
+    create_markdown_artifact(
+        (folder / "table.md").read_text(encoding="utf-8"), key=artifact_key(name, "comparison"),
+        description=f"Comparison {name}; with pictures in `{(folder / 'index.html').absolute()}`",
+    )  # fmt: skip
+    return Completed(message=f"table and pictures in {folder}", data=str(folder))

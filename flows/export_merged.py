@@ -1,0 +1,56 @@
+"""Export a run's model; what is merged is scored on the run's own suites before it appears."""
+
+import json
+from pathlib import Path
+
+from flows.evaluate_model import prepare_suites, score_on_suites
+from flows.watch import Console
+from schemas.errors import UserError
+from schemas.run import RunSpec
+from schemas.scores import Scores
+from schemas.yaml_reader import read_yaml
+from tasks.release.export import export_model
+
+SUITE_TOLERANCE = 1e-3
+"""Of a suite's score, in its own unit."""
+
+
+def export_run(model: Path, target: Path, merge: bool, state: Path) -> str:
+    """Copy or merge a model; see export_model. A merged one of a run is held against the scores it was judged by.
+
+    Raises:
+        UserError: see export_model; or the merged model scores differently.
+    """
+    return export_model(model, target, merge, lambda merged: _score(model.parent, merged, state))
+
+
+def _score(run: Path, merged: Path, state: Path) -> str:
+    """Score a merged model on the suites of its run; what was found, or why nothing was."""
+    if not (run / "scores.json").is_file() or not (run / "spec.yaml").is_file():
+        return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
+    spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
+    before = Scores.model_validate_json((run / "scores.json").read_bytes())
+    if before.part is not None:
+        return "not scored: the run was judged by one part of its suites"
+    try:
+        after = score_on_suites(
+            spec, state, prepare_suites(spec, state, merged, Console()), merged, Console()
+        )
+    except UserError as error:
+        return f"not scored: {error.what} ({error.where})"
+    was = {suite.name: before.value(suite, "candidate") for suite in before.suites}
+    now = {suite.name: after.value(suite, "candidate") for suite in after.suites}
+    if was.keys() != now.keys():
+        return "not scored: the data of the run's suites have changed since"
+    worst = max(was, key=lambda name: abs(now[name] - was[name]))
+    difference = abs(now[worst] - was[worst])
+    if difference > SUITE_TOLERANCE:
+        raise UserError(
+            f"the merged model scores {now[worst]:.4f} on '{worst}', the run's model {was[worst]:.4f}",
+            str(run / "scores.json"),
+            "deploy base and adapter side by side instead; if the data have changed, run the specification again",
+        )
+    return (
+        f"on the {len(was)} suites of its run the largest difference of a score is {difference:.2g}"
+        f" (allowed {SUITE_TOLERANCE})"
+    )

@@ -1,0 +1,27 @@
+"""Served runs train one after another: two trainings at once would share the memory that each was laid out for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect import get_run_logger, runtime
+
+from tasks.storage.steps import hold
+
+TURN = "turn-to-train"
+"""Name of the lock in the state folder."""
+WAITING = "another served run trains: waiting for it"
+
+
+@contextmanager
+def turn_to_train(state: Path) -> Iterator[None]:
+    """Wait until no other served run of this state folder trains; one that is killed gives its turn up.
+
+    Taken before anything is read, so that what was true before the wait is not trained on. Whoever calls a flow, or uses the
+    command line, decides what runs side by side.
+    """
+    if runtime.deployment.id is None:
+        yield
+        return
+    with hold(state, TURN, lambda: get_run_logger().info(WAITING)):
+        yield
