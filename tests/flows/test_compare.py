@@ -130,10 +130,11 @@ def test_a_mistake_in_a_replaced_key_is_placed_on_the_command_line(place, monkey
 
 
 def test_a_mistake_under_overrides_is_placed_in_the_comparison(place, monkeypatch):
+    text = COMPARISON + "overrides:\n  - training.steps=7\n  - training.stepz=7\n"
     with pytest.raises(UserErrors) as error:
-        load(place, COMPARISON + "overrides:\n  - training.steps=7\n  - training.stepz=7\n", monkeypatch)
+        load(place, text, monkeypatch)
     assert [(e.what, e.where) for e in error.value.errors] == [
-        ("training.stepz is not a key of training", f"{place / 'other.yaml'}:11")
+        ("training.stepz is not a key of training", f"{place / 'other.yaml'}:{text.count(chr(10))}")
     ]
 
 
