@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from data_contracts.rule_kinds import DUPLICATES, nearest
 from data_contracts.rules import read_rules
 from schemas.errors import UserError, UserErrors
+from schemas.file_kinds import other_kind
 from schemas.yaml_reader import Document, Path, read_yaml
 
 JSON_TYPES = {
@@ -60,6 +61,8 @@ def lint_document(document: Document, path: FilePath) -> list[UserError]:
     """The same for a document already read."""
     if not isinstance(document.value, dict):
         return [UserError("a contract is a mapping of keys", f"{path}:1", "start with `apiVersion: v3.1.0`")]
+    if other := other_kind(document.value, "contract", path):
+        return [other]
     errors = [*_unknown_keys(document), *_standard(document)]
     errors += [*_ours(document), *read_rules(document)[1]]
     unique = {(error.what, error.where): error for error in errors}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from flows.backfill import backfill, row_of
+from flows.increments import require_increments
 from flows.server import running_server, server_home
 from flows.watch import Console
 from schemas.errors import ExitCode, UserError
@@ -32,8 +33,9 @@ def announce_here(spec: RunSpec, file: str, state: Path) -> str | None:
     """Tell the Prefect server of this state, or of PREFECT_API_URL.
 
     Raises:
-        UserError: there is none, or the specification does not grow.
+        UserError: the specification does not grow, or there is no server.
     """
+    require_increments(spec, file)
     address = os.environ.get("PREFECT_API_URL") or running_server(server_home(state))
     if address is None:
         fix = "start `rootstock serve` in this folder, or export PREFECT_API_URL=..."

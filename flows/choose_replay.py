@@ -56,7 +56,7 @@ def with_budget(spec: RunSpec, budget: float | None) -> RunSpec:
     from pydantic import ValidationError
 
     if budget is not None and not 0 < budget < math.inf:
-        what = f"--budget is {budget:g}; it must be above 0"
+        what = f"--budget is {budget:g}; it must be {'finite' if budget == math.inf else 'above 0'}"
         raise UserError(what, f"--budget={budget:g}", "write nats per token, such as --budget 0.05")
     own = spec.mixture.forgetting_budget
     chosen = next(value for value in (budget, own, spec.promotion.max_forgetting) if value is not None)

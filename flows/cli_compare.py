@@ -9,6 +9,14 @@ import typer
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 
 compare_app = typer.Typer()
+OwnSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Replace one value of the comparison (its bases, seeds, methods, ...); may be repeated.",
+    ),
+]
 Parallel = Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")]
 
 
@@ -55,6 +63,7 @@ def compare(
         Path,
         typer.Argument(help="Comparison (YAML), such as runs/compare/quickstart.yaml.", show_default=False),
     ],
+    sets: OwnSets = None,
     state: State = DEFAULT_STATE,
     parallel: Parallel = 1,
 ) -> None:
@@ -63,7 +72,7 @@ def compare(
     from flows.compare import compare as compare_all
     from flows.load_comparison import load_comparison
 
-    comparison, shared = load_comparison(spec)
+    comparison, shared = load_comparison(spec, sets or [])
     _show(compare_all(comparison, shared, state, run_processes(parallel, _note)))
 
 
@@ -73,6 +82,7 @@ def compare_remedies(
         Path,
         typer.Argument(help="Comparison (YAML), such as runs/remedies/stories.yaml.", show_default=False),
     ],
+    sets: OwnSets = None,
     state: State = DEFAULT_STATE,
     parallel: Parallel = 1,
 ) -> None:
@@ -81,7 +91,7 @@ def compare_remedies(
     from flows.compare_remedies import compare_remedies as compare_all
     from flows.load_comparison import load_remedy_comparison
 
-    comparison, jobs = load_remedy_comparison(spec)
+    comparison, jobs = load_remedy_comparison(spec, sets or [])
     _show(compare_all(comparison, jobs, state, run_processes(parallel, _note)))
 
 

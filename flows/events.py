@@ -8,9 +8,9 @@ when there is something new to learn, with the label `rootstock.spec`: the speci
 
 from pathlib import Path
 
-from flows.increments import find_due
+from flows.increments import find_due, require_increments
 from flows.journey import Outcome
-from schemas.errors import NoNewData, UserError
+from schemas.errors import NoNewData
 from schemas.run import RunSpec
 
 VERDICT, PROMOTED, ARRIVED = "rootstock.verdict", "rootstock.promoted", "rootstock.data.arrived"
@@ -38,9 +38,7 @@ def announce_data(spec: RunSpec, file: str, state: Path) -> str | None:
     Raises:
         UserError: the specification does not grow.
     """
-    if spec.increments is None:
-        fix = "add `increments: {}` to it"
-        raise UserError("only a specification with increments can have new data", file, fix)
+    require_increments(spec, file)
     try:
         now = find_due(spec, state)
     except NoNewData:

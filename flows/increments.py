@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.errors import UserError
 from schemas.load import source_files
 from schemas.run import RunSpec
 from tasks.data.sources import hash_files
@@ -55,3 +56,14 @@ def find_due(spec: RunSpec, state: Path, again: bool = False, chosen: Chosen = l
 def find_files(spec: RunSpec) -> Found:
     """For each source of the domain: file -> sha256."""
     return [hash_files(source_files(source)) for source in spec.domain]
+
+
+def require_increments(spec: RunSpec, file: str) -> None:
+    """Refuse what has no increments where only what grows makes sense; `file` is where the specification stands.
+
+    Raises:
+        UserError: it has none.
+    """
+    if spec.increments is None:
+        fix = "add `increments: {}` to it"
+        raise UserError("only a specification with increments can have new data", file, fix)

@@ -1,24 +1,28 @@
 """Load a comparison (of methods, or of remedies) and the run specification it shares: every mistake at once, each with its line."""
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
-from schemas.load import load_spec
+from schemas.file_kinds import other_kind
+from schemas.load import apply_overrides, check_base, load_spec
 from schemas.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.run import RunSpec
-from schemas.yaml_reader import survey_yaml
+from schemas.yaml_reader import Document, survey_yaml
 
-Document = TypeVar("Document", bound=BaseModel)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
+def load_comparison(file: Path, sets: Sequence[str] = ()) -> tuple[Comparison, RunSpec]:
     """Read and check both files; a path in the comparison is relative to the working directory, as everywhere.
+
+    `sets` replace keys of the comparison, `key.path=value` each.
 
     Raises:
         UserErrors: all mistakes of the comparison, or else all of the specification.
@@ -26,8 +30,14 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
     from data_contracts.contract import list_contracts
     from flows.compare import final_cells, group_of, search_cells, spec_of
 
-    comparison = read_document(file, Comparison, "runs/compare/")
-    spec = load_spec(Path(comparison.spec), comparison.overrides, list_contracts())
+    comparison, document = read_document(file, Comparison, sets)
+    if wrong := [
+        error
+        for index, base in enumerate(comparison.bases)
+        for error in check_base(base, document.place(("bases", index)), f"bases.{index}")
+    ]:
+        raise UserErrors(wrong)
+    spec = _load_shared(comparison.spec, comparison.overrides, list_contracts(), _places(document))
     if spec.objective.kind == "multi_task":
         what = "a comparison ranks methods by one domain suite, and several tasks have one each"
         raise UserError(what, comparison.spec, "name a specification of one task")
@@ -48,8 +58,10 @@ def load_comparison(file: Path) -> tuple[Comparison, RunSpec]:
     return comparison, spec
 
 
-def load_remedy_comparison(file: Path) -> tuple[RemedyComparison, list[tuple[RemedyCell, RunSpec]]]:
-    """Read and check a comparison of remedies, and the specification of each of its trainings.
+def load_remedy_comparison(
+    file: Path, sets: Sequence[str] = ()
+) -> tuple[RemedyComparison, list[tuple[RemedyCell, RunSpec]]]:
+    """Read and check a comparison of remedies, and the specification of each of its trainings; `sets` as above.
 
     Raises:
         UserErrors: all mistakes of the comparison, or else of the first specification that has some.
@@ -57,27 +69,67 @@ def load_remedy_comparison(file: Path) -> tuple[RemedyComparison, list[tuple[Rem
     from data_contracts.contract import list_contracts
     from flows.compare_remedies import overrides_of, remedy_cells
 
-    comparison = read_document(file, RemedyComparison, "runs/remedies/")
-    contracts = list_contracts()
+    comparison, document = read_document(file, RemedyComparison, sets)
+    contracts, places = list_contracts(), _places(document)
     return comparison, [
-        (cell, load_spec(Path(comparison.spec), overrides_of(comparison, cell), contracts))
+        (cell, _load_shared(comparison.spec, overrides_of(comparison, cell), contracts, places))
         for cell in remedy_cells(comparison)
     ]
 
 
-def read_document(file: Path, kind: type[Document], examples: str) -> Document:
-    """Read one YAML file of this kind.
+def read_document(file: Path, kind: type[Kind], sets: Sequence[str] = ()) -> tuple[Kind, Document]:
+    """Read one YAML file of this kind, with keys replaced by `sets`; return it, and where its values stand.
 
     Raises:
         UserErrors: all its mistakes.
     """
     document = survey_yaml(file)
-    if document.errors:
-        raise UserErrors(document.errors)
+    methods = kind is Comparison
     if not isinstance(document.value, dict):
-        fix = f"start with `name: ...`, or copy one from {examples}"
-        raise UserError("a comparison is a mapping of keys", f"{file}:1", fix)
+        fix = f"start with `name: ...`, or copy one from runs/{'compare' if methods else 'remedies'}/"
+        mistake = UserError("a comparison is a mapping of keys", f"{file}:1", fix)
+        raise UserErrors(document.errors or [mistake])
+    errors = [*document.errors, *apply_overrides(document, sets, "seeds=[1,2]")]
+    if errors:
+        raise UserErrors(errors)
     try:
-        return kind.model_validate_json(json.dumps(document.value), strict=True)
+        return kind.model_validate_json(json.dumps(document.value), strict=True), document
     except ValidationError as invalid:
+        if other := other_kind(document.value, "comparison" if methods else "remedies", file):
+            raise other from None
         raise UserErrors(explain(invalid.errors(include_url=False), kind, document)) from None
+
+
+def _load_shared(
+    spec: str, overrides: Sequence[str], contracts: Mapping[str, Path], places: Mapping[str, str]
+) -> RunSpec:
+    """The specification that trainings share, with what the comparison replaces in it.
+
+    Raises:
+        UserErrors: its mistakes; those of a replaced value at the comparison's own line.
+    """
+    try:
+        return load_spec(Path(spec), overrides, contracts)
+    except UserErrors as errors:
+        placed = [UserError(e.what, places.get(e.where, e.where), e.fix) for e in errors.errors]
+        raise UserErrors(placed) from None
+
+
+def _places(document: Document) -> dict[str, str]:
+    """`--set TEXT`, as load_spec calls an override -> where TEXT stands in the comparison."""
+    return {
+        f"--set {text}": document.place((*path, index))
+        for path, texts in _overrides_in(document.value)
+        for index, text in enumerate(texts)
+    }
+
+
+def _overrides_in(value: Any) -> Iterator[tuple[tuple[str | int, ...], Sequence[str]]]:
+    yield ("overrides",), value.get("overrides") or ()
+    for number, candidate in enumerate(value.get("candidates") or ()):
+        yield ("candidates", number, "set"), candidate.get("set") or ()
+        vary = candidate.get("vary") or {"values": ()}
+        yield (
+            ("candidates", number, "vary", "values"),
+            [f"{vary['key']}={float(strength)!r}" for strength in vary["values"]],
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from schemas.yaml_reader import Document, Path
 
 INTERNAL = {"increment"}
 """Keys that Rootstock writes itself: nobody is told to use them."""
+MAX_HOMES = 5
+"""A key that belongs to more places than these (`kind`) tells nothing by them."""
 
 
 def explain(errors: Sequence[Any], root: type[BaseModel], document: Document) -> list[UserError]:
@@ -24,6 +27,8 @@ def explain(errors: Sequence[Any], root: type[BaseModel], document: Document) ->
     walked = [_walk(error["loc"], root) for error in errors]
     broken = {path[:depth] for path, _ in walked for depth in range(1, len(path))}
     for error, (path, models) in zip(errors, walked, strict=True):
+        if error["type"] == "default_factory_not_called":
+            continue  # a default that follows from keys which are wrong: those are told
         if error["type"] == "value_error":
             explained += _combination(str(error["ctx"]["error"]), path, document)
         elif not (error["type"] == "too_short" and path in broken):  # its entries are there, and wrong
@@ -96,7 +101,11 @@ def _one(
         what = f"{name} is missing"
         return UserError(what, document.place(path[:-1]), f"add `{path[-1]}: ...`{about and f'  ({about})'}")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _kind(name, where, context, _tags_at(models[-1], path), document.place((*path, "kind")))
+        tags = _tags_at(models[-1], path)
+        for key in given if isinstance(given, dict) else ():
+            if blank := _missing_blank(key, ["kind"]):
+                return UserError(f"{name}.kind is missing", where, f"{blank}; known: {', '.join(tags)}")
+        return _kind(name, where, context, tags, document.place((*path, "kind")))
     if kind == "literal_error":
         allowed = [text.strip("' ") for text in str(context["expected"]).replace(" or ", ", ").split(",")]
         return UserError(
@@ -177,10 +186,14 @@ def _how_to_write(wanted: str, given: Any, path: Path, models: list[type[BaseMod
             return f"write {float(text[:-1]) / 100:g}"
         return f"write {text} without quotes" if _is_number(text) else f"write {wanted}"
     if wanted == _MAPPING and (tags := _tags_at(models[-1], path) or _tags_at(models[-2], path)):
+        if isinstance(given, str) and (blank := _missing_blank(given, ["kind"])):
+            return f"{blank}; known: {', '.join(tags)}"
         chosen = given if given in tags else tags[0]
         key = f"{path[-1]}:" if isinstance(path[-1], str) else "-"
         return f"write `{key} {{kind: {chosen}}}`; known: {', '.join(tags)}"
     keys = list(models[-1].model_fields)
+    if isinstance(given, str) and wanted == _MAPPING and (blank := _missing_blank(given, keys)):
+        return blank
     if given is None and isinstance(path[-1], str):
         inside = f"; known keys: {', '.join(sorted(keys))}" if wanted == _MAPPING else ""
         return f"write a value after `{path[-1]}:`, or remove the key{inside}"
@@ -215,18 +228,27 @@ def _tags_at(model: type[BaseModel], path: Path) -> list[str]:
 
 def _unknown_key(path: Path, model: type[BaseModel], root: type[BaseModel], where: str) -> UserError:
     key, tag, known = str(path[-1]), _tag(model), sorted(set(model.model_fields) - INTERNAL)
-    owner = f"a setting of '{tag}'" if tag else f"a key of {_name(path[:-1])}"
+    whole = "the comparison" if root.__name__.endswith("Comparison") else "the specification"
+    owner = f"a setting of '{tag}'" if tag else f"a key of {_name(path[:-1]) if path[1:] else whole}"
+    if blank := _missing_blank(key, known):
+        return UserError(f"{_name(path)} is not {owner}", where, f"{blank}; known: {', '.join(known)}")
     homes = [] if key in known else [home for home in _homes(key, root) if home != _name(path[:-1])]
     meant = synonym(key)
     if meant in known:
         hint = f"write {meant}; "
-    elif homes:
+    elif homes and len(homes) <= MAX_HOMES:
         hint = f"{key} belongs to {' or '.join(homes)}; "
     else:
         hint = nearest(key, known)
         homes = [] if hint or meant is None else _homes(meant, root)
         hint += f"write {meant} in {homes[0]}; " if homes else ""
     return UserError(f"{_name(path)} is not {owner}", where, f"{hint}known: {', '.join(known)}")
+
+
+def _missing_blank(text: str, known: Sequence[str]) -> str:
+    """How to write `key:value`, which YAML takes for one text, if `key` is one of the known; else nothing."""
+    key, colon, value = text.partition(":")
+    return f"write `{key}: {value}`, with a blank after the colon" if colon and key in known else ""
 
 
 def _homes(key: str, model: type[BaseModel], at: str = "") -> list[str]:
@@ -241,11 +263,11 @@ def _homes(key: str, model: type[BaseModel], at: str = "") -> list[str]:
 
 
 def _about(models: list[type[BaseModel]], path: Path) -> str:
-    """First line of a key's description."""
+    """First sentence of a key's description."""
     for model in reversed(models):
         field = model.model_fields.get(str(path[-1])) if path else None
         if field is not None and field.description:
-            return field.description.splitlines()[0]
+            return re.split(r"(?<=\.)\s+(?=[A-Z`\d])", " ".join(field.description.split()))[0]
     return ""
 
 

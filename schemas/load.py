@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
+from schemas.file_kinds import other_kind
 from schemas.increments import PickedSource
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask
@@ -51,6 +52,8 @@ def load_spec(
         # JSON's strict mode, because YAML tells types apart already: `true` is no number, "2" no 2
         spec = RunSpec.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as invalid:
+        if other := other_kind(document.value, "run", file):
+            raise other from None
         found = explain(invalid.errors(include_url=False), RunSpec, document)
         errors += [one for one in found if one.where not in seen]
     errors += check_names(document, set(contracts))
@@ -67,15 +70,17 @@ def _order(error: UserError) -> tuple[bool, int]:
     return error.where.startswith("--set "), int(line) if line.isdigit() else 0
 
 
-def apply_overrides(document: Document, overrides: Sequence[str]) -> list[UserError]:
-    """Write each `key.path=value` into the document; values are read as YAML."""
+def apply_overrides(
+    document: Document, overrides: Sequence[str], example: str = "mixture.replay_ratio=0.1"
+) -> list[UserError]:
+    """Write each `key.path=value` into the document; values are read as YAML. `example` is one that is right."""
     errors = []
     for text in overrides:
         key, sign, raw = text.partition("=")
         place = f"--set {text}"
         if not sign or not all(key.strip().split(".")):
             what = "an override needs the form key.path=value"
-            errors.append(UserError(what, place, "write for example --set mixture.replay_ratio=0.1"))
+            errors.append(UserError(what, place, f"write for example --set {example}"))
             continue
         try:
             value = parse_yaml(raw, place).value
@@ -107,7 +112,7 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
         path = (*path, step)
         if depth == len(keys) - 1:
             # a `kind` replaced by another takes its own settings: the old kind's would be refused
-            if step == "kind" and isinstance(node, dict) and node.get("kind") != value:
+            if depth and step == "kind" and isinstance(node, dict) and node.get("kind") != value:
                 node.clear()
             node[step] = value
             document.places = {p: w for p, w in document.places.items() if p[: len(path)] != path}
@@ -135,7 +140,7 @@ def check_names(document: Document, contracts: set[str]) -> list[UserError]:
                 errors += _check_source(source, (*path, index), document, contracts)
     base = document.value.get("base")
     if isinstance(base, str) and base:
-        errors += _check_base(base, document.place(("base",)))
+        errors += check_base(base, document.place(("base",)))
     return errors
 
 
@@ -232,22 +237,23 @@ def _check_encoding(given: str, name: str) -> tuple[str, str] | None:
     return None
 
 
-def _check_base(base: str, place: str) -> list[UserError]:
+def check_base(base: str, place: str, name: str = "base") -> list[UserError]:
+    """Find what is wrong with a base as far as files tell: a Hub id may be there or not; `name` is the key's."""
     try:
         folder = Path(expand(base))
         folder.exists()
     except OSError as error:
-        return [UserError(f"base: {error.strerror}", place, "name an existing folder or a Hub id")]
+        return [UserError(f"{name}: {error.strerror}", place, "name an existing folder or a Hub id")]
     except KeyError as error:
-        what, fix = _unset("base", error.args[0])
+        what, fix = _unset(name, error.args[0])
         return [UserError(what, place, fix)]
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file() or is_hub_id(base):
         return []
     fix = "name a folder that holds a transformers model (config.json, *.safetensors)"
     if folder.exists():
-        return [UserError(f"base: {base} is not a model: it has no config.json", place, fix)]
+        return [UserError(f"{name}: {base} is not a model: it has no config.json", place, fix)]
     return [
-        UserError(f"base: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")
+        UserError(f"{name}: there is no folder {base}", place, f"{fix}, or a Hub id such as Qwen/Qwen3-0.6B")
     ]
 
 

@@ -40,6 +40,7 @@ class RemedyComparison(Schema):
     overrides: tuple[str, ...] = ()
     """Values of that specification to replace, `key.path=value` each."""
     candidates: tuple[Candidate, ...] = Field(min_length=2)
+    """What is compared, `{name: ..., set: [key.path=value]}` each; the first has no remedy."""
     line: str | None = None
     """Name of the control that trains less, such as at lower learning rates (`vary`). From the base over its strengths to
     the first candidate goes a line: what is forgotten at each gain without any remedy. Those held against the first candidate are

@@ -3,6 +3,7 @@
 ruamel's node tree is used, not its objects: no tag is ever constructed, and duplicate keys are all found.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -129,7 +130,19 @@ def _syntax(error: Any, text: str, name: str) -> UserErrors:
     elif error.context_mark and "quoted scalar" in str(error.context):
         line, problem = error.context_mark.line + 1, "a quote opened here is not closed"
         fix = "close the quote on this line"
+    elif joined := _joined(text.splitlines(), line):
+        line, key, value = joined
+        problem, fix = f"{key}:{value} is one text", f"write `{key}: {value}`, with a blank after the colon"
     return _failed(f"not valid YAML: {problem}", f"{name}:{min(line, text.count(chr(10)) + 1)}", fix)
+
+
+def _joined(lines: list[str], line: int) -> tuple[int, str, str] | None:
+    """Line, key and value of the nearest `key:value` at or before a line (counted from 1) where a `key: value` was expected."""
+    for number in (line, line - 1):
+        written = lines[number - 1] if 0 < number <= len(lines) else ""
+        if found := re.fullmatch(r"\s*(?:- +)?(\w+):([^\s:/]+)", written.partition(" #")[0].rstrip()):
+            return number, found[1], found[2]
+    return None
 
 
 def _code(character: Any) -> str:

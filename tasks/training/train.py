@@ -96,7 +96,7 @@ def _train_into(
     from tasks.training.remedies.applied import attach_remedies, prepare_remedies
 
     spec, inputs = context.spec, context.inputs
-    _silence_transformers()
+    _silence_libraries()
     device = find_device()
     prepared = prepare_remedies(context)
     tuned = attach(spec, inputs, device)
@@ -139,7 +139,6 @@ def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:
 
     from tasks.training.device import find_device
 
-    _silence_transformers()
     devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices), _quiet():
         attach(spec, inputs, find_device(), trial=True)
@@ -159,6 +158,7 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
     from tasks.training.methods.base import TrainingContext
     from tasks.training.methods.registry import METHODS
 
+    _silence_libraries()
     entry, settings = METHODS[spec.method.kind], spec.method
     dtype = None if settings.changes_base else device.frozen_dtype
     base_settings = entry.base_settings(settings) if entry.base_settings else None
@@ -220,11 +220,14 @@ def _resume_from(scratch: Path) -> Path | None:
     return latest(scratch / "checkpoints")
 
 
-def _silence_transformers() -> None:
-    from transformers.utils import logging
+def _silence_libraries() -> None:
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT asks for it, wanted or not
 
 
 @contextlib.contextmanager

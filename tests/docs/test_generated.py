@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from data_contracts.lint import lint
 from docs import generate
 from flows.cli import app
-from schemas.errors import ExitCode
+from schemas.errors import ExitCode, UserErrors
 from schemas.explain import _models, _tag
-from schemas.load import apply_overrides
+from schemas.load import apply_overrides, load_spec
 from schemas.methods import Method
 from schemas.remedies import Remedy
 from schemas.run import RunSpec
@@ -142,6 +142,14 @@ def test_every_rule_between_keys_is_enforced(rule: str) -> None:
     assert len(str(caught.value.errors()[0]["ctx"]["error"]).splitlines()) == 1, (
         "one rule is broken, not several"
     )
+
+
+def test_the_mistake_in_the_quick_start_is_told_as_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/quickstart.md").read_text(encoding="utf-8")
+    example = re.findall(r"^error: (.*)\n  where: .*\n  fix: (.*)$", page, re.MULTILINE)
+    with pytest.raises(UserErrors) as caught:
+        load_spec(ROOT / "runs/quickstart.yaml", ["method={kind: lora, rank: 8}"])
+    assert example == [(e.what, e.fix) for e in caught.value.errors if e.where.startswith("--set")]
 
 
 def commands() -> dict[str, click.Command]:

@@ -210,3 +210,32 @@ def test_help_imports_nothing_heavy(project: Path) -> None:
         done = rootstock(*arguments, cwd=project)
         assert done.code == 0, done.err
         assert done.heavy == set(), arguments
+
+
+def test_a_budget_that_cannot_be_is_told_at_its_option(project: Path) -> None:
+    for budget in ("-1", "0", "nan", "inf"):
+        done = rootstock("choose-replay", "spec.yaml", f"--budget={budget}", cwd=project)
+        assert done.code == 2
+        assert done.errors == [
+            (
+                f"--budget is {budget}; it must be " + ("finite" if budget == "inf" else "above 0"),
+                f"--budget={budget}",
+                "write nats per token, such as --budget 0.05",
+            )
+        ]
+
+
+def test_announce_tells_of_the_specification_before_it_looks_for_a_server(project: Path) -> None:
+    done = rootstock("announce", "spec.yaml", cwd=project)
+    assert done.code == 2
+    assert done.errors == [
+        ("only a specification with increments can have new data", "spec.yaml", "add `increments: {}` to it")
+    ]
+
+
+@pytest.mark.parametrize("verb", ["compare", "compare-remedies"])
+def test_comparisons_take_overrides_of_their_own_keys(project: Path, verb: str) -> None:
+    (project / "some.yaml").write_text("name: some\nspec: spec.yaml\n")
+    done = rootstock(verb, "some.yaml", "--set", "seedz=[1]", cwd=project)
+    assert done.code == 2
+    assert ("seedz is not a key of the comparison", "--set seedz=[1]") in [(a, b) for a, b, _ in done.errors]

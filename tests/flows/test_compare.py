@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.compare import compare, final_cells, group_of, search_cells
-from flows.load_comparison import load_comparison
+from flows.load_comparison import load_comparison, load_remedy_comparison
 from schemas.comparison import Comparison, Trained
-from schemas.errors import UserError
+from schemas.errors import UserError, UserErrors
 from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
 from tests.evaluation.test_ranking import result as trained_result
@@ -102,6 +102,59 @@ def test_mistakes_are_told_before_anything_is_trained(place, monkeypatch, change
     with pytest.raises(UserError) as error:
         load(place, COMPARISON.replace(*change), monkeypatch)
     assert what in str(error.value)
+
+
+def test_keys_of_the_comparison_can_be_replaced(place, monkeypatch):
+    monkeypatch.chdir(place)
+    sets = ["seeds=[7]", "methods.1.r=8", "name=other"]
+    comparison, _ = load_comparison(place / "small.yaml", sets)
+    assert (comparison.seeds, comparison.methods[1].r, comparison.name) == ((7,), 8, "other")
+
+
+REPLACED = {
+    "no value": ("seeds", "an override needs the form key.path=value", "write for example --set seeds=[1,2]"),
+    "unknown": ("seedz=[1]", "seedz is not a key of the comparison", "did you mean seeds? known: bases, "),
+    "no folder": ("bases=[nowhere/at/all]", "bases.0: there is no folder nowhere/at/all", "name a folder that holds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", REPLACED)
+def test_a_mistake_in_a_replaced_key_is_placed_on_the_command_line(place, monkeypatch, mistake):
+    text, what, fix = REPLACED[mistake]
+    monkeypatch.chdir(place)
+    with pytest.raises(UserErrors) as error:
+        load_comparison(place / "small.yaml", [text])
+    [one] = error.value.errors
+    assert (one.what, one.where) == (what, f"--set {text}")
+    assert one.fix.startswith(fix)
+
+
+def test_a_mistake_under_overrides_is_placed_in_the_comparison(place, monkeypatch):
+    text = COMPARISON + "overrides:\n  - training.steps=7\n  - training.stepz=7\n"
+    with pytest.raises(UserErrors) as error:
+        load(place, text, monkeypatch)
+    assert [(e.what, e.where) for e in error.value.errors] == [
+        ("training.stepz is not a key of training", f"{place / 'other.yaml'}:{text.count(chr(10))}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "line"),
+    [("set: [promotion.min_gainz=0]", 7), ("vary: {key: promotion.min_gainz, values: [1, 2]}", 7)],
+)
+def test_a_mistake_of_a_candidate_is_placed_in_the_comparison(place, monkeypatch, candidate, line):
+    monkeypatch.chdir(place)
+    text = (
+        f"name: r\nspec: tiny.yaml\ncandidates:\n  - {{name: none}}\n  -\n    name: some\n    {candidate}\n"
+    )
+    (place / "remedies.yaml").write_text(text)
+    with pytest.raises(UserErrors) as error:
+        load_remedy_comparison(place / "remedies.yaml")
+    [one] = error.value.errors
+    assert (one.what, one.where) == (
+        "promotion.min_gainz is not a key of promotion",
+        f"{place / 'remedies.yaml'}:{line}",
+    )
 
 
 @pytest.mark.slow

@@ -143,6 +143,8 @@ BEGINNERS = {
     "a tag of another shape": ("{replay_ratio: 0.25}", "!!seq {replay_ratio: 0.25}", "the tag !!seq is not allowed", "7", "write plain values only"),
     "a home of nobody": ("base: model", "base: ~nobody-here/model", "base: there is no folder ~nobody-here/model", "2", "name a folder"),
     "two documents": ("evaluation:", "---\nevaluation:", "not valid YAML: a second document begins here", "12", "remove this `---`: one file is one document"),
+    "no blank after a colon": ("  steps: 3", "  steps:3", "not valid YAML: steps:3 is one text", "10", "write `steps: 3`, with a blank after the colon"),
+    "no blank after the first colon": ("name: medical", "name:medical", "not valid YAML: name:medical is one text", "1", "write `name: medical`, with a blank after the colon"),
     "a control character": ("medical", "med\x01ical", "not a text file: it holds the character U+0001", "1", "save it as plain UTF-8 text"),
     "half a surrogate": ("medical", '"\\ud800"', "half of a surrogate pair is no text", "1", "write the character itself"),
     "a merge key": ("{kind: lora, r: 16}", "{<<: {kind: lora}, r: 16}", "the merge key << is not read here", "8", "repeat the keys, or alias a whole value"),
@@ -197,6 +199,13 @@ OVERRIDES = {
     "a missing file": ("domain.0.path=nosuch", "domain.0.path matches no file: nosuch", "check the path (read as "),
     "nothing": ("name=", "name has no value", "write a value after `name:`, or remove the key"),
     "a tag": ("name=!!python/object:x y", "the tag !!python/object:x is not allowed", "write plain values only, or quote the text"),
+    "a budget in percent, and no ratio": ("mixture={forgetting_budget: 5%}", "mixture.forgetting_budget must be a number, not the text '5%'", "write 0.05"),
+    "a key whose description has several lines": ("method={kind: adapter_fusion}", "method.adapters is missing", "add `adapters: ...`  (Folders of runs (or of their models) with method adapter_pfeiffer on the same base; FOLDER#TASK names one of a run that trained an adapter per task.)"),
+    "no blank after a colon": ("increments={remembered:0}", "increments.remembered:0 is not a key of increments", "write `remembered: 0`, with a blank after the colon; known: max_repetitions"),
+    "no blank after kind:": ("remedies=[{kind:ewc}]", "remedies.0.kind is missing", "write `kind: ewc`, with a blank after the colon; known: ewc, "),
+    "no blank, as text": ("remedies=[kind:ewc]", "remedies.0 must be a mapping of keys, not the text 'kind:ewc'", "write `kind: ewc`, with a blank after the colon; known: ewc, "),
+    "no blank in a section": ("mixture=replay_ratio:0.1", "mixture must be a mapping of keys, not the text 'replay_ratio:0.1'", "write `replay_ratio: 0.1`, with a blank after the colon"),
+    "a key that is everywhere": ("kind=lora", "kind is not a key of the specification", "known: base, "),
     "a repeated key": ("mixture={replay_ratio: 0, replay_ratio: 1}", "replay_ratio is given twice", "keep one"),
 }  # fmt: skip
 
