@@ -57,7 +57,7 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     parts = tokenized.training_tokens(Prepared((domain,), (), divided))
     pieces = [
         parts[source][part].tokens[start : start + length].tolist()
-        for source, part, start, length in load_plan(plan)[0].tolist()
+        for source, part, start, length in load_plan(plan)[0][["source", "part", "start", "length"]].tolist()
     ]
     fates = load_fates(divided, domain)
     held_out = [
