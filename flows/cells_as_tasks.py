@@ -35,7 +35,8 @@ def run_tasks(parallel: int) -> RunJobs:
     """Run jobs as tasks of the flow, at most `parallel` at a time; the next begins as soon as any of them is done."""
 
     def run(jobs: Sequence[Job], state: Path, folder: Path) -> list[Trained]:
-        with ThreadPoolTaskRunner(max_workers=parallel) as runner:
+        runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
+        with runner:
             futures = [
                 # opaque: Prefect would look for futures in the whole specification
                 runner.submit(
