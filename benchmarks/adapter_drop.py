@@ -4,7 +4,8 @@
 
 Three models are trained on Python's own language reference from the same base in the same steps: adapter_pfeiffer,
 adapter_drop robust, and adapter_drop specialized to half of the blocks. Each is scored with n = 0, 1, ... blocks left
-out. Times are of the same forward and of the same training pass (forward and backward), every n in turn in each round,
+out. Times are of the same forward (eight texts of 256 tokens, and one of 32, as when a single question is answered) and of the
+same training pass (forward and backward), every n in turn in each round,
 in another order each time; a ratio is within its round. On a CPU it is processor time, which hardly depends on what
 else runs there; on a GPU wall time. See benchmarks/README.md.
 """
@@ -22,7 +23,9 @@ from benchmarks import measure
 
 LIBRARIES = ("torch", "transformers")
 SETTINGS = {"sequence_length": 256, "batch_tokens": 2048, "micro_batch_tokens": 2048, "learning_rate": 2e-3, "seed": 17}  # fmt: skip
-PASSES_PER_TIME = 4
+PASSES_PER_TIME = {"forward": 4, "short": 40, "training": 4}
+SHORT = 32
+"""Tokens of a single question."""
 
 
 def train_and_score(model: Path, steps: int, folder: Path) -> dict[str, dict[int, float]]:
@@ -58,7 +61,7 @@ def train_and_score(model: Path, steps: int, folder: Path) -> dict[str, dict[int
 
 
 def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, list[float]]]:
-    """Seconds of a forward and of a training pass for each n, one number per round."""
+    """Seconds of both forward passes and of a training pass for each n, one number per round."""
     import torch
 
     from schemas.methods_adapters import AdapterDrop
@@ -76,6 +79,11 @@ def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, li
         with torch.inference_mode():
             tuned.model(input_ids=ids, use_cache=False)
 
+    def short() -> None:
+        tuned.model.eval()
+        with torch.inference_mode():
+            tuned.model(input_ids=ids[:1, :SHORT], use_cache=False)
+
     def training() -> None:
         tuned.model.train()
         tuned.model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
@@ -83,25 +91,25 @@ def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, li
 
     counts = range(len(tuned.architecture.blocks))
     times: dict[str, dict[int, list[float]]] = {}
-    for name, work in (("forward", forward), ("training", training)):
+    for name, work in (("forward", forward), ("short", short), ("training", training)):
         times[name] = {n: [] for n in counts}
         for number in range(rounds + 1):
             for n in [*counts[number % len(counts) :], *counts[: number % len(counts)]]:
                 tuned.first_block = n
-                seconds = _seconds(work, device)
+                seconds = _seconds(work, device, PASSES_PER_TIME[name])
                 if number:  # the first round warms up
                     times[name][n].append(seconds)
     return times
 
 
-def _seconds(work: Callable[[], None], device: str) -> float:
+def _seconds(work: Callable[[], None], device: str, passes: int) -> float:
     import torch
 
     clock = time.perf_counter if device == "cuda" else time.process_time
     if device == "cuda":
         torch.cuda.synchronize()
     began = clock()
-    for _ in range(PASSES_PER_TIME):
+    for _ in range(passes):
         work()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -126,11 +134,11 @@ def table(result: dict[str, Any], command: str) -> list[str]:
         f"{result['steps']} training steps on Python's language reference; the base has {losses['base'][0]:.3f} held-out"
         f" nats per token. {result['clock'].capitalize()} time: {result['rounds']} rounds, median (lowest to highest) of the ratio within a round.",
         "",
-        "| lowest blocks left out | forward is ... times as fast | a training pass is ... times as fast | adapter_pfeiffer, nats | robust, nats | specialized, nats |",
-        "|---|---|---|---|---|---|",
+        "| lowest blocks left out | 8 texts of 256 tokens are ... times as fast | a text of 32 tokens is ... times as fast | a training pass is ... times as fast | adapter_pfeiffer, nats | robust, nats | specialized, nats |",
+        "|---|---|---|---|---|---|---|",
     ]
     for n in result["forward"]:
-        speeds = [result[name][n] for name in ("forward", "training")]
+        speeds = [result[name][n] for name in PASSES_PER_TIME]
         cells = [f"{s['ratio']:.2f} ({s['lowest']:.2f} to {s['highest']:.2f})" for s in speeds]
         scores = [losses[name].get(n) for name in ("adapter_pfeiffer", "robust", "specialized")]
         shown = ["" if score is None else f"{score:.3f}" for score in scores]

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from docs.across import ACROSS
 from docs.measured import (
+    adapter_results,
     controller_results,
     encoder_results,
     increment_results,
@@ -155,7 +156,7 @@ def methods() -> str:
         for kind, entry in METHODS.items()
     ]
     parts = [HEAD, METHODS_PAGE, table(["kind", "paper", "trains", "stores", "refuses"], rows)]
-    parts += [results(), stories_results(), encoder_results()]
+    parts += [results(), stories_results(), encoder_results(), adapter_results()]
     for kind, entry in METHODS.items():
         parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n")
         parts.append(

@@ -25,6 +25,7 @@ def stories_results() -> str:
     beaten = [row for row in done if row["gain"]["low"] > 0]
     least = min(done, key=lambda row: row["gain"]["low"])
     failed = [row["label"] for row in done if row not in beaten]
+    edges = [row for row in done if row["rate_at_edge"]]
     lines = [
         "\n## Every method on a real tiny model\n",
         "`rootstock compare runs/compare/stories.yaml`: stories260K learns Tiny Shakespeare, two learning rates tried for each",
@@ -32,10 +33,24 @@ def stories_results() -> str:
         " than the frozen base with an interval",
         f"that excludes zero; the least of them by {_interval(least['gain'])} nats per token (`{least['label']}`)."
         + (f" Not: {', '.join(failed)}." if failed else ""),
+        f"With {len(edges)} of them the better rate was the first or last of those tried"
+        + (": ranks among them say little, that they beat the base does not depend on it." if edges else "."),
         "Refused there: " + ", ".join(f"`{row['label']}`" for row in found["rows"] if row["refused"]) + ".",
         "[The table](../benchmarks/results/compare_stories.md).\n",
     ]
     return "\n".join(lines)
+
+
+def adapter_results() -> str:
+    """What dropping adapters and fusing them does."""
+    titles = {"adapter_drop.md": "Dropping adapters, measured", "fusion.md": "Fusing adapters, measured"}
+    parts = []
+    for name, title in titles.items():
+        file = RESULTS / name
+        if file.is_file():
+            _, _, text = file.read_text(encoding="utf-8").partition("\n\n")
+            parts.append(f"\n## {title}\n\n{text.rstrip()}\n")
+    return "".join(parts)
 
 
 ENCODER_TASKS = {
