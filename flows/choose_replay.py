@@ -68,7 +68,8 @@ def with_budget(spec: RunSpec, budget: float | None) -> RunSpec:
     except ValidationError as error:
         told = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         what, _, fix = told.splitlines()[0].partition("; ")
-        raise UserError(what, "--budget", fix or "change one of the two") from None
+        where = "mixture" if budget is None else "--budget"
+        raise UserError(what, where, fix or "change one of the two") from None
 
 
 def choose_ratio(

@@ -21,6 +21,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on a specification's suites."""
+    if spec.is_dir() and Path(model).suffix in (".yaml", ".yml"):
+        fix = f"run: rootstock evaluate {spec} {model}"
+        raise UserError("the model comes first, then the specification", f"{model} {spec}", fix)
     loaded = load(spec, sets)
     from flows.evaluate_model import evaluate_model
 

@@ -43,15 +43,17 @@ class Comparison(Schema):
     def _consistent(self) -> Self:
         if self.search_seed in self.seeds and len(self.learning_rates) > 1:
             raise ValueError(
-                "search_seed must not be one of seeds: rates would be chosen on what is reported"
+                "search_seed: must not be one of seeds, or rates would be chosen on what is reported; take another"
             )
         for name in ("methods", "bases", "documents", "seeds", "learning_rates"):
             values = getattr(self, name)
             if len(set(map(str, values))) < len(values):
-                raise ValueError(f"{name}: an entry occurs twice")
+                raise ValueError(f"{name}: an entry occurs twice; remove one")
         kinds: list[str] = [method.kind for method in self.methods]
         if self.reference is not None and kinds.count(self.reference) != 1:
-            raise ValueError(f"reference: '{self.reference}' must be the kind of exactly one of methods")
+            raise ValueError(
+                f"reference: '{self.reference}' must be the kind of exactly one of methods; add it there, or remove reference"
+            )
         return self
 
 

@@ -17,6 +17,7 @@ from schemas.yaml_reader import Document, Path
 
 INTERNAL = {"increment"}
 """Keys that Rootstock writes itself: nobody is told to use them."""
+SPECIFICATION = "docs/specification.md"
 MAX_HOMES = 5
 """A key that belongs to more places than these (`kind`) tells nothing by them."""
 
@@ -134,9 +135,7 @@ def _one(
         what = f"{name} has no value" if given is None else f"{name} must be {wanted}, not {shown(given)}"
         return UserError(what, where, fix)
     message = str(error["msg"])
-    return UserError(
-        f"{name}: {message[:1].lower()}{message[1:]}", where, about or "see docs/specification.md"
-    )
+    return UserError(f"{name}: {message[:1].lower()}{message[1:]}", where, about or f"see {SPECIFICATION}")
 
 
 _LIMITS = {
@@ -192,6 +191,9 @@ def _how_to_write(wanted: str, given: Any, path: Path, models: list[type[BaseMod
         key = f"{path[-1]}:" if isinstance(path[-1], str) else "-"
         return f"write `{key} {{kind: {chosen}}}`; known: {', '.join(tags)}"
     keys = list(models[-1].model_fields)
+    field = _field(models, path)
+    if given is None and wanted == "a list" and field is not None and not field.is_required():
+        return f"write `{path[-1]}: []` for none, or remove the key"
     if isinstance(given, str) and wanted == _MAPPING and (blank := _missing_blank(given, keys)):
         return blank
     if given is None and isinstance(path[-1], str):
@@ -200,6 +202,8 @@ def _how_to_write(wanted: str, given: Any, path: Path, models: list[type[BaseMod
     if "path" in keys and wanted in ("a list", _MAPPING):
         file = given if isinstance(given, str) and given.isprintable() else "FILE"
         return f"write each as `- {{path: {file}, contract: NAME}}`"
+    if wanted == "a list" and isinstance(given, int | float | str) and str(given).isprintable():
+        return f"write a list: [{given}]"
     return f"write {wanted}: {about}" if about and wanted == "text" else f"write {wanted}"
 
 
@@ -264,11 +268,16 @@ def _homes(key: str, model: type[BaseModel], at: str = "") -> list[str]:
 
 def _about(models: list[type[BaseModel]], path: Path) -> str:
     """First sentence of a key's description."""
-    for model in reversed(models):
-        field = model.model_fields.get(str(path[-1])) if path else None
-        if field is not None and field.description:
-            return re.split(r"(?<=\.)\s+(?=[A-Z`\d])", " ".join(field.description.split()))[0]
-    return ""
+    field = _field(models, path)
+    if field is None or not field.description:
+        return ""
+    return re.split(r"(?<=\.)\s+(?=[A-Z`\d])", " ".join(field.description.split()))[0]
+
+
+def _field(models: list[type[BaseModel]], path: Path) -> FieldInfo | None:
+    """The field that a path ends in, of the innermost model that has it."""
+    name = str(path[-1]) if path else ""
+    return next((model.model_fields[name] for model in reversed(models) if name in model.model_fields), None)
 
 
 def _combination(message: str, path: Path, document: Document) -> list[UserError]:
@@ -281,5 +290,5 @@ def _combination(message: str, path: Path, document: Document) -> list[UserError
         else:
             place = document.place(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
         what, _, fix = text.partition("; ")
-        errors.append(UserError(f"{key}: {what}", place, fix or "change one of the two"))
+        errors.append(UserError(f"{key}: {what}", place, fix or f"change it, or see {SPECIFICATION}"))
     return errors

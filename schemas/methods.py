@@ -49,7 +49,9 @@ class Full(MethodSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.anchor == "none") != (self.anchor_strength is None):
-            raise ValueError("anchor_strength: give it exactly when anchor is not 'none'")
+            raise ValueError(
+                "anchor_strength: give it exactly when anchor is not 'none'; write anchor: l2_sp, or remove anchor_strength"
+            )
         return self
 
 

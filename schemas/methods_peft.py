@@ -78,11 +78,11 @@ class AdaLora(MethodSettings):
     def _consistent(self) -> Self:
         if self.target_r >= self.init_r:
             raise ValueError(
-                f"target_r: must be below init_r ({self.init_r}), or there is no rank to allocate"
+                f"target_r: must be below init_r ({self.init_r}), or there is no rank to allocate; lower target_r or raise init_r"
             )
         if self.warmup_ratio + self.final_ratio >= 1:
             raise ValueError(
-                "final_ratio: warmup_ratio and final_ratio must leave steps in which the budget falls"
+                "final_ratio: warmup_ratio and final_ratio must leave steps in which the budget falls; lower one of them"
             )
         return self
 
@@ -163,7 +163,7 @@ class PromptTuning(VirtualTokens):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.init == "text") != (self.text is not None):
-            raise ValueError("text: give it exactly when init is 'text'")
+            raise ValueError("text: give it exactly when init is 'text'; write init: text, or remove text")
         return self
 
 

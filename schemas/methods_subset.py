@@ -29,7 +29,9 @@ class Selective(MethodSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.choose == "patterns") != bool(self.patterns):
-            raise ValueError("patterns: give them exactly when choose is 'patterns'")
+            raise ValueError(
+                "patterns: give them exactly when choose is 'patterns'; write choose: patterns, or remove patterns"
+            )
         if self.choose == "patterns" and self.layers is not None:
             raise ValueError("layers: patterns say what trains; remove it")
         if self.choose != "gradient" and self.gradient_batches is not None:

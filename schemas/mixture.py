@@ -28,9 +28,9 @@ class Proxies(Schema):
         for name in ("ratios", "further_ratios", "lengths"):
             values = getattr(self, name)
             if list(values) != sorted(set(values)):
-                raise ValueError(f"{name} must rise, each value once")
+                raise ValueError(f"{name} must rise, each value once; sort them")
         if self.further_ratios and self.further_ratios[0] <= self.ratios[-1]:
-            raise ValueError("further_ratios must lie above the last of ratios")
+            raise ValueError("further_ratios must lie above the last of ratios; remove the lower ones")
         return self
 
 
@@ -64,8 +64,8 @@ class Mixture(Schema):
     def _one_of_two(self) -> Self:
         if (self.replay_ratio is None) == (self.forgetting_budget is None):
             raise ValueError(
-                "give exactly one of replay_ratio and forgetting_budget"
-                " (on the command line: --set mixture.replay_ratio=null removes one)"
+                "give exactly one of replay_ratio and forgetting_budget;"
+                " remove the other (on the command line: --set mixture.replay_ratio=null removes one)"
             )
         if self.proxies is not None and self.forgetting_budget is None:
             raise ValueError("proxies choose a ratio for forgetting_budget; without a budget remove them")

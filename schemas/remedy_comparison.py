@@ -54,15 +54,17 @@ class RemedyComparison(Schema):
     def _consistent(self) -> Self:
         names = [candidate.name for candidate in self.candidates]
         if len(set(names)) < len(names):
-            raise ValueError("candidates: a name occurs twice")
+            raise ValueError("candidates: a name occurs twice; give each its own")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: an entry occurs twice")
+            raise ValueError("seeds: an entry occurs twice; remove one")
         if self.candidates[0].vary is not None:
             raise ValueError(
                 "candidates.0.vary: the first candidate is what the others are held against; it has one strength"
             )
         if self.line is not None and not any(c.name == self.line and c.control for c in self.candidates[1:]):
-            raise ValueError(f"line: '{self.line}' must be the name of a candidate with control: true")
+            raise ValueError(
+                f"line: '{self.line}' must be the name of a candidate with control: true; correct the name, or remove line"
+            )
         for index, candidate in enumerate(self.candidates):
             if candidate.against is None:
                 continue

@@ -120,9 +120,13 @@ class RunSpec(Schema):
         problems: list[str] = []
         problems += self._increments()
         if (self.base is None) == (self.base_from is None):
-            problems.append("base: give exactly one of base and base_from")
+            problems.append(
+                "base: give exactly one of base and base_from; base names a model, `base_from: champion` the one in use"
+            )
         if isinstance(self.base, FromScratch) and self.method.kind != "full":
-            problems.append("method.kind: a model from scratch can only be trained with method 'full'")
+            problems.append(
+                "method.kind: a model from scratch can only be trained with method 'full'; write method: {kind: full}"
+            )
         if self.training.gradient_checkpointing and not self.method.checkpoints_activations:
             problems.append(
                 f"training.gradient_checkpointing: method '{self.method.kind}' does not train with it; set it to false"
@@ -168,11 +172,15 @@ class RunSpec(Schema):
             )
         problems += class_problems(self.mixture, self.objective.kind)
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
-            problems.append("evaluation: give exactly one of domain_holdout and domain")
+            problems.append(
+                "evaluation: give exactly one of domain_holdout and domain; domain_holdout: 0.1 keeps a tenth of the domain's rows"
+            )
         problems += remedy_problems(self)
         scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS
         if not self.evaluation.general and not scratch and not head:
-            problems.append("evaluation.general: at least one general suite is needed to measure forgetting")
+            problems.append(
+                "evaluation.general: at least one general suite is needed to measure forgetting; name text that the base is good at"
+            )
         if scratch and self.evaluation.general:
             problems.append("evaluation.general: a model from scratch has nothing to forget; remove it")
         problems += self._instruction_problems(scratch)

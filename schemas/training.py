@@ -111,7 +111,7 @@ class Training(Schema):
             raise ValueError(
                 f"batch_tokens ({self.batch_tokens}) must be a whole number of sequences of"
                 f" sequence_length ({self.sequence_length});"
-                f" write {self.sequence_length * max(1, round(self.batch_tokens / self.sequence_length))}"
+                f" write batch_tokens: {self.sequence_length * max(1, round(self.batch_tokens / self.sequence_length))}"
             )
         micro = self.micro_batch_tokens
         if micro is not None and (micro % self.sequence_length or self.batch_tokens % micro):

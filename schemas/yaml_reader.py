@@ -3,6 +3,7 @@
 ruamel's node tree is used, not its objects: no tag is ever constructed, and duplicate keys are all found.
 """
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -81,13 +82,28 @@ def _read_text(file: FilePath) -> str:
         raw = file.read_bytes()
     except OSError as error:
         what = f"cannot read the file: {error.strerror}"
-        raise _failed(what, str(file), "check the path and its permissions") from None
+        near = _near(file) if isinstance(error, FileNotFoundError) else None
+        fix = f"did you mean {near}?" if near else "check the path and its permissions"
+        raise _failed(what, str(file), fix) from None
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         fix = "save it as UTF-8 (no other encoding is read here)"
         raise _failed("the file is not UTF-8", f"{file}:{line}", fix) from None
+
+
+def _near(file: FilePath) -> FilePath | None:
+    """A YAML file that was probably meant: its folder's nearest by name, or one below runs/."""
+    if not file.name:
+        return None
+    beside = {other.name: other for other in file.parent.glob("*.y*ml")}
+    there = {other.name: other for other in FilePath("runs").glob("*.yaml")}
+    for name in (file.name, f"{file.stem}.yaml"):
+        for known in (beside, there):
+            if found := difflib.get_close_matches(name, known, 1, cutoff=0.8):
+                return known[found[0]]
+    return None
 
 
 def _compose(text: str, name: str) -> Document:

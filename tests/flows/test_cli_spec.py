@@ -239,3 +239,23 @@ def test_comparisons_take_overrides_of_their_own_keys(project: Path, verb: str) 
     done = rootstock(verb, "some.yaml", "--set", "seedz=[1]", cwd=project)
     assert done.code == 2
     assert ("seedz is not a key of the comparison", "--set seedz=[1]") in [(a, b) for a, b, _ in done.errors]
+
+
+def test_a_file_that_was_probably_meant_is_named(project: Path) -> None:
+    for given in ("spec.yml", "spce.yaml"):
+        done = rootstock("run", given, cwd=project)
+        assert done.errors == [
+            ("cannot read the file: No such file or directory", given, "did you mean spec.yaml?")
+        ]
+
+
+def test_a_specification_in_the_place_of_a_model_is_told(project: Path) -> None:
+    done = rootstock("evaluate", "spec.yaml", "model", cwd=project)
+    assert done.code == 2
+    assert done.errors == [
+        (
+            "the model comes first, then the specification",
+            "spec.yaml model",
+            "run: rootstock evaluate model spec.yaml",
+        )
+    ]

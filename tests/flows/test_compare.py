@@ -91,7 +91,7 @@ def test_every_method_gets_the_same_rates_and_seeds(place, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (("seeds: [1, 2]", "seeds: [0, 1]"), "search_seed must not be one of seeds"),
+        (("seeds: [1, 2]", "seeds: [0, 1]"), "search_seed: must not be one of seeds"),
         (("kind: bitfit", "kind: bitfitt"), "bitfitt"),
         (("spec: tiny.yaml", "spec: nowhere.yaml"), "nowhere.yaml"),
         (("learning_rates: [1.0e-3, 1.0e-2]", "learning_rates: []"), "learning_rates"),

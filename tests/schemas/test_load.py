@@ -123,7 +123,7 @@ BEGINNERS = {
     "Chinese name": ("medical", "医学", "name cannot be the text '医学'", "1", "Name in the registry and prefix of run names: lower case, digits, `-` and `_`."),
     "Chinese key": ("name: medical", "name: medical\n学习率: 0.1", "学习率 is not a key of the specification", "2", "known: base, base_from, domain, evaluation, increments, method, mixture, name, objective, promotion, remedies, replay, training"),
     "two lengths": ("steps: 3", "steps: 3\n  epochs: 2", "training: the length is given 2 times (epochs, steps)", "9", "keep exactly one of tokens, epochs, steps (on the command line: --set training.KEY=null removes one)"),
-    "part of a sequence": ("steps: 3", "steps: 3\n  batch_tokens: 1500", "training: batch_tokens (1500) must be a whole number of sequences of sequence_length (1024)", "9", "write 1024"),
+    "part of a sequence": ("steps: 3", "steps: 3\n  batch_tokens: 1500", "training: batch_tokens (1500) must be a whole number of sequences of sequence_length (1024)", "9", "write batch_tokens: 1024"),
     "a number as a base": ("base: model", "base: 5", "base must be text, not 5", "2", "write text: Model to start from: a folder, a Hub id, or `{from_scratch: {...}}`."),
     "a folder that is no model": ("base: model", "base: data", "base: data is not a model: it has no config.json", "2", "name a folder that holds a transformers model (config.json, *.safetensors)"),
     "a base that is nowhere": ("base: model", "base: data/qwen", "base: there is no folder data/qwen", "2", "name a folder that holds a transformers model (config.json, *.safetensors), or a Hub id such as Qwen/Qwen3-0.6B"),
@@ -206,6 +206,9 @@ OVERRIDES = {
     "no blank, as text": ("remedies=[kind:ewc]", "remedies.0 must be a mapping of keys, not the text 'kind:ewc'", "write `kind: ewc`, with a blank after the colon; known: ewc, "),
     "no blank in a section": ("mixture=replay_ratio:0.1", "mixture must be a mapping of keys, not the text 'replay_ratio:0.1'", "write `replay_ratio: 0.1`, with a blank after the colon"),
     "a key that is everywhere": ("kind=lora", "kind is not a key of the specification", "known: base, "),
+    "nothing for a list": ("replay=null", "replay has no value", "write `replay: []` for none, or remove the key"),
+    "nothing for a list that is needed": ("domain=null", "domain has no value", "write a value after `domain:`, or remove the key"),
+    "no general suite": ("evaluation.general=[]", "evaluation.general: at least one general suite is needed to measure forgetting", "name text that the base is good at"),
     "a repeated key": ("mixture={replay_ratio: 0, replay_ratio: 1}", "replay_ratio is given twice", "keep one"),
 }  # fmt: skip
 
