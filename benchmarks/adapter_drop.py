@@ -11,6 +11,7 @@ else runs there; on a GPU wall time. See benchmarks/README.md.
 """
 
 import argparse
+import math
 import statistics
 import subprocess
 import sys
@@ -117,11 +118,16 @@ def _seconds(work: Callable[[], None], device: str, passes: int) -> float:
 
 
 def speed_ups(times: dict[int, list[float]]) -> dict[int, dict[str, float]]:
-    """How many times as fast as with every adapter: median over the rounds, lowest and highest."""
+    """How many times as fast as with every adapter: geometric mean over the rounds, with one-sided 95 % bounds."""
+    from scipy.special import stdtrit
+
     found = {}
     for n, seconds in times.items():
-        ratios = [whole / part for whole, part in zip(times[0], seconds, strict=True)]
-        found[n] = {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+        logs = [math.log(whole / part) for whole, part in zip(times[0], seconds, strict=True)]
+        mean, error = statistics.mean(logs), statistics.stdev(logs) / len(logs) ** 0.5
+        margin = float(stdtrit(len(logs) - 1, 0.95)) * error
+        ratio, lowest, highest = (math.exp(value) for value in (mean, mean - margin, mean + margin))
+        found[n] = {"ratio": ratio, "lowest": lowest, "highest": highest}
     return found
 
 
@@ -132,14 +138,14 @@ def table(result: dict[str, Any], command: str) -> list[str]:
         "# AdapterDrop: speed against score",
         "",
         f"{result['steps']} training steps on Python's language reference; the base has {losses['base'][0]:.3f} held-out"
-        f" nats per token. {result['clock'].capitalize()} time: {result['rounds']} rounds, median (lowest to highest) of the ratio within a round.",
+        f" nats per token. {result['clock'].capitalize()} time: {result['rounds']} rounds, mean of the ratio within a round (one-sided 95 % bounds).",
         "",
         "| lowest blocks left out | 8 texts of 256 tokens are ... times as fast | a text of 32 tokens is ... times as fast | a training pass is ... times as fast | adapter_pfeiffer, nats | robust, nats | specialized, nats |",
         "|---|---|---|---|---|---|---|",
     ]
     for n in result["forward"]:
         speeds = [result[name][n] for name in PASSES_PER_TIME]
-        cells = [f"{s['ratio']:.2f} ({s['lowest']:.2f} to {s['highest']:.2f})" for s in speeds]
+        cells = [f"{s['ratio']:.3f} ({s['lowest']:.3f} to {s['highest']:.3f})" for s in speeds]
         scores = [losses[name].get(n) for name in ("adapter_pfeiffer", "robust", "specialized")]
         shown = ["" if score is None else f"{score:.3f}" for score in scores]
         lines.append(f"| {n} | " + " | ".join([*cells, *shown]) + " |")
