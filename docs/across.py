@@ -126,6 +126,10 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "evaluation.domain=[{path: a.txt, contract: c}]",
     ),
     "`increments` work with `language_modeling` only.": ("increments={}", *LABELLED),
+    "`increments` that go on from the champion need a method that can be merged; with others `increments.start` is `base`.": (
+        "increments={}",
+        "method={kind: adapter}",
+    ),
     "`increment` is written by Rootstock itself.": (
         "increment={number: 1, original: m, new: [{path: a.txt, contract: c, files: [a.txt]}]}",
     ),

@@ -260,6 +260,11 @@ class RunSpec(Schema):
             problems.append(
                 f"increments: work with objective language_modeling only, not with '{self.objective.kind}'; remove it"
             )
+        if self.increments.start == "champion" and not self.method.merges:
+            problems.append(
+                f"method.kind: '{self.method.kind}' leaves nothing to merge, so the second increment could not start from the"
+                " first; set increments.start to base, or choose lora, full or another method that merges"
+            )
         if self.mixture.temperature is not None:
             problems.append("mixture.temperature: increments share the replay tokens themselves; remove it")
         if self.evaluation.domain:
