@@ -115,7 +115,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "self_replay": ("self-written replay",),
     "step_scaling": ("step scaling",),
     "experience replay": ("replay", "replay 5 %"),
-    "replay sources by size": (),
+    "replay sources by size": ("replay sources by size",),
     "replay documents like the domain, or unlike it": ("towards the domain", "away from the domain"),
     "L2-SP": ("l2_sp",),
     "decay towards the base": ("decay to base",),
@@ -123,7 +123,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "orthogonal subspace": ("orthogonal subspace",),
     "low-rank updates": ("low rank",),
     "warming up and decaying again in each increment": ("warm-up and cosine",),
-    "infinite learning rate": (),
+    "infinite learning rate": ("infinite schedule",),
     "warm-up, stable, decay": ("warm-up stable decay",),
 }
 """Remedy of the registry -> the candidates of runs/remedies/stories.yaml that show what it does; heads are measured apart."""
