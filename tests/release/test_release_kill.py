@@ -131,9 +131,9 @@ def force(state: Path) -> Any:
     ("outcome", "release", "promotes", "terminal", "traced"),
     [
         ("pass", promote, True, True, EVERYTHING),
-        ("fail", refuse, False, True, ORDER),
-        ("undecided", refuse, False, False, ORDER),
-        ("fail", force, True, True, ORDER),
+        ("fail", refuse, False, True, EVERYTHING),
+        ("undecided", refuse, False, False, EVERYTHING),
+        ("fail", force, True, True, EVERYTHING),
     ],
     ids=["promote", "reject", "inconclusive", "force"],
 )  # fmt: skip
