@@ -198,7 +198,8 @@ class RuleOutcome(Schema):
 
     rule: Literal["gain", "forgetting", "absolute"]
     suite: str
-    against: Literal["base", "champion", "limit"]
+    against: Literal["base", "champion", "limit", "floor"]
+    """`limit`: a number of promotion.absolute; `floor`: what knowing nothing of the suite but frequencies would score."""
     estimate: float
     """Gain: how much better. Forgetting: how much worse. Absolute: how much better than the limit. In the scores' unit,
     whichever way that is better."""

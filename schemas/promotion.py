@@ -20,7 +20,8 @@ class Promotion(Schema):
     """No general suite may get worse by this much or more, with confidence."""
     absolute: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """Suite -> a score that the candidate must be better than, with confidence, whatever came before: a loss below it, an
-    accuracy or F1 above it. The domain suite is called `domain`, a general one by the stem of its path."""
+    accuracy or F1 above it. The domain suite is called `domain`, a general one by the stem of its path. Without it a first
+    run must be better on the domain than the floor: than a model that only knows frequencies."""
     realign_steps: int = Field(default=20, ge=0)
     """Before a rejection for forgetting: train candidate and base for so many more steps on replay text, and tell
     whether the loss comes back at once. It explains a verdict and never changes it. 0: no probe."""

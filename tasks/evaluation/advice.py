@@ -38,9 +38,10 @@ def _remedy(rules: list[RuleOutcome], scores: Scores) -> str:
             f"Raise mixture.replay_ratio with replay text of the kind of {suites}, or lower training.learning_rate."
         )
     for rule in [rule for rule in rules if rule.rule == "absolute"]:
+        floor = rule.against == "floor"
         actions.append(
-            f"'{rule.suite}' is {abs(rule.estimate):.3f} short of promotion.absolute: train longer or on more text like it,"
-            " or ask for less."
+            f"'{rule.suite}' is {abs(rule.estimate):.3f} short of {'its floor' if floor else 'promotion.absolute'}: train"
+            f" longer or on more text like it, or {'start from a base that knows more of it' if floor else 'ask for less'}."
         )
     for rule in gained_too_little:
         if rule.estimate <= 0 and rule.against == "champion":

@@ -5,8 +5,8 @@ the t interval of `statistics`, it does not shrink to nothing where the two mode
 one group are not independent: all counts are divided by the design effect, how many times larger the clustered variance
 (CR3, see `statistics`) is than that of independent items (Rao and Scott, 1992).
 
-F1: percentile bootstrap over groups (Efron, 1979), both models on the same resampled groups. Its bounds are never closer
-than a change that may well have shown in none of the G groups, 1 - (1 - confidence)^(1/G): the "rule of three" (Hanley
+F1: percentile bootstrap over groups (Efron, 1979), both models on the same resampled groups, at the quantiles that make it
+as wide as a t interval where groups are few (Hesterberg, 2015, https://arxiv.org/abs/1411.5279). Its bounds are never closer than a change that may well have shown in none of the G groups, 1 - (1 - confidence)^(1/G): the "rule of three" (Hanley
 and Lippman-Hand, 1983).
 """
 
@@ -89,7 +89,7 @@ def paired_statistic(
 
     before, after: counts of each item that add up, (items, K). statistic: sums (R, K) -> values (R,).
     """
-    from scipy.special import stdtrit
+    from scipy.special import ndtr, stdtrit
 
     names, cluster = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sums = []
@@ -106,10 +106,11 @@ def paired_statistic(
     for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
         times = generator.multinomial(num, np.full(num, 1 / num), size=RESAMPLES_AT_ONCE).astype(float)
         drawn.append(statistic(times @ sums[1]) - statistic(times @ sums[0]))
-    low, high = np.quantile(np.concatenate(drawn), [1 - confidence, confidence])
+    quantile = float(stdtrit(num - 1, confidence))
+    wider = float(ndtr(math.sqrt(num / (num - 1)) * quantile))
+    low, high = np.quantile(np.concatenate(drawn), [1 - wider, wider])
     unseen = 1 - (1 - confidence) ** (1 / num)
     low, high = max(-1.0, min(float(low), estimate - unseen)), min(1.0, max(float(high), estimate + unseen))
-    quantile = float(stdtrit(num - 1, confidence))
     return _interval(estimate, low, high, num, confidence, quantile, num - 1.0)
 
 

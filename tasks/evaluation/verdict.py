@@ -4,8 +4,10 @@ Gain: the domain suite must get better than under the incumbent (the champion, o
 min_gain: its loss fall, its accuracy or F1 rise. Forgetting: no general suite may get worse by max_forgetting, against
 the incumbent and against the original base, so that small losses do not add up over increments. All rules must pass (intersection-union, Berger, 1982:
 each is tested at the full confidence), so scoring more suites never makes a false promotion likelier. Absolute: where
-`promotion.absolute` asks for it, the candidate's own score must be better than a number; it holds for a first run too,
-which has no champion to be held against.
+`promotion.absolute` asks for it, the candidate's own score must be better than a number, whatever came before. A first run,
+which has no champion to be held against, must at least be better on its domain than the floor: a model that only knows how
+often each token occurs, or always gives one answer. Without that a base that knows nothing of the domain would make any gain
+look good.
 """
 
 import math
@@ -16,7 +18,7 @@ from schemas.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.errors import UserError
 from schemas.promotion import Promotion
 from schemas.realignment import Realignment
-from schemas.scores import AnySuite, Scores
+from schemas.scores import AnySuite, Scores, SuiteScores
 from tasks.evaluation.advice import next_action, of_realignment
 from tasks.evaluation.compare import improvement, margin, negate
 from tasks.evaluation.statistics import Interval, clusters_needed
@@ -98,13 +100,21 @@ def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
             if has_champion:
                 yield _judge_forgetting(scores, suite, "champion", promotion)
 
-    for name, limit in promotion.absolute.items():
-        yield _judge_absolute(scores, name, limit, promotion)
-
-
-def _judge_absolute(scores: Scores, name: str, limit: float, promotion: Promotion) -> RuleOutcome:
     require_suites(promotion, [suite.name for suite in scores.suites])
-    suite = next(suite for suite in scores.suites if suite.name == name)
+    for name, limit in promotion.absolute.items():
+        suite = next(suite for suite in scores.suites if suite.name == name)
+        yield _judge_absolute(scores, suite, limit, "limit", promotion)
+    if (
+        not has_champion and scores.yardstick is None
+    ):  # a yardstick in the base's place is the floor: gain is over it
+        for suite in scores.suites:
+            if suite.kind == "domain" and suite.name not in promotion.absolute:
+                yield _judge_absolute(scores, suite, suite.floor, "floor", promotion)
+
+
+def _judge_absolute(
+    scores: Scores, suite: AnySuite, limit: float, against: Literal["limit", "floor"], promotion: Promotion
+) -> RuleOutcome:
     better = margin(suite, scores.unit, "candidate", limit, promotion.confidence)
     outcome: Outcome = "pass" if better.low > 0 else "fail" if better.high < 0 else "undecided"
     measure = scores.measure_of(suite)
@@ -112,13 +122,22 @@ def _judge_absolute(scores: Scores, name: str, limit: float, promotion: Promotio
     low, high = sorted(limit + sign * bound for bound in (better.low, better.high))
     value = limit + sign * better.estimate
     side = "above" if measure.higher_is_better else "below"
+    needed = f"{side} {limit:g}" if against == "limit" else f"{side} {limit:.3f}, {_floor(suite)}"
     bounds = (
         "no bounds: all documents are one group"
         if math.isinf(low)
         else f"{100 * better.confidence:g} % bounds {low:.3f} to {high:.3f}"
     )
-    reason = f"{measure.name[0].upper()}{measure.name[1:]} on '{name}' is {value:.3f}{measure.unit} ({bounds}; needed {side} {limit:g})"
-    return _rule("absolute", name, "limit", better, 0.0, outcome, reason)
+    reason = f"{measure.name[0].upper()}{measure.name[1:]} on '{suite.name}' is {value:.3f}{measure.unit} ({bounds}; needed {needed})"
+    return _rule("absolute", suite.name, against, better, 0.0, outcome, reason)
+
+
+def _floor(suite: AnySuite) -> str:
+    return (
+        "what a model scores that only knows how often each token occurs"
+        if isinstance(suite, SuiteScores)
+        else "what always giving one answer scores"
+    )
 
 
 def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:
@@ -143,7 +162,7 @@ def _judge_forgetting(
 def _rule(
     rule: Literal["gain", "forgetting", "absolute"],
     suite: str,
-    against: Literal["base", "champion", "limit"],
+    against: Literal["base", "champion", "limit", "floor"],
     interval: Interval,
     threshold: float,
     outcome: Outcome,

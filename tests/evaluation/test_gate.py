@@ -1,6 +1,7 @@
 """How often the gate errs: a model against itself, models at the limit, and planted losses of general ability.
 
-Simulated answers, the real decision. Rates are exact for the seeds; the bounds allow for the number of repetitions.
+Simulated answers, the real decision. A model against itself must pass in at most 5 % of the repetitions. A model exactly at
+a limit is refused with the confidence asked for: its rate is 5 %, and two standard errors are allowed for chance.
 """
 
 from functools import cache
@@ -10,12 +11,17 @@ import pytest
 
 from schemas.artifacts import Bindings
 from schemas.promotion import Promotion
-from schemas.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
+from schemas.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores, TagScore, TagSuite
 from tasks.evaluation.compare import margin
 from tasks.evaluation.verdict import decide
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")
-REPETITIONS = 200
+REPETITIONS = 2000
+
+
+def at_most(repetitions):
+    """What so many repetitions of an error of exactly 5 % may show: two standard errors more."""
+    return 0.05 + 2 * (0.05 * 0.95 / repetitions) ** 0.5
 
 
 def losses(generator, name, kind, rise, clusters=30, spread=0.1, with_champion=False):
@@ -46,7 +52,7 @@ def answers(generator, name, kind, items, accuracy, loss, churn=0.08):
     better = ~right & (turned < churn / 2 / (1 - accuracy))
     after = (right & ~worse) | better
     return LabelSuite(
-        name=name, kind=kind, floor=0.5,
+        name=name, kind=kind, floor=0.4,
         items=tuple(
             answer(n, old, new) for n, (old, new) in enumerate(zip(right.tolist(), after.tolist(), strict=True))
         ),
@@ -56,26 +62,65 @@ def answers(generator, name, kind, items, accuracy, loss, churn=0.08):
 @cache
 def answer(number, old, new):
     """Made once: every repetition asks for the same few thousand."""
-    predicted = {"base": "ab"[not old], "candidate": "ab"[not new]}
-    return LabelScore(id=str(number), group=str(number), gold="a", predicted=predicted)
+    gold, other = "ab" if number % 2 else "ba"
+    predicted = {"base": gold if old else other, "candidate": gold if new else other}
+    return LabelScore(id=str(number), group=str(number), gold=gold, predicted=predicted)
 
 
-def verdicts(make, promotion, unit="nats per token"):
+def tags(generator, name, kind, sentences=120, entities=2, recall=0.7, churn=0.1):
+    """Sentences of as many entities each; `churn` of the found ones are missed by the other model, either way."""
+    found = generator.random((sentences, entities)) < recall
+    turned = generator.random((sentences, entities))
+    after = (found & ~(turned < churn / 2 / recall)) | (~found & (turned < churn / 2 / (1 - recall)))
+    wrong = generator.poisson(0.3, (2, sentences))
+    items = tuple(
+        TagScore(
+            id=str(n), group=str(n), words=12, right_words={"base": 9, "candidate": 9},
+            spans={
+                who: (int(hits[n].sum()), int(wrong[row, n]), int(entities - hits[n].sum()))
+                for row, (who, hits) in enumerate((("base", found), ("candidate", after)))
+            },
+        )
+        for n in range(sentences)
+    )  # fmt: skip
+    return TagSuite(name=name, kind=kind, floor=0.0, items=items)
+
+
+def verdicts(make, promotion, unit="nats per token", repetitions=REPETITIONS):
     generator = np.random.default_rng(11)
     return [
         decide(Scores(unit=unit, suites=make(generator)), promotion, BINDINGS).verdict
-        for _ in range(REPETITIONS)
+        for _ in range(repetitions)
     ]
 
 
-@pytest.mark.parametrize("clusters", [12, 60])
-def test_a_model_against_itself_is_promoted_in_at_most_five_percent(clusters):
-    promotion = Promotion(min_gain=0, max_forgetting=0.05)
-    found = verdicts(
-        lambda g: (losses(g, "domain", "domain", 0, clusters), losses(g, "general", "general", 0, clusters)),
-        promotion,
-    )
-    assert found.count("promote") / REPETITIONS <= 0.05 + 0.03
+def both(make):
+    """The same kind of domain and general suite."""
+    return lambda generator: (make(generator, "domain", "domain"), make(generator, "general", "general"))
+
+
+AGAINST_ITSELF = {
+    "loss, 12 groups": (lambda *to: losses(*to, 0, 12), "nats per token", REPETITIONS),
+    "loss, 60 groups": (lambda *to: losses(*to, 0, 60), "nats per token", REPETITIONS),
+    "loss, beside a champion": (lambda *to: losses(*to, 0, 60, with_champion=True), "nats per token", REPETITIONS),
+    "accuracy": (lambda *to: answers(*to, 300, 0.7, 0), "accuracy", REPETITIONS),
+    "macro F1": (lambda *to: answers(*to, 120, 0.7, 0), "macro F1", 400),
+    "entity F1": (tags, "entity F1", 400),
+}  # fmt: skip
+"""What is scored -> a suite of two models of equal skill, its unit, and how often it is drawn (F1 is slow)."""
+
+
+@pytest.mark.parametrize(
+    "scored", [pytest.param(s, marks=pytest.mark.slow) if "F1" in s else s for s in AGAINST_ITSELF]
+)
+@pytest.mark.parametrize("min_gain", [0.02, 0.0])
+def test_a_model_against_itself_is_promoted_in_at_most_five_percent(min_gain, scored):
+    """With the default gain, without allowance. A gain of 0 is a limit that such a model lies exactly at."""
+    make, unit, repetitions = AGAINST_ITSELF[scored]
+    found = verdicts(both(make), Promotion(min_gain=min_gain, max_forgetting=0.05), unit, repetitions)
+    rate = found.count("promote") / repetitions
+    assert rate <= (0.05 if min_gain else at_most(repetitions))
+    assert min_gain or rate > 0, "the error happens"
 
 
 @pytest.mark.parametrize("suites", [1, 4])
@@ -86,7 +131,7 @@ def test_a_loss_at_the_limit_is_promoted_in_at_most_five_percent_however_many_su
         at_limit = [losses(g, f"general {n}", "general", 0.05) for n in range(suites)]
         return (losses(g, "domain", "domain", -0.5), *at_limit)
 
-    assert verdicts(make, promotion).count("promote") / REPETITIONS <= 0.05 + 0.03
+    assert verdicts(make, promotion).count("promote") / REPETITIONS <= at_most(REPETITIONS)
 
 
 def test_small_losses_do_not_add_up_over_increments():
@@ -102,7 +147,7 @@ def test_small_losses_do_not_add_up_over_increments():
         )
         return domain, general.model_copy(update={"items": items})
 
-    found = verdicts(make, promotion)
+    found = verdicts(make, promotion, repetitions=200)
     assert set(found) == {"reject"}
 
 
@@ -115,20 +160,20 @@ def test_a_planted_loss_of_three_points_on_3000_items_is_rejected():
             answers(g, "general", "general", 3000, 0.7, loss),
         )
 
-    planted = verdicts(lambda g: make(g, 0.03), promotion, "accuracy")
-    assert planted.count("reject") / REPETITIONS >= 0.8
+    planted = verdicts(lambda g: make(g, 0.03), promotion, "accuracy", 200)
+    assert planted.count("reject") / 200 >= 0.8
     assert planted.count("promote") == 0
-    harmless = verdicts(lambda g: make(g, 0.0), promotion, "accuracy")
-    assert harmless.count("reject") / REPETITIONS <= 0.05
-    assert harmless.count("promote") / REPETITIONS >= 0.4, "the gate lets the harmless pass"
+    harmless = verdicts(lambda g: make(g, 0.0), promotion, "accuracy", 200)
+    assert harmless.count("reject") / 200 <= 0.05
+    assert harmless.count("promote") / 200 >= 0.4, "the gate lets the harmless pass"
 
 
 @pytest.mark.parametrize("unit", ["accuracy", "macro F1"])
 def test_an_absolute_limit_is_passed_wrongly_in_at_most_five_percent(unit):
     generator = np.random.default_rng(5)
+    repetitions = REPETITIONS if unit == "accuracy" else 400
     wrong = 0
-    for _ in range(100):
+    for _ in range(repetitions):
         suite = answers(generator, "domain", "domain", 120, 0.8, 0.0)
-        limit = 0.8 if unit == "accuracy" else 2 * 0.8 / 1.8  # F1 of the only label with texts
-        wrong += margin(suite, unit, "candidate", limit, 0.95).low > 0
-    assert wrong / 100 <= 0.05 + 0.04
+        wrong += margin(suite, unit, "candidate", 0.8, 0.95).low > 0
+    assert wrong / repetitions <= at_most(repetitions)

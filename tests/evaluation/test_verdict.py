@@ -44,6 +44,7 @@ def test_gain_without_forgetting_is_promoted():
     assert outcomes(decision) == [
         ("gain", "domain", "base", "pass"),
         ("forgetting", "general", "base", "pass"),
+        ("absolute", "domain", "floor", "pass"),
     ]
     assert decision.bindings == BINDINGS
     assert "rootstock generate" in decision.next_action
@@ -223,6 +224,36 @@ def test_an_absolute_rule_holds_whatever_came_before(limit, outcome, verdict):
         in rule.reason
     )
     assert rule.against == "limit"
+
+
+@pytest.mark.parametrize(
+    ("floor", "outcome", "verdict"),
+    [(2.7, "pass", "promote"), (2.601, "undecided", "inconclusive"), (2.5, "fail", "reject")],
+)
+def test_a_first_run_must_be_better_on_its_domain_than_the_floor(floor, outcome, verdict):
+    domain = suite("domain", -0.4).model_copy(update={"floor": floor})
+    decision = verdict_of(domain, suite("general", 0.01))
+    (rule,) = [rule for rule in decision.rules if rule.rule == "absolute"]
+    assert (rule.against, rule.outcome, decision.verdict) == ("floor", outcome, verdict)
+    assert (
+        f"needed below {floor:.3f}, what a model scores that only knows how often each token occurs"
+        in rule.reason
+    )
+    if outcome == "fail":
+        assert "'domain' is 0.100 short of its floor" in decision.next_action
+        assert "start from a base that knows more of it" in decision.next_action
+
+
+def test_the_floor_is_not_asked_of_a_run_after_a_champion_nor_beside_a_limit_of_its_own():
+    domain = suite("domain", -0.4, champion=-0.1).model_copy(update={"floor": 2.5})
+    after_another = verdict_of(domain, suite("general", 0.0, champion=0.0))
+    assert after_another.verdict == "promote"
+    own_limit = verdict_of(
+        suite("domain", -0.4).model_copy(update={"floor": 2.5}),
+        suite("general", 0.01),
+        promotion=absolute(2.7),
+    )
+    assert [rule.against for rule in own_limit.rules if rule.rule == "absolute"] == ["limit"]
 
 
 def test_an_absolute_rule_about_an_unknown_suite_is_refused():

@@ -51,20 +51,22 @@ def test_right_answers_decide_gain_and_nats_decide_forgetting() -> None:
     scores = Scores(unit="exact match", suites=(answers({"base": 60, "candidate": 110}), text(0.01)))
     decision = decide(scores, RULES, BOUND)
     assert decision.verdict == "promote"
-    gain, forgetting = decision.rules
+    gain, forgetting, floor = decision.rules
     assert gain.estimate == pytest.approx(0.25)
     assert gain.reason.startswith(
         "Share of right answers on 'domain' rose by 0.250 to 0.550 against the base"
     )
     assert forgetting.estimate == pytest.approx(0.01, abs=1e-3)
     assert forgetting.reason.startswith("Loss on 'wiki' rose by 0.010 nats per token against the base")
+    assert (floor.rule, floor.against, floor.suite) == ("absolute", "floor", "domain")
+    assert "what always giving one answer scores" in floor.reason
 
 
 def test_text_that_is_forgotten_rejects_however_many_answers_are_right() -> None:
     scores = Scores(unit="exact match", suites=(answers({"base": 60, "candidate": 190}), text(0.2)))
     decision = decide(scores, RULES, BOUND)
     assert decision.verdict == "reject"
-    assert [rule.outcome for rule in decision.rules] == ["pass", "fail"]
+    assert [rule.outcome for rule in decision.rules] == ["pass", "fail", "pass"]
 
 
 def test_no_more_right_answers_are_no_gain() -> None:

@@ -109,7 +109,7 @@ def test_the_metric_decides() -> None:
         LabelScore(id=str(n), group=str(n), gold=g, predicted={"base": b, "candidate": "a"})
         for n, (g, b) in enumerate(zip(gold * 4, before * 4, strict=True))
     )
-    suite = LabelSuite(name="domain", kind="domain", floor=0.9, items=items)
+    suite = LabelSuite(name="domain", kind="domain", floor=0.4, items=items)
     assert decide(Scores(unit="accuracy", suites=(suite,)), RULES, BOUND).verdict == "promote"
     assert decide(Scores(unit="macro F1", suites=(suite,)), RULES, BOUND).verdict == "reject"
 
