@@ -79,18 +79,16 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     """The data stages: suites, what training reads, and the labels' names."""
-    from flows.journey import head_inputs
+    from flows.journey import training_inputs
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
     from tasks.evaluation.suites import build_suites
-    from tasks.training.train import TrainingInputs
+    from tasks.training.base import provide_base
 
-    base = Path(str(spec.base))
     prepared = prepare_data(state, spec, here)
-    tokenized = tokenize(state, spec, prepared, base, here)
-    head = head_inputs(spec, prepared, tokenized)
-    tokens = tokenized.training_tokens(prepared)
-    inputs = TrainingInputs(base, str(base), tokenized.plan, tokens, tokenized.special, head)
+    base = provide_base(state, spec, prepared, None)
+    tokenized = tokenize(state, spec, prepared, base.folder, here)
+    inputs = training_inputs(spec, base, prepared, tokenized)
     return build_suites(spec, prepared, tokenized), inputs, tokenized.labels
 
 
