@@ -96,10 +96,11 @@ def train_over_one(folder: Path, spec: Any, inputs: Any, adapters: Path, task: s
     """Train new heads over one adapter of stage 1, which stays as it is."""
     from safetensors.torch import load_file
 
+    from tasks.training.attach import attach
     from tasks.training.device import find_device
     from tasks.training.methods.insertion import CONTAINER, WEIGHTS
     from tasks.training.methods.task_adapters import key_of
-    from tasks.training.train import _make_trainer, _save, attach
+    from tasks.training.train import _make_trainer, _save
 
     tuned = attach(spec, inputs, find_device())
     start = f"{CONTAINER}.{key_of(task)}."

@@ -14,13 +14,15 @@ from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.tokenize import load_tokenizer
 from tasks.evaluation.generate import generate
+from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
+from tasks.training.inputs import TrainingInputs, training_plan
 from tasks.training.isolation import require_isolation
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_base, load_model
 from tasks.training.progress_file import read_metrics
-from tasks.training.train import TrainingInputs, _make_trainer, attach, train, training_plan
+from tasks.training.train import _make_trainer, train
 from tasks.training.tuned import is_tuned, load_tuned
 from tests.training.methods.small import (
     BIASED,

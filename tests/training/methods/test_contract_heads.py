@@ -23,13 +23,15 @@ from schemas.run import RunSpec
 from tasks.data.labels import IGNORED
 from tasks.storage.steps import Step
 from tasks.training import train as training
+from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
 from tasks.training.heads import load_with_head
+from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_model
 from tasks.training.progress_file import read_metrics
-from tasks.training.train import TrainingInputs, attach, open_dataset, train, training_plan
+from tasks.training.train import train
 from tasks.training.tuned import is_tuned, load_tuned
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts

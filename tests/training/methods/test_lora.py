@@ -12,10 +12,11 @@ from schemas.methods import Lora
 from tasks.release import export
 from tasks.release.export import export_model
 from tasks.training.base import provide_base
+from tasks.training.inputs import TrainingInputs
 from tasks.training.methods import lora
 from tasks.training.methods.base import TrainingContext
 from tasks.training.models import load_model, model_sha256
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import train
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 IDS = torch.arange(3, 40)[None]
