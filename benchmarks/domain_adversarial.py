@@ -125,19 +125,17 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def train_and_answer(state: Path, spec: Any) -> tuple[Path, dict[str, Answered], dict[str, Any]]:
     """The trained model, its answers on every suite, and what is told of plan and remedies."""
-    from flows.journey import head_inputs
+    from flows.journey import training_inputs
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.predictions import load_answers, predict_suites
     from tasks.evaluation.suites import build_suites
-    from tasks.training.train import TrainingInputs, train
+    from tasks.training.base import provide_base
+    from tasks.training.train import train
 
-    base = Path(str(spec.base))
     prepared = prepare(state, spec, here)
-    tokenized = tokenize(state, spec, prepared, base, here)
-    head = head_inputs(spec, prepared, tokenized)
-    tokens = tokenized.training_tokens(prepared)
-    inputs = TrainingInputs(base, str(base), tokenized.plan, tokens, tokenized.special, head)
-    trained = train(state, spec, inputs)
+    base = provide_base(state, spec, prepared, None)
+    tokenized = tokenize(state, spec, prepared, base.folder, here)
+    trained = train(state, spec, training_inputs(spec, base, prepared, tokenized))
     suites = build_suites(spec, prepared, tokenized)
     step = predict_suites(state, spec, suites, trained.folder / "model")
     answered = {

@@ -79,18 +79,16 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     """The data stages: suites, what training reads, and the labels' names."""
-    from flows.journey import head_inputs
+    from flows.journey import training_inputs
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
     from tasks.evaluation.suites import build_suites
-    from tasks.training.train import TrainingInputs
+    from tasks.training.base import provide_base
 
-    base = Path(str(spec.base))
     prepared = prepare_data(state, spec, here)
-    tokenized = tokenize(state, spec, prepared, base, here)
-    head = head_inputs(spec, prepared, tokenized)
-    tokens = tokenized.training_tokens(prepared)
-    inputs = TrainingInputs(base, str(base), tokenized.plan, tokens, tokenized.special, head)
+    base = provide_base(state, spec, prepared, None)
+    tokenized = tokenize(state, spec, prepared, base.folder, here)
+    inputs = training_inputs(spec, base, prepared, tokenized)
     return build_suites(spec, prepared, tokenized), inputs, tokenized.labels
 
 
@@ -98,10 +96,11 @@ def train_over_one(folder: Path, spec: Any, inputs: Any, adapters: Path, task: s
     """Train new heads over one adapter of stage 1, which stays as it is."""
     from safetensors.torch import load_file
 
+    from tasks.training.attach import attach
     from tasks.training.device import find_device
     from tasks.training.methods.insertion import CONTAINER, WEIGHTS
     from tasks.training.methods.task_adapters import key_of
-    from tasks.training.train import _make_trainer, _save, attach
+    from tasks.training.train import _make_trainer, _save
 
     tuned = attach(spec, inputs, find_device())
     start = f"{CONTAINER}.{key_of(task)}."

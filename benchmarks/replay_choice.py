@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import measure
 from data_contracts.contract import list_contracts
 from flows.choose_replay import choose_ratio, with_budget
+from flows.journey import training_inputs
 from flows.propose_replay import call_plainly
 from flows.proxies import with_ratio
 from flows.watch import Console
@@ -30,7 +31,7 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.training.base import BaseModel, provide_base
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import train
 
 SPEC = "runs/stories_forgetting.yaml"
 STATE = measure.ROOT / ".rootstock" / "replay_choice"
@@ -66,10 +67,7 @@ class Rig:
             folder, facts = self.base.folder, {}
             if spec is not None:
                 tokenized = tokenize(STATE, spec, self.prepared, self.base.folder)
-                tokens = tokenized.training_tokens(self.prepared)
-                inputs = TrainingInputs(
-                    self.base.folder, self.base.reference, tokenized.plan, tokens, tokenized.special
-                )
+                inputs = training_inputs(spec, self.base, self.prepared, tokenized)
                 folder = train(STATE, spec, inputs).folder / "model"
                 facts = tokenized.mixture.model_dump(
                     include={"domain_tokens", "replay_tokens", "steps", "achieved_ratio"}

@@ -36,7 +36,7 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     from tasks.data.prepare import Prepared, Tokenized
     from tasks.data.sources import validate_source
     from tasks.data.tokenize import special_ids, tokenize_source
-    from tasks.training.train import TrainingInputs
+    from tasks.training.inputs import TrainingInputs
 
     source = {"path": text, "contract": "general_text"}
     spec = RunSpec.model_validate(

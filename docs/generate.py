@@ -13,15 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from docs.across import ACROSS
-from docs.measured import (
-    adapter_results,
-    controller_results,
-    encoder_results,
-    increment_results,
-    remedy_results,
-    stories_results,
-    text_head_results,
-)
+from docs.measured import adapter_results, encoder_results, forgetting_results, stories_results
 from docs.method_results import results
 from schemas.base_model import FromScratch, Scratch, Tokenizer
 from schemas.evaluation import Evaluation
@@ -135,7 +127,7 @@ def forgetting() -> str:
     parts.append("\n## Switched on elsewhere\n\n")
     elsewhere = [[e.name, f"`{e.how}`", e.paper, e.experimental or "-"] for e in ELSEWHERE]
     parts.append(table(["remedy", "how", "paper", "experimental"], elsewhere))
-    parts += [remedy_results(), controller_results(), text_head_results(), increment_results()]
+    parts.append(forgetting_results())
     for kind, entry in REMEDIES.items():
         parts.append(f"\n## {kind}\n\n{about(entry.settings)}\n\n{_keys(entry.settings)}")
     return "".join(parts)

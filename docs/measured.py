@@ -41,16 +41,20 @@ def stories_results() -> str:
     return "\n".join(lines)
 
 
+def _page(name: str, title: str, about: str = "") -> str:
+    """A page of results under a title of its own, `about` before it; empty where nothing was measured."""
+    file = RESULTS / f"{name}.md"
+    if not file.is_file():
+        return ""
+    text = file.read_text(encoding="utf-8").replace(f"]({name}.svg)", f"](../benchmarks/results/{name}.svg)")
+    if text.startswith("# "):
+        _, _, text = text.partition("\n\n")
+    return f"\n## {title}\n\n{about}{text.rstrip()}\n"
+
+
 def adapter_results() -> str:
     """What dropping adapters and fusing them does."""
-    titles = {"adapter_drop.md": "Dropping adapters, measured", "fusion.md": "Fusing adapters, measured"}
-    parts = []
-    for name, title in titles.items():
-        file = RESULTS / name
-        if file.is_file():
-            _, _, text = file.read_text(encoding="utf-8").partition("\n\n")
-            parts.append(f"\n## {title}\n\n{text.rstrip()}\n")
-    return "".join(parts)
+    return _page("adapter_drop", "Dropping adapters, measured") + _page("fusion", "Fusing adapters, measured")
 
 
 ENCODER_TASKS = {
@@ -152,17 +156,23 @@ def _shown_on_text_heads(remedy: str) -> bool | None:
     return all(arm["old minus replay alone"]["low"] > 0 for arm in arms)
 
 
-def remedy_results() -> str:
-    """The remedies against their controls."""
-    file = RESULTS / "remedies.md"
-    if not file.is_file():
-        return ""
-    head = (
-        "\n## What they do, measured\n\n`python -m benchmarks.remedies` on stories260K: Tiny Shakespeare is the domain, the"
-        " model's own stories are what it may forget. One tiny\nmodel and one pair of texts: try them on yours with"
-        " `rootstock compare-remedies`. A remedy of which nothing was shown is experimental.\n\n"
+def forgetting_results() -> str:
+    """Remedies and a controller against their controls, and five increments: a naive chain against the defaults."""
+    remedies = (
+        "`python -m benchmarks.remedies` on stories260K: Tiny Shakespeare is the domain, the model's own stories are what"
+        " it may forget. One tiny\nmodel and one pair of texts: try them on yours with `rootstock compare-remedies`. A"
+        " remedy of which nothing was shown is experimental.\n\n"
     )
-    return head + _in_short() + file.read_text(encoding="utf-8")
+    text_heads = (
+        "`python -m benchmarks.domain_adversarial`: `domain_adversarial` against the same replay without it, and"
+        " `mixture.class_temperature`\nagainst none. One tiny model: try them on yours. What was not shown is experimental.\n\n"
+    )
+    return (
+        _page("remedies", "What they do, measured", remedies + _in_short())
+        + _controller_results()
+        + _page("domain_adversarial", "Text heads, measured", text_heads)
+        + _page("increments", "Over five increments, measured")
+    )
 
 
 def _in_short() -> str:
@@ -189,30 +199,7 @@ def _least(intervals: dict[str, dict[str, float]]) -> float:
     return min(interval["low"] for interval in intervals.values())
 
 
-def text_head_results() -> str:
-    """Domain-adversarial training and class balance, against their controls."""
-    file = RESULTS / "domain_adversarial.md"
-    if not file.is_file():
-        return ""
-    head = (
-        "\n## Text heads, measured\n\n`python -m benchmarks.domain_adversarial`: `domain_adversarial` against the same replay"
-        " without it, and `mixture.class_temperature`\nagainst none. One tiny model: try them on yours. What was not shown is experimental.\n\n"
-    )
-    return head + file.read_text(encoding="utf-8")
-
-
-def increment_results() -> str:
-    """Five increments: a naive chain against the defaults."""
-    file = RESULTS / "increments.md"
-    if not file.is_file():
-        return ""
-    text = file.read_text(encoding="utf-8").replace(
-        "](increments.svg)", "](../benchmarks/results/increments.svg)"
-    )
-    return "\n## Over five increments, measured\n\n" + text
-
-
-def controller_results() -> str:
+def _controller_results() -> str:
     """A controller of the replay ratio against fixed ratios."""
     found = _read("controller.json")
     if found is None:

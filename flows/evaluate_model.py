@@ -13,7 +13,7 @@ from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
-from tasks.release.report import score_columns
+from tasks.release.shown_scores import score_columns
 from tasks.storage.workers import map_in_processes
 from tasks.training.models import find_model, load_model
 

@@ -34,12 +34,14 @@ from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
+from tasks.training.attach import require_method
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
 from tasks.training.heads import Head, HeadInputs
+from tasks.training.inputs import TrainingInputs
 from tasks.training.models import find_model
 from tasks.training.remedies.self_replay import with_self_replay
-from tasks.training.train import TrainingInputs, require_method, train
+from tasks.training.train import train
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]

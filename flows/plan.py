@@ -14,11 +14,12 @@ from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
+from tasks.training.attach import attach
 from tasks.training.base import provide_base
 from tasks.training.counts import numbers
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.remedies.self_replay import with_self_replay
-from tasks.training.train import TrainingInputs, attach, open_dataset
 
 MEASURED_STEPS = 3
 

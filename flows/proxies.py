@@ -23,9 +23,11 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_development, score_model
 from tasks.storage.steps import Step
 from tasks.storage.workers import map_in_processes
+from tasks.training.attach import require_method
 from tasks.training.base import BaseModel
+from tasks.training.inputs import TrainingInputs
 from tasks.training.models import model_sha256
-from tasks.training.train import TrainingInputs, require_method, train
+from tasks.training.train import train
 
 Call = Callable[..., Any]
 Losses = list[npt.NDArray[np.float64]]

@@ -21,7 +21,8 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
 from tasks.training.base import BaseModel
-from tasks.training.train import TrainingInputs, train
+from tasks.training.inputs import TrainingInputs
+from tasks.training.train import train
 
 
 def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:

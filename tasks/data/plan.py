@@ -1,6 +1,5 @@
 """The plan of a training run, written before it starts: every sequence of every step, and what it adds up to."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
-from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.balance import balance_classes, label_shares
+from tasks.data.corpora import choose_documents, collect_corpora
 from tasks.data.development import development_tokens, keep_development
-from tasks.data.divide import Fate, load_fates
 from tasks.data.importance import require_choice, weigh_documents
 from tasks.data.labels import Labels
-from tasks.data.layout import Lengths, lay_out, replay_weights
-from tasks.data.mix import Corpus, Pieces, collect, count_labels, cut_windows, draw, share_tokens
+from tasks.data.layout import lay_out
+from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
+from tasks.data.plan_report import describe_plan
 from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
@@ -26,6 +24,8 @@ from tasks.storage.steps import Step, StepPlan, run_step
 
 CODE = (
     "tasks/data/plan.py",
+    "tasks/data/plan_report.py",
+    "tasks/data/corpora.py",
     "tasks/data/reservoir.py",
     "tasks/data/balance.py",
     "tasks/data/development.py",
@@ -36,8 +36,6 @@ CODE = (
     "tasks/data/tokenize.py",
 )
 
-
-DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses
 GENERAL_STREAM = 2**20
 """And the following: which general text remedies measure on; above every source's own stream."""
 GENERAL, DEVELOPMENT = "general.npy", "development.npy"
@@ -113,7 +111,7 @@ def plan_training(
         np.save(folder / "pieces.npy", pieces)
         np.save(folder / "sequences.npy", sequences)
         repeated = sum(c.label_tokens for c in drawn) - sum(c.label_tokens for c in corpora)
-        report, ledger = _describe(spec, weighed, corpora, pieces, sequences, lengths, repeated)
+        report, ledger = describe_plan(spec, weighed, corpora, pieces, sequences, lengths, repeated)
         require_choice(spec, report)
         if by_label:
             shares = label_shares(sources, corpora, pieces, by_label, parts)
@@ -127,62 +125,6 @@ def plan_training(
         return {"report": report.model_dump(mode="json"), "tokens": ledger.model_dump(mode="json")}
 
     return run_step(plan, work)
-
-
-def collect_corpora(
-    sources: Sequence[PreparedSource],
-    tokenized: Sequence[Step],
-    divided: Step,
-    special: SpecialIds,
-    longest: Sequence[int | None],
-    may_be_empty: bool = False,
-) -> list[Corpus]:
-    """The trainable documents of every training source; `longest` as in `collect`, one a source.
-
-    `may_be_empty`: in an increment, some have only rows that are not new.
-    """
-    corpora = []
-    for number, (source, step) in enumerate(zip(sources, tokenized, strict=True)):
-        parts = open_tokens(step, len(source.parts), special.vocab_size)
-        kept = [fate == Fate.ACCEPTED for fate in load_fates(divided, source)]
-        corpora.append(collect(number, parts, kept, longest[number]))
-        if corpora[-1].no_room and not corpora[-1].label_tokens:
-            raise UserError(
-                f"no prompt of {source.role} source {source.index} leaves room for a response in {longest[number]} tokens",
-                source.source.path,
-                "raise training.sequence_length",
-            )
-        if not corpora[-1].label_tokens and not may_be_empty:
-            raise UserError(
-                f"no training row is left in {source.role} source {source.index}",
-                source.source.path,
-                "all its rows are duplicates, leaked or held out: see the ledger; add data or lower evaluation.domain_holdout",
-            )
-    return corpora
-
-
-def choose_documents(
-    sources: Sequence[PreparedSource], corpora: Sequence[Corpus], limit: int | None, seed: int
-) -> tuple[list[Corpus], int]:
-    """Keep at most `limit` documents of the domain, in their order; return the corpora and the label tokens left out."""
-    domain = [number for number, source in enumerate(sources) if source.role == "domain"]
-    counts = [len(corpora[number].lengths) for number in domain]
-    if limit is None or sum(counts) <= limit:
-        return list(corpora), 0
-    chosen = np.zeros(sum(counts), bool)
-    chosen[np.random.default_rng([seed, DOCUMENTS_STREAM]).permutation(len(chosen))[:limit]] = True
-    kept = list(corpora)
-    for number, mask in zip(domain, np.split(chosen, np.cumsum(counts)[:-1]), strict=True):
-        kept[number] = corpora[number].take(mask)
-    for number in domain:
-        if not len(kept[number].lengths):
-            raise UserError(
-                f"training.documents chooses none of the documents of domain source {sources[number].index}",
-                sources[number].source.path,
-                "raise training.documents, or name fewer sources",
-            )
-    left_out = sum(corpora[n].label_tokens - kept[n].label_tokens for n in domain)
-    return kept, left_out
 
 
 def general_tokens(spec: RunSpec) -> int:
@@ -205,74 +147,6 @@ def draw_general(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequ
     ]
     windows = cut_windows(np.concatenate(drawn), spec.training.sequence_length)
     return windows[np.random.default_rng([seed, GENERAL_STREAM]).permutation(len(windows))]
-
-
-def _describe(
-    spec: RunSpec,
-    sources: Sequence[PreparedSource],
-    corpora: Sequence[Corpus],
-    pieces: Pieces,
-    sequences: npt.NDArray[np.int64],
-    lengths: Lengths,
-    repeated: int = 0,
-) -> tuple[MixtureReport, TokenLedger]:
-    """Count what was laid out: from the pieces themselves, not from what was asked.
-
-    `repeated`: domain label tokens that each pass has besides those of `corpora`.
-    """
-    training = spec.training
-    trained = [count_labels(pieces[pieces["source"] == corpus.source]) for corpus in corpora]
-    by_role = {
-        role: sum(t for s, t in zip(sources, trained, strict=True) if s.role == role)
-        for role in ("domain", "replay")
-    }
-    available = {
-        role: sum(c.label_tokens for s, c in zip(sources, corpora, strict=True) if s.role == role)
-        for role in ("domain", "replay")
-    }
-    a_pass = available["domain"] + repeated
-    replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
-    weights = replay_weights(spec, sources, corpora)
-    shares = share_tokens(lengths.replay, weights) if replay else []
-    positions = (len(sequences) - 1) * training.sequence_length
-    filled = int(pieces["length"].astype(np.int64).sum())
-    total = by_role["domain"] + by_role["replay"]
-    report = MixtureReport(
-        requested_ratio=spec.mixture.ratio,
-        achieved_ratio=by_role["replay"] / total,
-        domain_tokens=by_role["domain"],
-        replay_tokens=by_role["replay"],
-        domain_epochs=by_role["domain"] / a_pass,
-        replay=tuple(
-            ReplayShare(
-                path=s.source.path,
-                requested_tokens=share,
-                trained_tokens=t,
-                epochs=t / c.label_tokens if c.label_tokens else 0.0,
-            )
-            for (s, c, t), share in zip(replay, shares, strict=True)
-        ),
-        sequences=len(sequences) - 1,
-        sequence_length=training.sequence_length,
-        fill_ratio=filled / positions,
-        steps=math.ceil((len(sequences) - 1) * training.sequence_length / training.batch_tokens),
-        sequences_per_step=training.batch_tokens // training.sequence_length,
-    )
-    ledger = TokenLedger(
-        domain=available["domain"],
-        replay=available["replay"],
-        domain_trained=by_role["domain"],
-        replay_trained=by_role["replay"],
-        truncated=_truncated(by_role["domain"], a_pass) + sum(c.cut_off for c in corpora),
-        padding=positions - filled,
-        repeated=repeated,
-    )
-    return report, ledger
-
-
-def _truncated(trained: int, a_pass: int) -> int:
-    """Domain label tokens that the last, unfinished pass over the domain did not reach."""
-    return -trained % a_pass
 
 
 def load_plan(step: Step) -> tuple[Pieces, npt.NDArray[np.int64]]:

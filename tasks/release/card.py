@@ -8,7 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from schemas.load import is_hub_id
 from schemas.scores import YARDSTICKS
 from tasks.release import method_told, pictures
-from tasks.release.report import ReportData, count, models_scored, score_columns, share, short, size
+from tasks.release.report import ReportData
+from tasks.release.shown_scores import models_scored, score_columns
+from tasks.release.templates import count, share, short, size
 from tasks.storage.atomic import write_atomic
 
 

@@ -11,8 +11,8 @@ from schemas.base import Schema
 from schemas.comparison import Comparison, Row
 from schemas.remedy_comparison import RemedyRow
 from tasks.release.pictures import signed
-from tasks.release.report import html_templates, short, size
 from tasks.release.svg import Scale, element, label, percent, picture
+from tasks.release.templates import html_templates, short, size
 from tasks.storage.atomic import write_atomic
 
 COSTS: tuple[tuple[str, str, Callable[[Row], float]], ...] = (

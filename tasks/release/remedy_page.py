@@ -11,8 +11,8 @@ from schemas.comparison import Estimate
 from schemas.remedy_comparison import RemedyComparison, RemedyRow
 from tasks.release.comparison_page import interval, suites_of, write_files
 from tasks.release.pictures import signed
-from tasks.release.report import html_templates, short
 from tasks.release.svg import Scale, element, label, percent, picture
+from tasks.release.templates import html_templates, short
 
 HEIGHT, TOP, BOTTOM = 380, 18, 48
 AT_GAIN = (

@@ -1,16 +1,11 @@
 """The run's report: one HTML file that shows what happened, opens anywhere and loads nothing from elsewhere."""
 
 import io
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from schemas.artifacts import (
     Decision,
@@ -26,11 +21,12 @@ from schemas.counts import Latency, Parameters
 from schemas.objectives import MultiTask
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
-from schemas.scores import YARDSTICKS, AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
-from tasks.data.base_head import output_name
+from schemas.scores import YARDSTICKS, Scores, SuiteScores
 from tasks.evaluation.continual import Continual
 from tasks.release import method_told, over_time, pictures
 from tasks.release.replay_picture import replay_curve
+from tasks.release.shown_scores import improved, incumbent, label_rows, models_scored, score_columns
+from tasks.release.templates import html_templates
 from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
@@ -85,107 +81,6 @@ def write_report(path: Path, report: ReportData) -> None:
     write_atomic(path, html.encode("utf-8", "backslashreplace"))
 
 
-def html_templates() -> Environment:
-    """Return the templates beside this file, with escaping on and unknown names an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        signed=pictures.signed,
-        breakable=breakable,
-        commands=commands,
-        count=count,
-        plain=plain,
-        short=short,
-        share=share,
-        duration=duration,
-        size=size,
-    )
-    return environment
-
-
-def commands(text: str) -> Markup:
-    """Set what stands between backticks as code; everything is escaped."""
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(re.split("`([^`]+)`", text))
-    )
-
-
-def models_scored(scores: Scores) -> tuple[Who, ...]:
-    """Return the models that every item of every suite has a score under, oldest first."""
-    everyone: tuple[Who, ...] = ("base", "champion", "candidate")
-    items = [item for suite in scores.suites for item in suite.items]
-    return tuple(who for who in everyone if items and all(who in item.models for item in items))
-
-
-def incumbent(scores: Scores) -> Who | None:
-    """Return the model the candidate would replace: the champion, else the base, if scored at all."""
-    older: list[Who] = [who for who in models_scored(scores) if who != "candidate"]
-    return older[-1] if older else None
-
-
-class ScoreColumn(NamedTuple):
-    """A number of a suite under a model, and how it is written."""
-
-    title: str
-    form: str
-    of: Callable[[Any, Who], float]
-    only: type[AnySuite] | None = None
-    """The kind of suite that has this number, where suites differ."""
-
-    def value(self, suite: AnySuite, who: Who) -> float | None:
-        return self.of(suite, who) if self.only is None or isinstance(suite, self.only) else None
-
-    def write(self, suite: AnySuite, who: Who) -> str:
-        value = self.value(suite, who)
-        return "\u2013" if value is None else self.form % value
-
-
-def score_columns(scores: Scores) -> tuple[ScoreColumn, ...]:
-    """Return what is shown of every suite, that which the rules are about first."""
-    if scores.unit == "nats per token":
-        return (
-            ScoreColumn("nats per token", "%.3f", lambda suite, who: suite.nats_per_token(who)),
-            ScoreColumn("bits per byte", "%.3f", lambda suite, who: suite.bits_per_byte(who)),
-            ScoreColumn("perplexity", "%.2f", lambda s, who: math.exp(min(s.nats_per_token(who), 700.0))),
-        )
-    if scores.unit == "exact match":
-        answers = (
-            ScoreColumn("exact match", "%.3f", lambda suite, who: suite.exact_match(who), AnswerSuite),
-            ScoreColumn("answered", "%.3f", lambda suite, who: suite.answered(who), AnswerSuite),
-        )
-        loss = ScoreColumn(
-            "nats per token", "%.3f", lambda suite, who: suite.nats_per_token(who), SuiteScores
-        )
-        texts = any(isinstance(suite, SuiteScores) for suite in scores.suites)
-        return (*answers, loss) if texts else answers
-    if scores.unit == "entity F1":
-        return (
-            ScoreColumn("entity F1", "%.3f", lambda suite, who: suite.f1(who)),
-            ScoreColumn("precision", "%.3f", lambda suite, who: suite.precision(who)),
-            ScoreColumn("recall", "%.3f", lambda suite, who: suite.recall(who)),
-            ScoreColumn("word accuracy", "%.3f", lambda suite, who: suite.word_accuracy(who)),
-        )
-    if scores.unit == "score":
-        return (
-            ScoreColumn("score in its own unit", "%.3f", lambda suite, who: suite.value(who, "score")),
-            ScoreColumn("right answers", "%.3f", _right_answers),
-        )
-    accuracy = ScoreColumn("accuracy", "%.3f", lambda suite, who: suite.accuracy(who))
-    f1 = ScoreColumn("macro F1", "%.3f", lambda suite, who: suite.macro_f1(who))
-    return (accuracy, f1) if scores.unit == "accuracy" else (f1, accuracy)
-
-
-def _right_answers(suite: Any, who: Who) -> float:
-    """Share of texts, or of words, with the right label."""
-    return suite.word_accuracy(who) if isinstance(suite, TagSuite) else float(suite.accuracy(who))
-
-
 def spec_yaml(spec: RunSpec) -> str:
     """Write the resolved specification as YAML."""
     from ruamel.yaml import YAML
@@ -201,50 +96,6 @@ def base_name(spec: RunSpec) -> str:
     if spec.base is None:
         return "the champion"
     return spec.base if isinstance(spec.base, str) else "a new model (from scratch)"
-
-
-def breakable(path: str) -> Markup:
-    """Allow line breaks of a path where a reader expects them."""
-    return Markup("").join(
-        escape(part) if part not in ("/", "_", "-") else escape(part) + Markup("<wbr>")
-        for part in re.split("([/_-])", path)
-    )
-
-
-def count(number: float) -> str:
-    return f"{number:,.0f}"
-
-
-def plain(number: float) -> str:
-    """Write a measured value: thousands apart, no digits that say nothing."""
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"
-
-
-def short(number: float) -> str:
-    """Write a large count with a unit: 1.2 M."""
-    for unit, power in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(number) >= 0.9995 * power:
-            return f"{number / power:.3g} {unit}"
-    return f"{number:g}"
-
-
-def share(ratio: float, digits: int = 1) -> str:
-    return f"{100 * ratio:.{digits}f}\u00a0%"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def size(num_bytes: float) -> str:
-    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= power:
-            return f"{num_bytes / power:.3g} {unit}"
-    return f"{num_bytes:.0f} B"
 
 
 def _view(report: ReportData) -> dict[str, Any]:
@@ -277,7 +128,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         "measure": report.scores.measure,
         "called": report.scores.called,
         "yardsticks": YARDSTICKS,
-        "label_rows": _label_rows(report, before),
+        "label_rows": label_rows(report.scores, report.labels, isinstance(report.spec.objective, MultiTask)),
         "method": method_told.told(report.method),
         "long": method_told.LONG,
         "rule_groups": {
@@ -290,7 +141,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         "measured": [suite for suite in report.scores.suites if isinstance(suite, SuiteScores)],
         "domain_suites": [suite for suite in report.scores.suites if suite.kind == "domain"],
         "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
-        "changes": {suite.name: _improved(suite, before) for suite in report.scores.suites} if before else {},
+        "changes": {suite.name: improved(suite, before) for suite in report.scores.suites} if before else {},
         "ledger_rows": shown,
         "ledger_hidden": hidden,
         "reasons": _reasons(report.ledger),
@@ -300,28 +151,6 @@ def _view(report: ReportData) -> dict[str, Any]:
         "longest_seconds": max(report.seconds.values(), default=0.0),
         "samples": [Sample(*sample) for sample in report.samples],
     }
-
-
-def _improved(suite: AnySuite, before: Who) -> tuple[int, ...]:
-    """Return (documents with a lower loss than before, documents); with a head, see `pictures.right_counts`."""
-    if isinstance(suite, SuiteScores):
-        return sum(item.nats["candidate"] < item.nats[before] for item in suite.items), len(suite.items)
-    return pictures.right_counts(suite, before)
-
-
-def _label_rows(report: ReportData, before: Who | None) -> list[tuple[str, int, int, float, float]]:
-    """Return (label, training rows, scored texts, F1 before, F1 now) in the domain suites, the worst first."""
-    rows = []
-    for suite in report.scores.suites:
-        if before is None or suite.kind != "domain" or not isinstance(suite, LabelSuite):
-            continue
-        task = suite.name if isinstance(report.spec.objective, MultiTask) else None
-        old, new = suite.label_f1(before), suite.label_f1("candidate")
-        for label in new:
-            name = output_name(task, label)
-            row = (name, report.labels.get(name, 0), new[label][0], old[label][1], new[label][1])
-            rows.append(row)
-    return sorted(rows, key=lambda row: (row[4], row[0]))
 
 
 def _ledger_rows(ledger: Ledger) -> tuple[list[FileLedger], int]:

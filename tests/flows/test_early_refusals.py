@@ -13,9 +13,11 @@ from flows.journey import measure
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from tasks.training.attach import require_method
+from tasks.training.inputs import training_plan
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import model_sha256
-from tasks.training.train import require_method, train
+from tasks.training.train import train
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import make_base, prose
@@ -135,15 +137,15 @@ def test_the_trial_changes_nothing_that_is_trained(
 def test_a_training_that_is_finished_or_has_begun_is_not_tried_again(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.training.train as train_file
+    import tasks.training.attach as attach_file
 
     spec = spec_of(tmp_path, base, method={"kind": "lora"}, training={"steps": 2})
     inputs = prepare_inputs(tmp_path, spec)
-    plan = train_file.training_plan(tmp_path, spec, inputs)
+    plan = training_plan(tmp_path, spec, inputs)
     train(tmp_path, spec, inputs)
-    begun = train_file.training_plan(tmp_path / "begun", spec, inputs)
+    begun = training_plan(tmp_path / "begun", spec, inputs)
     begun.scratch.mkdir(parents=True)
-    monkeypatch.setattr(train_file, "attach", lambda *_, **__: pytest.fail("it was put on the base"))
+    monkeypatch.setattr(attach_file, "attach", lambda *_, **__: pytest.fail("it was put on the base"))
     assert plan.finished() is not None
     require_method(tmp_path, spec, inputs)
     require_method(tmp_path / "begun", spec, inputs)

@@ -23,7 +23,8 @@ from tasks.data.prompts import PLAIN, read_frame
 from tasks.data.tokenize import special_ids, tokenize_source
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.release.export import export_model
-from tasks.training.train import TrainingInputs, train
+from tasks.training.inputs import TrainingInputs
+from tasks.training.train import train
 from tests.command_line import ROOT, rootstock
 from tests.corpora import here, prepare_rows, write_rows
 from tests.tiny_base import prose

@@ -11,16 +11,9 @@ import pytest
 from flows.notes import mixture_line
 from schemas.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
 from schemas.scores import LabelScore, LabelSuite
-from tasks.release.report import (
-    ReportData,
-    commands,
-    duration,
-    incumbent,
-    short,
-    size,
-    spec_yaml,
-    write_report,
-)
+from tasks.release.report import ReportData, spec_yaml, write_report
+from tasks.release.shown_scores import incumbent
+from tasks.release.templates import commands, duration, short, size
 from tests.release.made_up import made_up, suites
 
 HOSTILE = "data/<script>alert(1)</script>&\"'>中文.jsonl"

@@ -10,7 +10,7 @@ from tasks.data.labels import find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import special_ids, tokenize_source
-from tasks.training.train import TrainingInputs
+from tasks.training.inputs import TrainingInputs
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import toy_spec
 

@@ -13,7 +13,8 @@ from schemas.run import RunSpec
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.tokenize import special_ids, tokenize_source
 from tasks.storage.steps import Step
-from tasks.training.train import TrainingInputs, train
+from tasks.training.inputs import TrainingInputs
+from tasks.training.train import train
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 

@@ -21,7 +21,7 @@ from tasks.data.prepare import Tokenized
 from tasks.data.tokenize import special_ids, tokenize_source
 from tasks.evaluation.suites import build_suites
 from tasks.training.checkpoints import list_checkpoints
-from tasks.training.train import training_plan
+from tasks.training.inputs import training_plan
 from tests.corpora import here, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 from tests.tiny_encoder import make_encoder
@@ -59,8 +59,9 @@ def checkpoints_seen(spec: RunSpec, root: Path, state: Path) -> Any:
 
 def batch_shapes(spec: RunSpec, root: Path, state: Path) -> Any:
     """Sequences in each forward pass."""
+    from tasks.training.attach import attach
     from tasks.training.device import find_device
-    from tasks.training.train import _make_trainer, attach
+    from tasks.training.train import _make_trainer
 
     inputs = prepare_inputs(root, spec)
     tuned = attach(spec, inputs, find_device())
@@ -70,8 +71,9 @@ def batch_shapes(spec: RunSpec, root: Path, state: Path) -> Any:
 
 def layer_calls(spec: RunSpec, root: Path, state: Path) -> Any:
     """How often the first feed-forward layer was begun: twice a micro-batch where activations are computed again."""
+    from tasks.training.attach import attach
     from tasks.training.device import find_device
-    from tasks.training.train import _make_trainer, attach
+    from tasks.training.train import _make_trainer
 
     inputs = prepare_inputs(root, spec)
     tuned = attach(spec, inputs, find_device())

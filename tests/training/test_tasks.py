@@ -11,11 +11,13 @@ from tasks.data.base_head import TaskOutputs, read_head, read_tasks
 from tasks.data.labels import IGNORED
 from tasks.evaluation.predictions import load_answers, outputs_of, predict_suites
 from tasks.evaluation.suites import build_suites
+from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.head_losses import task_factors, task_loss
 from tasks.training.head_trainer import split_by_task
+from tasks.training.inputs import open_dataset, training_plan
 from tasks.training.models import load_model
-from tasks.training.train import _make_trainer, attach, open_dataset, train, training_plan
+from tasks.training.train import _make_trainer, train
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.toy_tasks import TASKS, task_texts, tasks_spec

@@ -7,9 +7,10 @@ import torch
 from transformers import TrainerCallback
 
 from tasks.data.plan import load_plan
+from tasks.training.attach import attach
 from tasks.training.dataset import IGNORED, PackedSequences, collate
 from tasks.training.device import find_device
-from tasks.training.train import _make_trainer, attach
+from tasks.training.train import _make_trainer
 from tests.corpora import write_rows
 from tests.tiny_base import prose
 from tests.training.prepared import prepare_inputs, spec_of

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from schemas.run import RunSpec
+    from tasks.training.inputs import TrainingInputs
     from tasks.training.methods.base import Tuned
-    from tasks.training.train import TrainingInputs
 
     Tensors = dict[str, torch.Tensor]
 

@@ -104,8 +104,8 @@ class DomainAdversarialAtWork(Remedy):
 
         from tasks.training.by_length import split_padded
         from tasks.training.device import find_device
+        from tasks.training.inputs import open_dataset
         from tasks.training.micro_batch import micro_batch_tokens
-        from tasks.training.train import open_dataset
 
         numbers = [np.flatnonzero(self.replay == role)[-MEASURED:] for role in (False, True)]
         starts = self.offsets[np.concatenate(numbers)]

@@ -12,47 +12,34 @@ import numpy.typing as npt
 
 from schemas.remedies import EasySamples
 from tasks.data.plan import load_plan
-from tasks.storage.hashing import code_version
-from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.general import documents_sha256
-from tasks.training.remedies.measure import mean_loss
+from tasks.training.remedies.measure import Documents, mean_loss, measure_base
 from tasks.training.remedies.plan_places import WeighedPieces, unique_pieces
 
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
 
-FILE = "losses.npy"
-CODE = ("tasks/training/remedies/easy_samples.py", "tasks/training/remedies/measure.py")
+FILE = "tasks/training/remedies/easy_samples.py"
+LOSSES = "losses.npy"
 
 
 def prepare(settings: EasySamples, context: RemedyContext) -> Step:
     """The base's loss of every different piece of the plan, in nats per label token: (pieces,)."""
-    from tasks.training.models import load_base, model_sha256
-
     pieces, _ = load_plan(context.inputs.plan)
-    documents = context.ids_of(unique_pieces(pieces)[0])
-    plan = StepPlan(
-        root=context.root,
-        name="base-loss",
-        inputs={"base": model_sha256(context.inputs.base), "documents": documents_sha256(documents)},
-        settings=None,
-        code=code_version(CODE, ("torch", "transformers")),
-    )
 
-    def work(folder: Path) -> dict[str, Any]:
-        model = load_base(context.inputs.base)
-        np.save(folder / FILE, np.array([mean_loss(model, [ids]) for ids in documents]))
+    def work(folder: Path, model: Any, documents: Documents) -> dict[str, Any]:
+        np.save(folder / LOSSES, np.array([mean_loss(model, [ids]) for ids in documents]))
         return {"documents": len(documents)}
 
-    return run_step(plan, work)
+    return measure_base(context, "base-loss", FILE, unique_pieces(pieces)[0], work)
 
 
 def attach(tuned: "Tuned", settings: EasySamples, context: RemedyContext, prepared: Step | None) -> Remedy:
     """Give every piece the weight that the base's loss of it asks for."""
     assert prepared is not None
     pieces, _ = load_plan(context.inputs.plan)
-    losses = np.load(prepared.folder / FILE)[unique_pieces(pieces)[1]]
+    losses = np.load(prepared.folder / LOSSES)[unique_pieces(pieces)[1]]
     tau = settings.temperature or float(np.median(losses))
     labels = pieces["length"].astype(np.int64) - pieces["context"]
     return WeighedPieces(pieces, weigh(losses, labels, tau), {"temperature": tau})

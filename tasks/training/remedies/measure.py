@@ -1,13 +1,47 @@
 """How well a model predicts documents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.data.mix import Pieces
+from tasks.storage.hashing import code_version
+from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.training.remedies.base import RemedyContext
+from tasks.training.remedies.general import documents_sha256
 
-def mean_loss(model: Any, documents: Sequence[npt.NDArray[Any]]) -> float:
+Documents = Sequence[npt.NDArray[Any]]
+"""Token ids, each (length,)."""
+
+
+def measure_base(
+    context: RemedyContext,
+    name: str,
+    file: str,
+    pieces: Pieces,
+    work: Callable[[Path, Any, Documents], dict[str, Any]],
+) -> Step:
+    """The step `name`, in which the loss of some pieces under the base is measured.
+
+    `work` takes the step's folder, the base and the documents, and returns the step's facts; its source is in `file`.
+    """
+    from tasks.training.models import load_base, model_sha256
+
+    base, documents = context.inputs.base, context.ids_of(pieces)
+    plan = StepPlan(
+        root=context.root,
+        name=name,
+        inputs={"base": model_sha256(base), "documents": documents_sha256(documents)},
+        settings=None,
+        code=code_version((file, "tasks/training/remedies/measure.py"), ("torch", "transformers")),
+    )
+    return run_step(plan, lambda folder: work(folder, load_base(base), documents))
+
+
+def mean_loss(model: Any, documents: Documents) -> float:
     """Nats per label token, documents one by one."""
     import torch
     from torch.nn.functional import cross_entropy

@@ -12,22 +12,22 @@ The factor multiplies the learning rates of this one step, not the loss: AdamW d
 and `anchor: decay_to_base`, is smaller in that step too.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.remedies import StepScaling
 from tasks.data.plan import load_general
-from tasks.storage.hashing import code_version
-from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.general import documents_sha256, take_tokens
-from tasks.training.remedies.measure import mean_loss
+from tasks.training.remedies.general import take_tokens
+from tasks.training.remedies.measure import Documents, mean_loss, measure_base
 
 if TYPE_CHECKING:
     import torch
 
     from tasks.training.methods.base import Tensors, Tuned
 
-CODE = ("tasks/training/remedies/step_scaling.py", "tasks/training/remedies/measure.py")
+FILE = "tasks/training/remedies/step_scaling.py"
 
 
 class ScaledSteps(Remedy):
@@ -99,19 +99,14 @@ class ScaledSteps(Remedy):
 
 def prepare(settings: StepScaling, context: RemedyContext) -> Step | None:
     """The base's mean loss on general text, unless a target is given."""
-    from tasks.training.models import load_base, model_sha256
-
     if settings.target is not None:
         return None
-    documents = context.ids_of(take_tokens(load_general(context.inputs.plan), settings.general_tokens))
-    plan = StepPlan(
-        root=context.root,
-        name="general-loss",
-        inputs={"base": model_sha256(context.inputs.base), "documents": documents_sha256(documents)},
-        settings=None,
-        code=code_version(CODE, ("torch", "transformers")),
-    )
-    return run_step(plan, lambda _: {"nats": mean_loss(load_base(context.inputs.base), documents)})
+    general = take_tokens(load_general(context.inputs.plan), settings.general_tokens)
+
+    def work(_: Path, model: Any, documents: Documents) -> dict[str, Any]:
+        return {"nats": mean_loss(model, documents)}
+
+    return measure_base(context, "general-loss", FILE, general, work)
 
 
 def attach(tuned: "Tuned", settings: StepScaling, context: RemedyContext, prepared: Step | None) -> Remedy:

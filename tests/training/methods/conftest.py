@@ -7,6 +7,8 @@ import pytest
 from tests.tiny_base import TINY, make_base
 from tests.training.methods.tiny_models import tiny_gpt2
 
+pytest.register_assert_rewrite("tests.training.methods.promises")
+
 
 @pytest.fixture(scope="session")
 def wide_base(tmp_path_factory: pytest.TempPathFactory) -> Path:

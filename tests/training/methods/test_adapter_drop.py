@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterDrop
 from tasks.release.drop_blocks import export_with_dropped
+from tasks.training.attach import attach as attach_run
 from tasks.training.methods import adapter_drop
 from tasks.training.methods.adapter_drop import blocks_dropped
 from tasks.training.methods.base import TrainingContext
 from tasks.training.train import _make_trainer
-from tasks.training.train import attach as attach_run
 from tasks.training.tuned import load_tuned
 from tests.training.methods.architectures import VOCAB, make
 from tests.training.prepared import prepare_inputs, spec_of, train_here

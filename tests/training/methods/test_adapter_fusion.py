@@ -15,11 +15,12 @@ from schemas.methods_adapters import AdapterFusion
 from tasks.data.tokenize import encode_text
 from tasks.evaluation.generate import generate
 from tasks.evaluation.score import score_documents
+from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
+from tasks.training.inputs import training_plan
 from tasks.training.isolation import require_isolation
 from tasks.training.models import load_model
-from tasks.training.train import attach, training_plan
 from tasks.training.tuned import load_tuned
 from tests.corpora import write_rows
 from tests.tiny import DOMAIN, GENERAL

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,25 @@ from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.tokenize import load_tokenizer
 from tasks.evaluation.generate import generate
+from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
+from tasks.training.inputs import TrainingInputs, training_plan
 from tasks.training.isolation import require_isolation
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_base, load_model
-from tasks.training.progress_file import read_metrics
-from tasks.training.train import TrainingInputs, _make_trainer, attach, train, training_plan
+from tasks.training.train import _make_trainer, train
 from tasks.training.tuned import is_tuned, load_tuned
+from tests.training.methods.promises import (
+    assert_merged_the_same,
+    assert_saved_as_trained,
+    assert_the_loss_falls,
+    seen_at_save,
+)
 from tests.training.methods.small import (
     BIASED,
-    MERGE_TOLERANCE,
     NO_WAY_BACK,
     NOT_THE_BASE_AT_START,
-    SAVED_ROUNDS,
-    SAVED_TOLERANCE,
     SMALL,
     WIDE,
 )
@@ -132,28 +135,15 @@ def test_training_moves_what_it_says_and_nothing_else(root, base, inputs, tmp_pa
 
 @pytest.mark.parametrize("kind", BASIC)
 def test_the_loss_falls(trained, kind):
-    losses = [line.loss for line in read_metrics(trained(kind).folder / "metrics.jsonl")]
-    assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-2:]) < sum(losses[:2])
+    assert_the_loss_falls(trained(kind), steps=8)
 
 
 @pytest.mark.parametrize("kind", BASIC)
-def test_what_is_saved_is_what_was_trained(root, base, inputs, tmp_path, monkeypatch, kind):
-    from tasks.training import train as module
-
-    held: dict[str, torch.Tensor] = {}
-    save = module._save
-
-    def keep(tuned: Any, *rest: Any) -> Any:
-        held["trained"] = logits(tuned.model)
-        return save(tuned, *rest)
-
-    monkeypatch.setattr(module, "_save", keep)
-    folder = train(tmp_path, spec_for(root, base, kind, steps=3), inputs).folder / "model"
-    again = load_tuned(folder).model if is_tuned(folder) else load_model(folder)
-    difference = float((logits(again) - held["trained"]).abs().max())
-    assert difference <= (SAVED_TOLERANCE if kind in SAVED_ROUNDS else 0)
-    assert not torch.equal(held["trained"], logits(load_model(base))), "training changed nothing"
+def test_what_is_saved_is_what_was_trained(root, base, inputs, tmp_path, kind):
+    with seen_at_save(logits) as held:
+        folder = train(tmp_path, spec_for(root, base, kind, steps=3), inputs).folder / "model"
+    assert_saved_as_trained(kind, folder, logits, *held)
+    assert not torch.equal(held[0], logits(load_model(base))), "training changed nothing"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BASIC if kind not in NO_WAY_BACK])
@@ -166,19 +156,7 @@ def test_disabled_it_is_the_base(trained, base, kind):
 
 @pytest.mark.parametrize("kind", BASIC)
 def test_merged_it_computes_the_same(trained, kind):
-    folder = trained(kind).folder / "model"
-    if not is_tuned(folder):
-        return
-    tuned = load_tuned(folder)
-    beside = logits(tuned.model)
-    assert tuned.merges == METHODS[kind].settings.merges
-    if not tuned.merges:
-        with pytest.raises(NotImplementedError):
-            tuned.merge()
-        return
-    merged = tuned.merge()
-    assert not [name for name, _ in merged.named_parameters() if "lora" in name or "rootstock" in name]
-    assert (logits(merged) - beside).abs().max() <= MERGE_TOLERANCE.get(kind, 1e-4)
+    assert_merged_the_same(kind, trained(kind).folder / "model", logits)
 
 
 @pytest.mark.parametrize("kind", BASIC)

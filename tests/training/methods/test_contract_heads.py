@@ -5,7 +5,6 @@ rows of their own, so nothing is packed, and nothing is generated.
 """
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,27 +21,30 @@ from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.labels import IGNORED
 from tasks.storage.steps import Step
-from tasks.training import train as training
+from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
 from tasks.training.heads import load_with_head
+from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_model
-from tasks.training.progress_file import read_metrics
-from tasks.training.train import TrainingInputs, attach, open_dataset, train, training_plan
-from tasks.training.tuned import is_tuned, load_tuned
+from tasks.training.train import _make_trainer, train
+from tasks.training.tuned import load_tuned
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head
+from tests.training.methods.promises import (
+    assert_merged_the_same,
+    assert_saved_as_trained,
+    assert_the_loss_falls,
+    seen_at_save,
+)
 from tests.training.methods.small import (
-    MERGE_TOLERANCE,
     NO_WAY_BACK,
     NOT_THE_BASE_AT_START,
-    SAVED_ROUNDS,
-    SAVED_TOLERANCE,
     SMALL,
     WIDE,
 )
+from tests.training.methods.tiny_models import trainable
 
 SHAPES = ("text_classification", "token_classification")
 REFUSED = {"p_tuning_template": "a template has virtual tokens between words, a tagged word none in it"}
@@ -99,7 +101,7 @@ class Case:
     def trainer(self, scratch: Path) -> tuple[Any, Any]:
         """The method attached, and its trainer."""
         tuned = attach(self.spec, self.inputs, find_device())
-        return tuned, training._make_trainer(tuned, scratch, self.spec, self.inputs, find_device(), None)[0]
+        return tuned, _make_trainer(tuned, scratch, self.spec, self.inputs, find_device(), None)[0]
 
     def base(self) -> Any:
         """The base with its new head, as the method holds it (a quantised one in 4 bits)."""
@@ -183,17 +185,10 @@ def trained(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 
     def provide(kind: str, shape: str) -> Trained:
         if (kind, shape) not in done:
-            case, held = make(kind, shape), []
-            with pytest.MonkeyPatch.context() as patch:
-                save = training._save
-
-                def keep(tuned: Any, *rest: Any) -> Any:
-                    held.extend((logits(tuned.model), features(tuned.model)))
-                    return save(tuned, *rest)
-
-                patch.setattr(training, "_save", keep)
+            case = make(kind, shape)
+            with seen_at_save(lambda model: (logits(model), features(model))) as held:
                 step = train(tmp_path_factory.mktemp(kind), case.spec, case.inputs)
-            done[kind, shape] = Trained(case, step, *held)
+            done[kind, shape] = Trained(case, step, *held[0])
         return done[kind, shape]
 
     return provide
@@ -232,10 +227,6 @@ def loss_of(model: Any, case: Case) -> float:
 
 def of_head(name: str) -> bool:
     return HEAD in name and "original_module" not in name
-
-
-def trainable(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 both = pytest.mark.parametrize("shape", SHAPES)
@@ -288,10 +279,7 @@ def test_it_trains_the_head_and_what_it_says_and_nothing_else(make, tmp_path, sh
 @both
 @every
 def test_the_loss_falls(trained, shape, kind):
-    losses = [line.loss for line in read_metrics(trained(kind, shape).step.folder / "metrics.jsonl")]
-    assert len(losses) == 7
-    assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-2:]) < sum(losses[:2])
+    assert_the_loss_falls(trained(kind, shape).step, steps=7)
 
 
 @both
@@ -313,9 +301,7 @@ def test_the_loss_falls_without_the_head_s_learning(make, tmp_path, shape, kind)
 @every
 def test_what_is_saved_is_what_was_trained(trained, shape, kind):
     done = trained(kind, shape)
-    again = load_tuned(done.folder).model if is_tuned(done.folder) else load_model(done.folder)
-    difference = (logits(again) - done.logits).abs().max()
-    assert difference <= (SAVED_TOLERANCE if kind in SAVED_ROUNDS else 0)
+    assert_saved_as_trained(kind, done.folder, logits, done.logits)
     assert not torch.equal(done.logits, logits(done.case.base())), "training changed nothing"
 
 
@@ -332,18 +318,7 @@ def test_disabled_the_body_is_the_base_s(trained, shape, kind):
 @both
 @every
 def test_merged_it_computes_the_same(trained, shape, kind):
-    done = trained(kind, shape)
-    if not is_tuned(done.folder):
-        return
-    tuned = load_tuned(done.folder)
-    beside = logits(tuned.model)
-    if not tuned.merges:
-        with pytest.raises(NotImplementedError):
-            tuned.merge()
-        return
-    merged = tuned.merge()
-    assert not [name for name, _ in merged.named_parameters() if "lora" in name or "rootstock" in name]
-    assert (logits(merged) - beside).abs().max() <= MERGE_TOLERANCE.get(kind, 1e-4)
+    assert_merged_the_same(kind, trained(kind, shape).folder, logits)
 
 
 class Gradients(TrainerCallback):

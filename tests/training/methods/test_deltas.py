@@ -6,13 +6,14 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from schemas.methods_subset import DiffPruning, Fisher, Sparse
+from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import diff_pruning, fisher, sparse
 from tasks.training.methods.deltas import largest
 from tasks.training.methods.fisher import documents
 from tasks.training.methods.gates import GatedDelta
 from tasks.training.models import load_model
-from tasks.training.train import _make_trainer, attach, train
+from tasks.training.train import _make_trainer, train
 from tasks.training.tuned import load_tuned
 from tests.training.methods.tiny_models import context, logits, tiny_bert, train_a_little, trainable
 from tests.training.prepared import prepare_inputs, spec_of

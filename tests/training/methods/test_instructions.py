@@ -13,12 +13,14 @@ from tasks.data.prompts import PLAIN, read_frame
 from tasks.data.tokenize import special_ids, tokenize_source
 from tasks.evaluation.answers import may_pad, respond
 from tasks.evaluation.score import score_documents
+from tasks.training.attach import attach
 from tasks.training.by_length import split_packed
 from tasks.training.dataset import IGNORED
 from tasks.training.device import find_device
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_model
-from tasks.training.train import TrainingInputs, attach, open_dataset, train
+from tasks.training.train import train
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 from tests.toy_sums import sums

@@ -5,10 +5,11 @@ import torch
 
 from schemas.errors import UserError
 from schemas.methods_subset import Lisa
+from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import lisa
 from tasks.training.models import load_model
-from tasks.training.train import _make_trainer, attach
+from tasks.training.train import _make_trainer
 from tests.tiny_base import TINY, make_base
 from tests.training.methods.tiny_models import context
 from tests.training.prepared import prepare_inputs, spec_of

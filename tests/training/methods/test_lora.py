@@ -12,10 +12,12 @@ from schemas.methods import Lora
 from tasks.release import export
 from tasks.release.export import export_model
 from tasks.training.base import provide_base
+from tasks.training.inputs import TrainingInputs
 from tasks.training.methods import lora
 from tasks.training.methods.base import TrainingContext
 from tasks.training.models import load_model, model_sha256
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import train
+from tests.training.methods.promises import seen_at_save
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 IDS = torch.arange(3, 40)[None]
@@ -86,20 +88,14 @@ def test_a_trained_adapter_loads_as_the_model_it_is(trained, base):
     assert (logits(load_model(trained)) - beside).abs().max() < 1e-3, "merging rounds, and no more"
 
 
-def test_what_is_saved_is_what_was_trained(root, base, tmp_path, monkeypatch):
+def test_what_is_saved_is_what_was_trained(root, base, tmp_path):
     from peft import PeftModel
 
-    from tasks.training import train as module
-
-    held = {}
-    save = module._save
-    monkeypatch.setattr(
-        module, "_save", lambda tuned, *rest: (held.update(model=tuned.model), save(tuned, *rest))[1]
-    )
     spec = spec_of(root, base, method=METHOD, training={"steps": 4, "learning_rate": 0.5})
-    folder = train_here(root, spec, tmp_path).folder / "model"
+    with seen_at_save(logits) as held:
+        folder = train_here(root, spec, tmp_path).folder / "model"
     again = PeftModel.from_pretrained(load_model(base), str(folder))
-    assert torch.equal(logits(again), logits(held["model"]))
+    assert torch.equal(logits(again), held[0])
 
 
 def test_the_base_does_not_change(root, base, tmp_path):

@@ -11,11 +11,13 @@ from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.evaluation.predictions import load_answers, predict_suites
 from tasks.evaluation.suites import build_suites
+from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.heads import load_with_head
+from tasks.training.inputs import open_dataset
 from tasks.training.methods.registry import METHODS
 from tasks.training.models import load_for_tasks, load_model
-from tasks.training.train import _make_trainer, attach, open_dataset, train
+from tasks.training.train import _make_trainer, train
 from tasks.training.tuned import load_tuned
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts

@@ -6,9 +6,10 @@ from typing import Any
 
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
+from tasks.training.inputs import TrainingInputs
 from tasks.training.remedies.registry import REMEDIES
 from tasks.training.remedies.self_replay import with_self_replay
-from tasks.training.train import TrainingInputs, train
+from tasks.training.train import train
 from tests.corpora import source, write_rows
 from tests.tiny_base import prose
 from tests.toy_heads import labelled_rows, write_labelled

@@ -1,0 +1,65 @@
+"""What both contracts ask of every method: of language models (test_contract.py) and of heads (test_contract_heads.py)."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.storage.steps import Step
+from tasks.training import train as training
+from tasks.training.methods.registry import METHODS
+from tasks.training.models import load_model
+from tasks.training.progress_file import read_metrics
+from tasks.training.tuned import is_tuned, load_tuned
+from tests.training.methods.small import MERGE_TOLERANCE, SAVED_ROUNDS, SAVED_TOLERANCE
+
+Logits = Callable[[Any], torch.Tensor]
+
+
+@contextlib.contextmanager
+def seen_at_save(look: Callable[[Any], Any]) -> Iterator[list[Any]]:
+    """What `look` sees of each model that is trained in the block, right before it is saved."""
+    seen: list[Any] = []
+    save = training._save
+
+    def keep(tuned: Any, *rest: Any) -> Any:
+        seen.append(look(tuned.model))
+        return save(tuned, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_save", keep)
+        yield seen
+
+
+def assert_the_loss_falls(step: Step, steps: int) -> None:
+    losses = [line.loss for line in read_metrics(step.folder / "metrics.jsonl")]
+    assert len(losses) == steps
+    assert all(math.isfinite(loss) for loss in losses)
+    assert sum(losses[-2:]) < sum(losses[:2])
+
+
+def assert_saved_as_trained(kind: str, folder: Path, logits: Logits, trained: torch.Tensor) -> None:
+    """`trained`: logits of the model before it was saved."""
+    again = load_tuned(folder).model if is_tuned(folder) else load_model(folder)
+    difference = (logits(again) - trained).abs().max()
+    assert difference <= (SAVED_TOLERANCE if kind in SAVED_ROUNDS else 0)
+
+
+def assert_merged_the_same(kind: str, folder: Path, logits: Logits) -> None:
+    """Also that what cannot be merged says so."""
+    if not is_tuned(folder):
+        return
+    tuned = load_tuned(folder)
+    beside = logits(tuned.model)
+    assert tuned.merges == METHODS[kind].settings.merges
+    if not tuned.merges:
+        with pytest.raises(NotImplementedError):
+            tuned.merge()
+        return
+    merged = tuned.merge()
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name or "rootstock" in name]
+    assert (logits(merged) - beside).abs().max() <= MERGE_TOLERANCE.get(kind, 1e-4)
