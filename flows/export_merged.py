@@ -30,7 +30,7 @@ def _score(run: Path, merged: Path, state: Path) -> str:
         return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
     spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
     before = Scores.model_validate_json((run / "scores.json").read_bytes())
-    if before.part is not None:
+    if before.parts:
         return "not scored: the run was judged by one part of its suites"
     try:
         after = score_on_suites(

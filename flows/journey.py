@@ -23,7 +23,6 @@ from schemas.scores import Scores, SuiteScores, Who
 from tasks.data.base_head import knows_labels
 from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
-from tasks.evaluation.choice import part_of
 from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
 from tasks.evaluation.items import Suite
@@ -191,7 +190,8 @@ def measure(
     with watch.stage("score the candidate"):
         after = call(score_model, state, spec, suites, trained.folder / "model", on_progress=watch.scored)
         scores = assemble(spec, suites, {**before, "candidate": after}, tokenized)
-        scores = scores.model_copy(update={"part": part_of(spec, turn)})
+        parts = {suite.name: suite.part for suite in suites if suite.part}
+        scores = scores.model_copy(update={"parts": parts})
         watch.note(scores_line(scores, "candidate"))
         if isinstance(spec.base, FromScratch) and tokenized.labels is None:
             for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
 from schemas.base import Schema
 
 Who = Literal["base", "champion", "candidate"]
@@ -265,8 +267,8 @@ class Scores(Schema):
     """What the rules are measured in."""
     yardstick: str | None = None
     """What is scored in the base's place, where the base has no head that could answer; else None."""
-    part: tuple[int, int] | None = None
-    """(n, of): every suite is the n-th of so many parts, where evaluation.parts rotates them; None: whole suites."""
+    parts: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    """Suite -> (n, of): it is the n-th of so many parts that runs of its name take in turn; the others are whole."""
     suites: tuple[AnySuite, ...]
 
     @property

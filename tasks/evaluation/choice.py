@@ -1,8 +1,10 @@
 """Which documents of a suite are scored: the part whose turn it is, what fits, and so many tokens."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.run import RunSpec
+from schemas.scores import SuiteKind
 from tasks.evaluation.development import in_hash_order
 from tasks.evaluation.items import Item
 
@@ -10,10 +12,17 @@ PARTS_SEED = 2**33
 """No training has this seed: the split of domain_holdout and the choice of max_tokens hash groups too."""
 
 
-def part_of(spec: RunSpec, turn: int | None) -> tuple[int, int] | None:
-    """(n, of) of the part whose turn it is; None where suites are whole."""
-    parts = spec.evaluation.parts
-    return None if turn is None or parts == 1 else (turn % parts + 1, parts)
+MOST_PARTS = 100
+
+
+def part_of(
+    spec: RunSpec, kind: SuiteKind, items: Sequence[Item], turn: int | None
+) -> tuple[int, int] | None:
+    """(n, of) of the part whose turn it is; None where the suite is whole."""
+    parts = spec.evaluation.parts or 1
+    if spec.evaluation.parts is None and spec.increments is not None and kind == "general":
+        parts = min(MOST_PARTS, sum(item.labels for item in items) // spec.evaluation.max_tokens)
+    return None if turn is None or parts <= 1 else (turn % parts + 1, parts)
 
 
 def part_of_group(group: str, parts: int) -> int:

@@ -31,7 +31,8 @@ class Continual(Schema):
     base: tuple[float | None, ...]
     """Score of the original base on each suite."""
     general: dict[str, tuple[float | None, ...]]
-    """General suite -> its score under the base, then after each increment."""
+    """General suite -> how its score differs from the original base's: 0 (the base itself), then after each increment. Each is
+    measured on the documents of that run: a large suite is scored on another part each time."""
     average: float | None
     """Mean score on all increments now, in the unit."""
     backward_transfer: float | None
@@ -66,9 +67,7 @@ def describe(line: Sequence[IncrementRecord], alone: Mapping[int, float] | None 
         runs=tuple(record.run for record in line),
         scores=tuple(tuple(map(known, row)) for row in scores.tolist()),
         base=tuple(map(known, base.tolist())),
-        general={
-            name: (line[0].base.get(name), *(record.scores.get(name) for record in line)) for name in general
-        },
+        general={name: (0.0, *(_change(record, name) for record in line)) for name in general},
         average=known(mean(scores[-1])),
         backward_transfer=known(backward_transfer(sign * scores)),
         forward_transfer=known(forward_transfer(sign * scores, sign * base)),
@@ -76,6 +75,12 @@ def describe(line: Sequence[IncrementRecord], alone: Mapping[int, float] | None 
         intransigence=known(intransigence(sign * scores, sign * wanted)),
         references=tuple(number for number in numbers if number in references),
     )
+
+
+def _change(record: IncrementRecord, suite: str) -> float | None:
+    """How a score differs from the original base's on the same documents; None where one is not known."""
+    after, base = record.scores.get(suite), record.base.get(suite)
+    return None if after is None or base is None else after - base
 
 
 def own(record: IncrementRecord) -> str:

@@ -44,6 +44,8 @@ class Suite:
     """Hash of what chose the documents."""
     no_room: int = 0
     """Instructions that are not scored, because their prompts leave no room for a response."""
+    part: tuple[int, int] | None = None
+    """(n, of): the n-th of so many parts that runs of its name take in turn; None: whole."""
     task: str | None = None
     """Whose outputs answer; None if there is one task."""
 

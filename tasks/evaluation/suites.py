@@ -47,7 +47,7 @@ def build_suites(
     """The domain suite (of several tasks, one each, called as it), every general suite, and the held-out rows of earlier
     increments; at most `max_tokens` each.
 
-    `turn`: of `evaluation.parts` parts of each suite only the one whose turn it is (0, 1, ..., then 0 again).
+    `turn`: of the parts of a suite (see `evaluation.parts`) only the one whose turn it is (0, 1, ..., then 0 again).
 
     Raises:
         UserError: a suite has no document.
@@ -113,15 +113,17 @@ def _build(
     among: Rows | None = None,
 ) -> Suite:
     items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized, among)]
-    part = part_of(spec, turn)
+    items, no_room = fitting(items, spec)
+    budget = kind == "general" and among is None and spec.mixture.forgetting_budget is not None
+    if budget:  # before parts are taken: no part may hold what the ratio was chosen on
+        items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
+    part = part_of(spec, kind, items, turn) if among is None else None
     if part is not None:
         items = [item for item in items if part_of_group(item.group, part[1]) == part[0] - 1]
-    items, no_room = fitting(items, spec)
     inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
     limits = [spec.evaluation.max_tokens, spec.training.seed, spec.training.sequence_length]
     key = [inputs, fate, limits, part, name if among is not None else ""]
-    if kind == "general" and among is None and spec.mixture.forgetting_budget is not None:
-        items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
+    if budget:
         key = [*key, "development" if development else "without development"]
     chosen = limit(items, spec.evaluation.max_tokens, spec.training.seed)
     if not chosen:
@@ -130,7 +132,7 @@ def _build(
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
-    return Suite(name, kind, tuple(chosen), sha256_value(key), no_room, sources[0].source.task)
+    return Suite(name, kind, tuple(chosen), sha256_value(key), no_room, part, sources[0].source.task)
 
 
 def _items(

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
+from schemas.increments import Increments
 from tasks.data.divide import Fate, load_fates
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Tokenized
 from tasks.data.tokenize import special_ids, tokenize_source
 from tasks.evaluation.score import score_documents
-from tasks.evaluation.suites import assemble_scores, build_suites, score_model, suite_names
+from tasks.evaluation.suites import assemble_scores, build_development, build_suites, score_model, suite_names
 from tasks.training.models import load_model
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import make_base, prose
@@ -43,12 +44,17 @@ def spec_of(files, evaluation=None, **training):
 
 
 def build(root, spec, base, turn=None):
+    prepared, tokenized = laid_out(root, spec, base)
+    return prepared, build_suites(spec, prepared, tokenized, turn)
+
+
+def laid_out(root, spec, base):
     prepared = prepare_rows(root, spec)
     special = special_ids(base)
     steps = {s.label: tokenize_source(root, s, base, here) for s in prepared.sources}
     training = [steps[s.label] for s in prepared.training]
     plan = plan_training(root, spec, prepared.training, training, prepared.divided, special)
-    return prepared, build_suites(spec, prepared, Tokenized(special, steps, plan), turn)
+    return prepared, Tokenized(special, steps, plan)
 
 
 def test_the_domain_suite_is_what_was_held_out_with_its_groups(files, base, tmp_path):
@@ -113,6 +119,44 @@ def test_parts_take_turns_and_share_no_group(files, base, tmp_path):
     assert not groups[0] & groups[1]
     _, unrotated = build(tmp_path, spec_of(files), base, 1)
     assert [suite.key for suite in unrotated] == [suite.key for suite in whole]
+
+
+def tokens_of(suite):
+    return sum(item.labels for item in suite.items)
+
+
+def test_with_increments_a_general_suite_turns_as_often_as_it_fills_the_budget(files, base, tmp_path):
+    """What is held out of an increment is new each time, and suites of earlier ones are compared over time: both stay."""
+    _, whole = build(tmp_path, spec_of(files), base)
+    budget = tokens_of(whole[1]) // 3
+    spec = spec_of(files, {"max_tokens": budget}).model_copy(update={"increments": Increments()})
+    turns = [build(tmp_path, spec, base, turn)[1] for turn in range(4)]
+    assert [suites[1].part for suites in turns] == [(1, 3), (2, 3), (3, 3), (1, 3)]
+    groups = [{item.group for item in suites[1].items} for suites in turns]
+    assert groups[3] == groups[0]
+    assert all(not one & other for n, one in enumerate(groups[:3]) for other in groups[n + 1 : 3])
+    assert {suites[0].part for suites in turns} == {None}
+    assert len({suites[0].key for suites in turns}) == 1
+    small = tokens_of(whole[2]) // budget
+    assert {suites[2].part for suites in turns} == ({None} if small < 2 else {(1, small), (2, small)})
+    without = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"parts": 1})})
+    assert {suite.part for turn in range(3) for suite in build(tmp_path, without, base, turn)[1]} == {None}
+
+
+def test_no_part_holds_what_a_replay_ratio_is_chosen_on(files, base, tmp_path):
+    """The development part is the same in every turn, and no verdict reads it."""
+    text = [{"text": text[:200]} for text in prose("en_*")[:120]]
+    write_rows(tmp_path / "many.jsonl", text)
+    general = [source(tmp_path / "many.jsonl")]
+    spec = spec_of(files, {"general": general, "parts": 3})
+    mixture = spec.mixture.model_copy(update={"replay_ratio": None, "forgetting_budget": 0.05})
+    asked = spec.model_copy(update={"mixture": mixture})
+    prepared, tokenized = laid_out(tmp_path, spec, base)
+    (development,) = build_development(asked, prepared, tokenized)
+    turns = [build_suites(asked, prepared, tokenized, turn)[1] for turn in range(3)]
+    read = [{item.id for item in suite.items} for suite in turns]
+    assert all(ids and not ids & {item.id for item in development.items} for ids in read)
+    assert sum(map(len, read)) + len(development.items) == 120
 
 
 def test_a_suite_without_a_document_is_named(files, base, tmp_path):
