@@ -112,7 +112,7 @@ def test_the_champion_is_continued_with_a_new_label_and_really_scored(tmp_path, 
     assert all(item.predicted["base"] != "烹饪" for item in domain.items)
     assert domain.accuracy("candidate") > domain.accuracy("base")
     assert old.accuracy("base") > 0.9
-    assert [rule.rule for rule in second.decision.rules] == ["gain", "forgetting"]
+    assert [rule.rule for rule in second.decision.rules] == ["gain", "forgetting", "absolute"]
     assert second.decision.verdict == "promote"
 
 
