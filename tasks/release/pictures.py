@@ -23,8 +23,8 @@ _MOST_DOCUMENTS = 1000
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Write a number with its sign (a true minus)."""
-    return f"{value:+.{digits}f}".replace("-", "\u2212").replace("inf", "\u221e")
+    """Write a number with its sign (a true minus); nothing has none."""
+    return "0" if value == 0 else f"{value:+.{digits}f}".replace("-", "\u2212").replace("inf", "\u221e")
 
 
 def change(rule: RuleOutcome, measure: Measure) -> tuple[float, float, float, float]:
