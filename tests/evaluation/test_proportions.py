@@ -149,3 +149,16 @@ def test_a_bootstrap_is_the_same_every_time() -> None:
     assert paired_statistic(one, two, groups, micro_f1, 0.9) == paired_statistic(
         one, two, groups, micro_f1, 0.9
     )
+
+
+def test_with_few_groups_a_bootstrapped_bound_is_as_far_as_that_of_a_t_interval() -> None:
+    """Of a mean the right width is known; the plain percentiles are 15 % too near with ten groups."""
+    from scipy.stats import t
+
+    values = np.random.default_rng(4).normal(0, 0.7, 10)
+    after = np.stack([values, np.ones(10)], axis=1)
+    before = np.stack([np.zeros(10), np.ones(10)], axis=1)
+    found = paired_statistic(before, after, [str(n) for n in range(10)], lambda s: s[:, 0] / s[:, 1], 0.95)
+    wanted = t.ppf(0.95, 9) * values.std(ddof=1) / np.sqrt(10)
+    assert wanted > 1 - 0.05 ** (1 / 10), "else the bound would be that of what no group showed"
+    assert (found.high - found.low) / 2 == pytest.approx(wanted, rel=0.05)
