@@ -12,6 +12,7 @@ from flows.choose_replay import choose_ratio, require_ratio
 from flows.notes import ledger_line, mixture_line, scores_line
 from flows.proxies import with_ratio
 from flows.realign import ask, worth_asking
+from flows.reference import score_alone, wants_reference
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
@@ -109,10 +110,17 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
                 watch.note, run.spec, run.state, measured.base, measured.trained.folder / "model", measured.suites,
                 measured.tokenized, rules, call, map_shards,
             )  # fmt: skip
+    alone = None
+    if wants_reference(run.spec):
+        with watch.stage("train a model on this increment alone"):
+            alone = score_alone(
+                watch, run.spec, run.state, measured.suites, measured.choice, call, map_shards
+            )
     with watch.stage("decide and report"):
         result = RunResult(
             run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,
             measured.latency, measured.choice, dict(watch.seconds), find_device().name, probe,
+            alone,
         )  # fmt: skip
         decision: Decision = call(conclude, run, result)
     return decision

@@ -8,6 +8,7 @@ from typing import Any
 from flows.increments import due
 from flows.journey import training_inputs
 from flows.proxies import cost_of_proxies, with_ratio
+from flows.reference import wants_reference
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
@@ -71,6 +72,8 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     with watch.stage("measure one step on this machine"):
         inputs = training_inputs(laid, base, prepared, tokenized)
         facts |= measure_step(laid, inputs, mixture.steps)
+    if wants_reference(spec):
+        facts["second training"] = "as long again, on this increment alone (increments.reference)"
     return facts
 
 

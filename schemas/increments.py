@@ -21,6 +21,10 @@ class Increments(Schema):
     """One run goes through the rows of earlier increments at most so many times; what is left comes from `replay`."""
     remembered: int = Field(default=8, ge=1)
     """So many of the latest increments are replayed and scored again."""
+    reference: bool = False
+    """Train a second model, as long as the candidate, from the original base on this increment's rows alone, with the same
+    method, settings, remedies and seed, and general replay only: what it scores better than the candidate is intransigence.
+    No rule asks about it, and it is never deployed. None before the first promotion: the candidate is one itself."""
 
 
 class PickedSource(Source):
@@ -95,6 +99,8 @@ class IncrementRecord(Schema):
     """Suite -> score of the champion it was measured against (of the base, if there was none)."""
     base: dict[str, float]
     """Suite -> score of the original base."""
+    alone: float | None = None
+    """Score on the increment's own suite of a second model that learned it alone (`increments.reference`)."""
     suites: dict[str, str]
     """Suite -> hash of its documents: scores of unlike documents are not compared."""
 

@@ -75,7 +75,9 @@ def plan_training(
                 training.seed,
             ],
             [spec.record_of(source.source) for source in sources],
-            spec.increments.model_dump() if spec.increments and spec.increment else None,
+            spec.increments.model_dump(include={"past_ratio", "max_repetitions"})
+            if spec.increments and spec.increment
+            else None,
             general_tokens(spec),
             development_tokens(spec),
         ],

@@ -3,10 +3,12 @@
 R[i, j] is the score on suite j after increment i; higher is better (a loss is taken negative). Average accuracy, backward
 and forward transfer: Lopez-Paz and Ranzato, 2017, https://arxiv.org/abs/1706.08840. Forgetting (from the best there ever was,
 not from the first) and intransigence: Chaudhry et al., 2018, https://arxiv.org/abs/1801.10112.
+
+Deviation: there the reference of increment j is trained on increments 1 to j together, here on increment j alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,17 +49,15 @@ class Continual(Schema):
     """Increments that have such a model."""
 
 
-def describe(line: Sequence[IncrementRecord], alone: Mapping[int, float] | None = None) -> Continual | None:
-    """The matrix and its measures for a line of increments (see `Watermark.learned`); None without any.
-
-    `alone`: number of an increment -> score on it of a model trained on nothing else. The first increment is one itself.
-    """
+def describe(line: Sequence[IncrementRecord]) -> Continual | None:
+    """The matrix and its measures for a line of increments (see `Watermark.learned`); None without any."""
     if not line:
         return None
     unit = line[0].unit
     scores, base = matrix(line), np.array([record.base.get(own(record), math.nan) for record in line])
     numbers = [record.number for record in line]
-    references = {**({} if line[0].parent else {numbers[0]: float(scores[0, 0])}), **(alone or {})}
+    alone = {record.number: learned_alone(record) for record in line}
+    references = {number: score for number, score in alone.items() if score is not None}
     wanted = np.array([references.get(number, math.nan) for number in numbers])
     sign = 1 if MEASURES[unit].higher_is_better else -1
     general = [name for name in line[-1].scores if not name.startswith("increment-")]
@@ -73,7 +73,7 @@ def describe(line: Sequence[IncrementRecord], alone: Mapping[int, float] | None 
         forward_transfer=known(forward_transfer(sign * scores, sign * base)),
         forgetting=known(forgetting(sign * scores)),
         intransigence=known(intransigence(sign * scores, sign * wanted)),
-        references=tuple(number for number in numbers if number in references),
+        references=tuple(references),
     )
 
 
@@ -86,6 +86,11 @@ def _change(record: IncrementRecord, suite: str) -> float | None:
 def own(record: IncrementRecord) -> str:
     """Name of an increment's own suite."""
     return past_suite(record.number)
+
+
+def learned_alone(record: IncrementRecord) -> float | None:
+    """Score on an increment of a model trained on nothing else: the first candidate is one itself."""
+    return record.scores[own(record)] if record.parent is None else record.alone
 
 
 def matrix(line: Sequence[IncrementRecord]) -> Matrix:

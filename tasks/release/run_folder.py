@@ -51,6 +51,8 @@ class RunResult:
     device: str
     realignment: Realignment | None = None
     """If the candidate fails for forgetting and the probe could be made."""
+    alone: float | None = None
+    """Score on the increment of a model that learned it alone, where one was trained beside the candidate."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ class RunFolder:
         if self.spec.increment is None:
             return
         data = self._data_hashes(result.prepared)
-        record = draft_record(self.state, self.id, self.spec, result.prepared, data, result.scores, decision)
+        record = draft_record(
+            self.state, self.id, self.spec, result.prepared, data, result.scores, decision, result.alone
+        )
         write_atomic(self.folder / DRAFT, record.model_dump_json(indent=1))
 
     def write_report(self, result: RunResult, decision: Decision) -> None:

@@ -62,10 +62,11 @@ def draft_record(
     data: dict[str, str],
     scores: Scores,
     decision: Decision,
+    alone: float | None = None,
 ) -> IncrementRecord:
     """What this run's decision will leave; the digests of its rows are written already: a file of its own name.
 
-    `data` maps the files that the run read to their sha256.
+    `data` maps the files that the run read to their sha256; `alone`: see the record.
     """
     increment = spec.increment
     assert increment is not None
@@ -92,6 +93,7 @@ def draft_record(
         scores=scored("candidate"),
         before=scored("champion") or scored("base"),
         base=scored("base"),
+        alone=alone,
         suites={called[suite.name]: documents_of(suite) for suite in scores.suites},
     )
 

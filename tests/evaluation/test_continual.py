@@ -105,7 +105,8 @@ def test_intransigence_is_known_only_for_increments_that_were_also_learned_alone
     found = describe(records(LOSSES))
     assert found is not None
     assert (found.references, found.intransigence) == ((1,), 0.0), "the first was learned alone by itself"
-    more = describe(records(LOSSES), {3: 1.5})
+    first, second, third = records(LOSSES)
+    more = describe([first, second, third.model_copy(update={"alone": 1.5})])
     assert more is not None
     assert more.references == (1, 3)
     assert more.intransigence == pytest.approx((0.0 + (2.0 - 1.5)) / 2)

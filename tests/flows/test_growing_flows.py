@@ -19,7 +19,7 @@ MONTHS = ("2026-01", "2026-02", "2026-03")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("growing")
-    spec = growing(folder)
+    spec = growing(folder, increments={"reference": True})
     (folder / "grown.yaml").write_text(dump_yaml(spec.model_dump(mode="json", exclude_none=True)))
     for month, trade in zip(reversed(MONTHS), TRADES, strict=False):
         write(folder / "new" / f"{month}.txt", rows(trade, 80))  # the newest is written first
@@ -56,6 +56,11 @@ def test_a_backfill_learns_month_after_month_each_from_the_one_before(filled: An
     assert filled.name == "backfill trades"
     table = artifacts_of(filled.id)["trades-backfill"].data
     assert all(record.run in table for record in records)
+
+
+def test_the_models_that_learn_an_increment_alone_are_trained_as_tasks_too(filled: Any, files: Path) -> None:
+    records = load_watermark(files / "state", "trades").records
+    assert [record.alone is not None for record in records] == [False, True, True]
 
 
 def test_a_second_backfill_passes_over_what_was_learned(filled: Any, files: Path) -> None:

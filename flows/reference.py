@@ -1,0 +1,93 @@
+"""The model that intransigence is measured from: one that learned an increment alone.
+
+Intransigence: Chaudhry et al., 2018, https://arxiv.org/abs/1801.10112, with a deviation (see `tasks/evaluation/continual.py`).
+The model is scored and no more: it is never deployed, and no rule asks about it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.choose_replay import require_ratio
+from flows.proxies import with_ratio
+from flows.watch import Watch
+from schemas.errors import ExitCode, UserError
+from schemas.replay_choice import ReplayChoice
+from schemas.run import RunSpec
+from tasks.data.prepare import prepare, tokenize
+from tasks.evaluation.items import Suite
+from tasks.evaluation.suites import assemble_scores, score_model
+from tasks.storage.workers import ShardMap
+from tasks.training.base import provide_base
+from tasks.training.inputs import TrainingInputs
+from tasks.training.remedies.self_replay import with_self_replay
+from tasks.training.train import train
+
+
+def wants_reference(spec: RunSpec) -> bool:
+    """Whether a second model is asked for; before the first promotion the candidate itself learns its increment alone."""
+    asked = spec.increments is not None and spec.increments.reference
+    return asked and spec.increment is not None and spec.increment.parent is not None
+
+
+def score_alone(watch: Watch, spec: RunSpec, *given: Any) -> float | None:
+    """`learn_alone`, or None with a note where it fails: what no rule asks about must not prevent a verdict.
+
+    Raises:
+        UserError: the process was asked to stop.
+    """
+    try:
+        score = learn_alone(watch, spec, *given)
+    except UserError as error:
+        if error.exit_code == ExitCode.TERMINATED:
+            raise
+        watch.note(f"no model learned the increment alone, its intransigence stays unknown: {error.what}")
+        return None
+    watch.note(f"on this increment, a model that learned nothing else: {score:.3f} nats per token")
+    return score
+
+
+def learn_alone(
+    watch: Watch,
+    spec: RunSpec,
+    state: Path,
+    suites: Sequence[Suite],
+    choice: ReplayChoice | None,
+    call: Callable[..., Any],
+    map_shards: ShardMap,
+) -> float:
+    """Train the original base on this increment alone, and return its loss on the documents the candidate was scored on.
+
+    `choice`: of the candidate's replay ratio, where a budget was given; its ratio is taken, not chosen again.
+    """
+    alone = with_self_replay(state, alone_spec(spec, choice), None)
+    prepared = call(prepare, state, alone, map_shards=map_shards, note=watch.note)
+    base = call(provide_base, state, alone, prepared, None)
+    tokenized = call(tokenize, state, alone, prepared, base.folder, map_shards=map_shards, note=watch.note)
+    inputs = TrainingInputs(
+        base.folder, base.reference, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
+    )
+    trained = call(train, state, alone, inputs, on_metrics=watch.trained)
+    own = [suite for suite in suites if suite.kind == "domain"]
+    scored = call(score_model, state, alone, own, trained.folder / "model", on_progress=watch.scored)
+    scores = assemble_scores(own, {"candidate": scored}, tokenized.special.vocab_size)
+    return scores.value(scores.suites[0], "candidate")
+
+
+def alone_spec(spec: RunSpec, choice: ReplayChoice | None = None) -> RunSpec:
+    """The same run as if no increment had come before it: from the original base, without their rows as replay.
+
+    Which of its rows are new does not change. On Prefect's page it has artifacts of its own, by its name.
+    """
+    increment = spec.increment
+    assert increment is not None
+    if choice is not None:
+        spec = with_ratio(spec, require_ratio(choice))
+    if not spec.has_general:
+        spec = with_ratio(spec, 0.0)
+    first = increment.model_copy(update={"parent": None, "past": (), "remembered": ()})
+    return spec.model_copy(
+        update={
+            "name": f"{spec.name}-alone", "base": increment.original, "base_from": None, "increment": first,
+        }
+    )  # fmt: skip
