@@ -67,15 +67,15 @@ def realign(
 ) -> Realignment:
     """Train candidate and base for a few steps on replay text, and score the general suites again."""
     probe = probe_spec(spec)
-    prepared = call(prepare, state, probe, map_shards=map_shards)
-    plan = call(tokenize, state, probe, prepared, base.folder, map_shards=map_shards)
+    prepared = call(prepare, state, probe, map_shards=map_shards, note=_silent)
+    plan = call(tokenize, state, probe, prepared, base.folder, map_shards=map_shards, note=_silent)
     general = [suite for suite in suites if suite.kind == "general"]
     scored: dict[Any, Any] = {}
     for who, folder in (("base", base.folder), ("candidate", candidate)):
         reference = base.reference if who == "base" else str(folder)
         inputs = TrainingInputs(folder, reference, plan.plan, plan.training_tokens(prepared), plan.special)
-        trained = call(train, state, probe, inputs)
-        scored[who] = call(score_model, state, spec, general, trained.folder / "model")
+        trained = call(train, state, probe, inputs, on_metrics=None)
+        scored[who] = call(score_model, state, spec, general, trained.folder / "model", on_progress=None)
     scores = assemble_scores(general, scored, tokenized.special.vocab_size)
     # what the candidate was trained from: in an increment the base that is scored is the original one
     against = "champion" if spec.increment is not None and spec.base_from is not None else "base"
@@ -96,13 +96,16 @@ def realign(
 
 
 def probe_spec(spec: RunSpec) -> RunSpec:
-    """The same run with the replay text as its domain, and a few steps."""
+    """The same run with the replay text as its domain, and a few steps; of another name, for Prefect's page."""
     training = spec.training.model_copy(
         update={"steps": spec.promotion.realign_steps, "tokens": None, "epochs": None, "documents": None}
     )
     return spec.model_copy(
         update={
-            "domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training,
+            "name": f"{spec.name}-realigned", "domain": spec.replay, "replay": (), "mixture": Mixture(replay_ratio=0), "training": training,
             "increments": None, "increment": None, "remedies": (),
         }
     )  # fmt: skip
+
+
+def _silent(_: str) -> None: ...

@@ -132,7 +132,11 @@ def test_a_candidate_starts_from_the_champion_before_it(grown: Grown) -> None:
 
 
 def test_the_verdict_asks_about_earlier_increments_and_against_the_original_base(grown: Grown) -> None:
-    assert grown.rules(1) == {("gain", "domain", "base"), ("forgetting", "general", "base")}
+    assert grown.rules(1) == {
+        ("gain", "domain", "base"),
+        ("forgetting", "general", "base"),
+        ("absolute", "domain", "floor"),
+    }
     assert grown.rules(3) == {
         ("gain", "domain", "champion"),
         *(("forgetting", suite, who) for suite in ("general", "increment-1", "increment-2") for who in ("base", "champion")),

@@ -3,14 +3,16 @@
 import pytest
 
 from flows import realign
+from flows.continual_training import continual_training
 from flows.journey import follow
 from flows.realign import probe_spec, worth_asking
 from flows.watch import Silent
-from schemas.artifacts import RuleOutcome
+from schemas.artifacts import Decision, RuleOutcome
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.realignment import Realigned, Realignment
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows
+from tests.tiny import artifacts_of, ended
 from tests.tiny_base import prose
 
 
@@ -110,3 +112,16 @@ def test_a_rejected_run_tells_what_came_back(spec, tmp_path):
     assert probe.suites[0].after < failed.estimate, "some of it comes back"
     assert probe.sentence[1:] in decision.next_action
     assert "Is it gone?" in (outcome.folder / "report.html").read_text()
+
+
+def test_under_prefect_the_probe_is_made_of_tasks_and_leaves_the_runs_own_tables(spec, tmp_path, prefect_api):
+    file = tmp_path / "spec.yaml"
+    file.write_text(spec.model_dump_json(exclude_none=True))  # JSON is YAML
+    run = ended(continual_training(spec=str(file), state=str(tmp_path / "state"), return_state=True))
+    assert (run.state_type.value, run.state_name) == ("COMPLETED", "Rejected")
+    decision = Decision.model_validate_json(
+        (tmp_path / "state" / "runs" / run.name / "decision.json").read_bytes()
+    )
+    assert decision.realignment is not None
+    ledgers = {key for key in artifacts_of(run.id) if key.endswith("-ledger")}
+    assert ledgers == {f"{spec.name}-ledger", f"{spec.name}-realigned-ledger"}
