@@ -44,6 +44,7 @@ class Setting:
     domain_tokens: int
     batch_tokens: int
     ratios: tuple[float, ...]
+    warmup_ratio: float = 0.05
 
 
 FOUR = (0.0, 0.05, 0.25, 0.5)
@@ -62,6 +63,8 @@ SETTINGS = {
     ),
 }
 """Of these each pair takes the first two or the last two, in turn: over the pairs all four are seen."""
+LONG = {"stories, law": Setting("as long as the rig", 1e-3, "constant", 300_000, 2048, (0.0, 0.25, 0.5), 0.0)}
+"""One more, so that the rig lies within what is calibrated."""
 DOMAINS = {
     "bundled": ("medicine", "law", "finance", "code", "chinese_law", "chinese_medicine", "chinese_ml"),
     "stories": ("shakespeare", "medicine", "law", "finance", "code", "chinese_law"),
@@ -95,6 +98,7 @@ class Pair:
                     "batch_tokens": setting.batch_tokens,
                     "learning_rate": setting.learning_rate,
                     "schedule": setting.schedule,
+                    "warmup_ratio": setting.warmup_ratio,
                     "seed": own,
                 },
             }
@@ -135,9 +139,10 @@ GENERAL = {
 def list_pairs() -> list[Pair]:
     """Every pair with its half of the settings."""
     return [
-        Pair(base, domain, SETTINGS[base][:2] if number % 2 == 0 else SETTINGS[base][2:])
+        Pair(base, domain, half + tuple(LONG[name] for name in [f"{base}, {domain}"] if name in LONG))
         for base, domains in DOMAINS.items()
         for number, domain in enumerate(domains)
+        for half in [SETTINGS[base][:2] if number % 2 == 0 else SETTINGS[base][2:]]
     ]
 
 

@@ -18,8 +18,8 @@ from tasks.evaluation.suites import build_development, build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.base import provide_base
 from tasks.training.counts import numbers
-from tasks.training.models import count_stored
 from tasks.training.micro_batch import micro_batch_tokens
+from tasks.training.models import count_stored
 from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import TrainingInputs, attach, open_dataset
 

@@ -101,9 +101,7 @@ def facts_of_run(spec: RunSpec, whole: tuple[int, int], parameters: int) -> dict
     }
 
 
-def refuse_uncalibrated(
-    spec: RunSpec, facts: Mapping[Measure, float], calibration: ShiftCalibration
-) -> None:
+def refuse_uncalibrated(spec: RunSpec, facts: Mapping[Measure, float], calibration: ShiftCalibration) -> None:
     """Refuse a run unlike those that were calibrated on.
 
     Raises:

@@ -74,7 +74,11 @@ def unigram_divergence(first: Sequence[Ids], second: Sequence[Ids], vocab_size: 
 
     shares = []
     for documents in (first, second):
-        ids = np.concatenate([np.asarray(one, np.int64) for one in documents]) if documents else np.zeros(0, np.int64)
+        ids = (
+            np.concatenate([np.asarray(one, np.int64) for one in documents])
+            if documents
+            else np.zeros(0, np.int64)
+        )
         if not len(ids):
             raise ValueError("there is no token to count")
         shares.append(np.bincount(ids, minlength=vocab_size) / len(ids))

@@ -63,7 +63,10 @@ def mean_factor(training: Training, steps: int) -> float:
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = get_scheduler(
-        NAMES[training.schedule], optimizer, num_warmup_steps=warmup_steps(training, steps), num_training_steps=steps
+        NAMES[training.schedule],
+        optimizer,
+        num_warmup_steps=warmup_steps(training, steps),
+        num_training_steps=steps,
     )
     total = 0.0
     for _ in range(steps):
