@@ -63,7 +63,7 @@ SETTINGS = {
     ),
 }
 """Of these each pair takes the first two or the last two, in turn: over the pairs all four are seen."""
-LONG = {"stories, law": Setting("as long as the rig", 1e-3, "constant", 300_000, 2048, (0.0, 0.25, 0.5), 0.0)}
+LONG = {"stories, law": Setting("as long as the rig", 1e-3, "constant", 300_000, 2048, (0.0, 0.5), 0.0)}
 """One more, so that the rig lies within what is calibrated."""
 DOMAINS = {
     "bundled": ("medicine", "law", "finance", "code", "chinese_law", "chinese_medicine", "chinese_ml"),
