@@ -106,16 +106,12 @@ class ReplayChoice(Schema):
         calibration = self.calibration
         if calibration is None:
             return ""
-        worth = (
-            "the shift told more than a constant"
-            if calibration.helps
-            else "ignoring the shift predicted as well"
-        )
+        pair, base = calibration.factors
         return (
             "This is an experimental prior, not measured on this base: it rests on"
-            f" {calibration.trainings} trainings of {calibration.pairs} pairs of base and domain"
-            f" ({len(calibration.bases)} bases), where {worth} and a prediction was off by a factor of"
-            f" {calibration.typical_factor:.1f}"
+            f" {calibration.trainings} trainings of {calibration.pairs} pairs of base and domain, was off by a factor of"
+            f" {pair:.1f} on pairs that were left out and of {base:.1f} on bases that were, and the shift was"
+            f" {'shown' if calibration.helps else 'not shown'} to predict better than ignoring it"
         )
 
     @property

@@ -49,6 +49,11 @@ class ShiftCalibration(Schema):
     """Root mean square of the residuals of pairs that were left out of the fit."""
     spread_without_shift: float
     """The same without any feature of the shift."""
+    spread_of_base: float
+    """The same as `spread`, but with all pairs of a base left out: what a base is predicted with that is not among these."""
+    gain_low: float
+    """By how much the shift makes the error on pairs left out smaller: lower bound over all pairs that were measured, also those
+    outside of the ranges; one-sided 95 %."""
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -56,11 +61,11 @@ class ShiftCalibration(Schema):
         return self.pairs - 1
 
     @property
-    def typical_factor(self) -> float:
-        """By which a prediction for a pair that was left out was off, as a root mean square."""
-        return math.exp(self.spread)
+    def factors(self) -> tuple[float, float]:
+        """By which predictions were off, as root mean squares: for a pair that was left out, for a base that was."""
+        return math.exp(self.spread), math.exp(self.spread_of_base)
 
     @property
     def helps(self) -> bool:
-        """Whether the shift predicts pairs that were left out better than ignoring it does."""
-        return self.spread < self.spread_without_shift
+        """Whether the shift was shown to predict pairs that were left out better than ignoring it does."""
+        return self.gain_low > 0

@@ -46,7 +46,7 @@ def calibration(**changes) -> ShiftCalibration:
         "ranges": {"replay_ratio": Range(low=0, high=0.75)}, "intercept": TRUE["intercept"],
         "slopes": {"loss_gap": TRUE["loss_gap"], "divergence": TRUE["divergence"]}, "rate": TRUE["rate"],
         "length": TRUE["length"], "eps": EPS, "gamma": GAMMA, "noise_nats": NOISE_NATS, "spread": 0.5,
-        "spread_without_shift": 0.9,
+        "spread_without_shift": 0.9, "spread_of_base": 1.1, "gain_low": 0.1,
     }  # fmt: skip
     return ShiftCalibration.model_validate({**values, **changes})
 

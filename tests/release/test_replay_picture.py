@@ -42,7 +42,9 @@ def prior(helps: bool = True) -> ReplayChoice:
     band = tuple(CurvePoint(replay_ratio=r, estimate=e, low=e / 2, high=h) for r, e, h in BAND)
     curve = ShiftCurve(suite="general", documents=40, tokens=900, loss_gap=1.25, divergence=0.3, band=band)
     known = load_calibration()
-    rests = known.model_copy(update={"spread": 0.5, "spread_without_shift": 0.6 if helps else 0.4})
+    rests = known.model_copy(
+        update={"spread": 0.5, "spread_of_base": 1.0, "gain_low": 0.01 if helps else -0.01}
+    )
     return ReplayChoice(
         by="shift", budget=0.25, confidence=0.95, replay_ratio=0.2, suite="general", estimate=0.15, high=0.22,
         domain_tokens=8000, shift_curves=(curve,), calibration=rests,
@@ -54,9 +56,11 @@ def test_a_prior_says_in_its_sentence_that_nothing_was_measured_and_whether_the_
     assert sentence.startswith("replay ratio 0.2 is the smallest for a budget of 0.25")
     assert "experimental prior, not measured on this base" in sentence
     assert f"{load_calibration().trainings} trainings of {load_calibration().pairs} pairs" in sentence
-    assert "the shift told more than a constant" in sentence
-    assert "off by a factor of 1.6" in sentence, "exp(0.5)"
-    assert "ignoring the shift predicted as well" in prior(helps=False).sentence
+    assert "the shift was shown to predict better than ignoring it" in sentence
+    assert "off by a factor of 1.6 on pairs that were left out and of 2.7 on bases" in sentence, (
+        "exp(0.5), exp(1)"
+    )
+    assert "the shift was not shown to predict better than ignoring it" in prior(helps=False).sentence
     assert "prior" not in choice().sentence
 
 
