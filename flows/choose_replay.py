@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from flows.proxies import (
 from flows.shift_prior import predict_curves
 from flows.watch import Watch
 from schemas.errors import UserError
+from schemas.mixture import ChooseBy
 from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice, ShiftCurve
 from schemas.run import RunSpec
 from schemas.shift_calibration import ShiftCalibration
@@ -50,7 +51,6 @@ from tasks.training.base import BaseModel
 
 CODE = ("flows/choose_replay.py", "flows/proxies.py", "tasks/evaluation", "tasks/training", "tasks/data")
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
-ChooseBy = Literal["proxies", "shift"]
 
 
 def with_budget(spec: RunSpec, budget: float | None, by: ChooseBy | None = None) -> RunSpec:

@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from schemas.mixture import ChooseBy
 
 compare_app = typer.Typer()
-ChooseBy = Literal["proxies", "shift"]
 OwnSets = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,6 +9,7 @@ from schemas.base import Schema
 DEFAULT_RATIO = 0.25
 INCREMENTS_RATIO = 0.5
 """With increments: their replay holds general text and all that was learned before."""
+ChooseBy = Literal["proxies", "shift"]
 Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -43,7 +44,7 @@ class Mixture(Schema):
 
     forgetting_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Nats per token that the general suites may lose: the smallest replay ratio that keeps it is chosen."""
-    choose_by: Literal["proxies", "shift"] | None = None
+    choose_by: ChooseBy | None = None
     """How the ratio for `forgetting_budget` is chosen: `proxies` trains shortened runs and measures, and is the default;
     `shift` trains nothing and predicts from how far the domain lies from the general suites, calibrated on other bases
     ([experimental](guides/budget.md#a-prior-from-the-measured-shift))."""

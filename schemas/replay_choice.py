@@ -1,8 +1,7 @@
 """`replay_choice.json`: the forgetting curve, measured by proxies or predicted from the shift, and the ratio for a budget."""
 
-from typing import Literal
-
 from schemas.base import Schema
+from schemas.mixture import ChooseBy
 from schemas.shift_calibration import ShiftCalibration
 
 
@@ -75,7 +74,7 @@ class ShiftCurve(Schema):
 class ReplayChoice(Schema):
     """The smallest replay ratio whose upper bound meets the budget on every general suite; None if none does."""
 
-    by: Literal["proxies", "shift"] = "proxies"
+    by: ChooseBy = "proxies"
     """What the curves rest on."""
     budget: float
     """Nats per token."""
