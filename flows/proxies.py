@@ -54,13 +54,18 @@ class Ground:
     state: Path
     prepared: Prepared
     base: BaseModel
-    special: Any
+    tokenized: Tokenized
+    """Of the whole run without replay."""
     suites: tuple[Suite, ...]
     """Development parts."""
     key: dict[str, str]
     """What went into the data, by name."""
     whole: tuple[int, int]
     """Domain tokens and label tokens of the whole run without replay."""
+
+    @property
+    def special(self) -> Any:
+        return self.tokenized.special
 
     @property
     def proxies(self) -> Proxies:
@@ -75,7 +80,7 @@ class Ground:
 
 def with_ratio(spec: RunSpec, ratio: float) -> RunSpec:
     """The specification that trains at a chosen ratio."""
-    chosen = {"replay_ratio": ratio, "forgetting_budget": None, "proxies": None}
+    chosen = {"replay_ratio": ratio, "forgetting_budget": None, "choose_by": None, "proxies": None}
     return spec.model_copy(update={"mixture": spec.mixture.model_copy(update=chosen)})
 
 
@@ -92,7 +97,7 @@ def lay_ground(
     key |= {f"suite {suite.name}": suite.key for suite in suites}
     key |= {f"tokens {label}": step.key for label, step in tokenized.steps.items()}
     whole = (report.domain_tokens, report.domain_tokens + report.replay_tokens)
-    return Ground(spec, state, prepared, base, tokenized.special, suites, key, whole)
+    return Ground(spec, state, prepared, base, tokenized, suites, key, whole)
 
 
 def list_proxies(ground: Ground, ratios: Sequence[float]) -> list[Proxy]:

@@ -3,8 +3,8 @@
     F(rho, D) = E + C z + (E' + C' z) ln(D / D0),   z = (eps / (rho + eps))^gamma,   C, C' >= 0
 
 F is forgetting in nats per token, rho the replay ratio, D the run's domain tokens, D0 those of the longest proxies. z is 1
-without replay and falls towards 0: E + C is forgotten without replay, E is what replay cannot take away. At D0 it that scaling laws have for a second source of data (Que et al., "D-CPT Law", 2024,
-https://arxiv.org/abs/2406.01375). Over the length it is straight in ln D: a small range of lengths shows no more than a
+without replay and falls towards 0: E + C is forgotten without replay, E is what replay cannot take away. At D0 it has the
+form that scaling laws have for a second source of data (Que et al., "D-CPT Law", 2024, https://arxiv.org/abs/2406.01375). Over the length it is straight in ln D: a small range of lengths shows no more than a
 slope, and without replay forgetting grows so on every base we measured.
 
 Given eps and gamma the curve is linear in its coefficients, so all of a grid of (eps, gamma) are solved exactly: no start

@@ -1,6 +1,7 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ def model_files(folder: Path) -> dict[str, Path]:
 def model_sha256(folder: Path) -> str:
     """sha256 over everything in a model folder that decides what it computes."""
     return sha256_files(dict(sorted(model_files(folder).items())))
+
+
+def count_stored(folder: Path) -> int:
+    """Numbers in a model folder's weights; tied ones count once."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="np") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return total
 
 
 def find_model(base: str) -> Path:

@@ -149,7 +149,7 @@ ELSEWHERE = (
         "replay sources by size",
         "mixture.temperature=3",
         "Conneau et al., 2020, https://arxiv.org/abs/1911.02116",
-        "not measured",
+        "keeps less of the smaller source than drawing all sources alike",
     ),
     Elsewhere(
         "replay documents like the domain, or unlike it",
@@ -197,7 +197,7 @@ ELSEWHERE = (
         "infinite learning rate",
         "training.schedule=infinite",
         "Ibrahim et al., 2024, https://arxiv.org/abs/2403.08763",
-        "not measured",
+        "keeps less than training less does, in one training",
     ),
     Elsewhere(
         "warm-up, stable, decay",
