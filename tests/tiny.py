@@ -53,7 +53,7 @@ replay: [{{path: "{folder}/general.txt", contract: general_text}}]
 mixture: {{replay_ratio: 0.25}}
 training: {{steps: 12, sequence_length: 64, batch_tokens: 512, learning_rate: 2.0e-2, checkpoint_every: 4}}
 evaluation: {{domain_holdout: 0.2}}
-promotion: {{min_gain: 0.2}}
+promotion: {{min_gain: 0.2, absolute: {{domain: 6}}}}
 """
 
 
