@@ -47,16 +47,16 @@ class PreparedSuites(NamedTuple):
 
 
 def prepare_suites(
-    spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly
+    spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly, turn: int | None = None
 ) -> PreparedSuites:
-    """The suites of a specification for a model, and for any other with the same tokenizer."""
+    """The suites of a specification for a model, and for any other with the same tokenizer; `turn`: see `build_suites`."""
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
         laid = spec if spec.mixture.forgetting_budget is None else with_ratio(spec, 0.0)
         tokenized = call(
             tokenize, state, laid, prepared, folder, map_shards=map_in_processes, note=watch.note
         )
-        return PreparedSuites(build_suites(spec, prepared, tokenized), tokenized)
+        return PreparedSuites(build_suites(spec, prepared, tokenized, turn), tokenized)
 
 
 def score_on_suites(

@@ -10,6 +10,7 @@ from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
 from tasks.release.export import export_model
+from tasks.release.incumbent import turn_of
 
 SUITE_TOLERANCE = 1e-3
 """Of a suite's score, in its own unit."""
@@ -30,12 +31,10 @@ def _score(run: Path, merged: Path, state: Path) -> str:
         return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
     spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
     before = Scores.model_validate_json((run / "scores.json").read_bytes())
-    if before.parts:
-        return "not scored: the run was judged by one part of its suites"
+    turn = turn_of(run) if before.parts else None
     try:
-        after = score_on_suites(
-            spec, state, prepare_suites(spec, state, merged, Console()), merged, Console()
-        )
+        suites = prepare_suites(spec, state, merged, Console(), turn=turn)
+        after = score_on_suites(spec, state, suites, merged, Console())
     except UserError as error:
         return f"not scored: {error.what} ({error.where})"
     was = {suite.name: before.value(suite, "candidate") for suite in before.suites}

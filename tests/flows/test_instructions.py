@@ -82,10 +82,11 @@ def test_sums_are_learnt_answered_and_judged_beside_the_text_that_may_be_forgott
     if method["kind"] != "prompt_tuning":
         assert domain.answered("candidate") > 0.9
         assert domain.exact_match("candidate") > domain.exact_match("base")
-    gain, forgetting = outcome.decision.rules
+    gain, forgetting, floor = outcome.decision.rules
     assert gain.estimate == pytest.approx(domain.exact_match("candidate") - domain.exact_match("base"))
     assert "right answers on 'domain'" in gain.reason
     assert "nats per token" in forgetting.reason
+    assert "what always giving one answer scores" in floor.reason
     ledger = Ledger.model_validate_json((outcome.folder / "ledger.json").read_bytes()).require_balance()
     assert ledger.tokens.domain_trained > 0
     page = (outcome.folder / "report.html").read_text(encoding="utf-8")
