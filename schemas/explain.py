@@ -125,6 +125,10 @@ def _one(
         return UserError(
             f"{name} cannot be {shown(given)}", where, about or f"it must match {context['pattern']}"
         )
+    if kind == "too_short" and given:
+        least, number = context["min_length"], context["actual_length"]
+        fix = f"write more: {about}" if about else "write more"
+        return UserError(f"{name} has {number} entries; at least {least} are needed", where, fix)
     if kind in ("too_short", "string_too_short"):
         return UserError(f"{name} is empty", where, f"fill it in: {about}" if about else "fill it in")
     if kind == "finite_number":

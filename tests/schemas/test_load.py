@@ -88,6 +88,18 @@ def test_an_empty_file_is_told_how_to_begin(text: str) -> None:
     assert refused(text) == [("the file is empty", "1", "start with `name: ...`, or copy one from runs/")]
 
 
+@pytest.mark.parametrize(
+    ("ratios", "what"),
+    [("[0, 0.1, 0.2]", "mixture.proxies.ratios has 3 entries; at least 4 are needed"), ("[]", "mixture.proxies.ratios is empty")],
+)  # fmt: skip
+def test_a_list_that_is_too_short_is_not_called_empty(ratios: str, what: str) -> None:
+    budget = f"mixture={{forgetting_budget: 0.05, proxies: {{ratios: {ratios}}}}}"
+    ((told, where, fix),) = refused(GOOD, budget)
+    assert told == what
+    assert where == f"--set {budget}"
+    assert fix.endswith("Replay ratios that are always tried, rising.")
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "hello\n", "5\n"])
 def test_what_is_no_mapping_is_told_how_to_begin(text: str) -> None:
     assert refused(text) == [
