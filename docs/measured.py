@@ -87,6 +87,9 @@ def encoder_results() -> str:
         "\n## Every method with a head\n\n`python -m benchmarks.heads`: each method against a new head on the frozen body, two"
         " learning rates tried for each, three seeds.\n\n"
     )
+    missing = [what for name, what in ENCODER_TASKS.items() if not _read(f"{name}.json")]
+    if missing:
+        parts.append(f"- Not measured yet: {'; '.join(missing)}.\n")
     return head + "".join(parts)
 
 
