@@ -104,12 +104,11 @@ def _judge_all(scores: Scores, promotion: Promotion) -> Iterator[RuleOutcome]:
     for name, limit in promotion.absolute.items():
         suite = next(suite for suite in scores.suites if suite.name == name)
         yield _judge_absolute(scores, suite, limit, "limit", promotion)
-    if (
-        not has_champion and scores.yardstick is None
-    ):  # a yardstick in the base's place is the floor: gain is over it
-        for suite in scores.suites:
-            if suite.kind == "domain" and suite.name not in promotion.absolute:
-                yield _judge_absolute(scores, suite, suite.floor, "floor", promotion)
+    # a yardstick in the base's place is the floor itself: gain is over it
+    asks_floor = not has_champion and scores.yardstick is None
+    for suite in scores.suites:
+        if asks_floor and suite.kind == "domain" and suite.name not in promotion.absolute:
+            yield _judge_absolute(scores, suite, suite.floor, "floor", promotion)
 
 
 def _judge_absolute(
