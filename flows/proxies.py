@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.watch import Watch
+from flows.watch import Silent, Watch
 from schemas.artifacts import MixtureReport
 from schemas.errors import UserError
 from schemas.mixture import Proxies
@@ -89,7 +89,13 @@ def lay_ground(
 ) -> Ground:
     """Tokenise, part the general suites, and lay out the whole run once without replay to learn its length."""
     tokenized: Tokenized = call(
-        tokenize, state, with_ratio(spec, 0.0), prepared, base.folder, map_shards=map_shards, note=_silent
+        tokenize,
+        state,
+        with_ratio(spec, 0.0),
+        prepared,
+        base.folder,
+        map_shards=map_shards,
+        note=Silent().note,
     )
     suites = tuple(build_development(spec, prepared, tokenized))
     report = tokenized.mixture
@@ -178,7 +184,7 @@ def _tokenize(ground: Ground, spec: RunSpec, call: Call) -> Tokenized:
         ground.prepared,
         ground.base.folder,
         map_shards=map_in_processes,
-        note=_silent,
+        note=Silent().note,
     )
     return tokenized
 
@@ -196,6 +202,3 @@ def _inputs(ground: Ground, tokenized: Tokenized) -> TrainingInputs:
 def losses_of(ground: Ground, step: Step) -> Losses:
     """What a scoring step left."""
     return [np.load(step.folder / f"nats-{number}.npy") for number in range(len(ground.suites))]
-
-
-def _silent(_: str) -> None: ...

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
 from schemas.base_model import FromScratch
 from schemas.errors import ExitCode, UserError
@@ -67,8 +68,8 @@ def realign(
 ) -> Realignment:
     """Train candidate and base for a few steps on replay text, and score the general suites again."""
     probe = probe_spec(spec)
-    prepared = call(prepare, state, probe, map_shards=map_shards, note=_silent)
-    plan = call(tokenize, state, probe, prepared, base.folder, map_shards=map_shards, note=_silent)
+    prepared = call(prepare, state, probe, map_shards=map_shards, note=Silent().note)
+    plan = call(tokenize, state, probe, prepared, base.folder, map_shards=map_shards, note=Silent().note)
     general = [suite for suite in suites if suite.kind == "general"]
     scored: dict[Any, Any] = {}
     for who, folder in (("base", base.folder), ("candidate", candidate)):
@@ -106,6 +107,3 @@ def probe_spec(spec: RunSpec) -> RunSpec:
             "increments": None, "increment": None, "remedies": (),
         }
     )  # fmt: skip
-
-
-def _silent(_: str) -> None: ...

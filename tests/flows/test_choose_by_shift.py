@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,11 @@ from tasks.evaluation.shift_prior import load_calibration
 from tasks.training.base import provide_base
 from tests.command_line import ROOT, rootstock
 from tests.corpora import make_spec, source, write_rows
+from tests.counted_calls import Calls
 from tests.tiny_base import prose
 
 INSIDE = {"learning_rate": 5e-4, "domain_tokens": 8000, "batch_tokens": 512, "parameters": 1_762_944}
 FIX = "choose by proxies, which measure: mixture.choose_by: proxies, or --by proxies"
-
-
-class Calls:
-    """Runs stages as plain functions and counts them."""
-
-    def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
-
-    def __call__(self, function: Any, *arguments: Any, **settings: Any) -> Any:
-        self.seen[function.__name__] += 1
-        return function(*arguments, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What a method cannot do on the base at hand is refused before anything is scored, and changes nothing that is trained."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,9 @@ from tasks.training.models import model_sha256
 from tasks.training.train import train
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows
+from tests.counted_calls import Calls
 from tests.tiny_base import make_base, prose
 from tests.training.prepared import prepare_inputs, spec_of
-
-
-class Calls:
-    """Runs stages as plain functions and counts them."""
-
-    def __init__(self) -> None:
-        self.seen: Counter[str] = Counter()
-
-    def __call__(self, function: Any, *arguments: Any, **settings: Any) -> Any:
-        self.seen[function.__name__] += 1
-        return function(*arguments, **settings)
 
 
 @pytest.fixture(scope="module")
