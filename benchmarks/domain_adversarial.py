@@ -125,7 +125,7 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def train_and_answer(state: Path, spec: Any) -> tuple[Path, dict[str, Answered], dict[str, Any]]:
     """The trained model, its answers on every suite, and what is told of plan and remedies."""
-    from flows.journey import training_inputs
+    from flows.training_inputs import training_inputs
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.predictions import load_answers, predict_suites
     from tasks.evaluation.suites import build_suites

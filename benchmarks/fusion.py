@@ -79,7 +79,7 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     """The data stages: suites, what training reads, and the labels' names."""
-    from flows.journey import training_inputs
+    from flows.training_inputs import training_inputs
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
     from tasks.evaluation.suites import build_suites

@@ -18,13 +18,14 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.increments import texts
 from flows.proxies import with_ratio
+from flows.training_inputs import training_inputs
+from flows.watch import Silent
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.shift import SAMPLE_TOKENS, Shift, measure_shift
 from tasks.evaluation.suites import build_domain_sample, build_suites, score_model
 from tasks.training.base import BaseModel, provide_base
-from tasks.training.inputs import TrainingInputs
 from tasks.training.schedules import mean_factor
 from tasks.training.train import train
 
@@ -190,16 +191,14 @@ def here(function: Any, items: Any) -> list[Any]:
     return [function(item) for item in items]
 
 
-def silent(_: str) -> None:
-    """Notes of the stages are not shown."""
-
-
 class Ground:
     """What all trainings of a pair share: data, base, suites and the measured shift to each."""
 
     def __init__(self, pair: Pair) -> None:
         self.spec = pair.spec(pair.settings[0], 0.0, seed=17)
-        self.prepared: Prepared = prepare(STATE, with_ratio(self.spec, 0.5), map_shards=here, note=silent)
+        self.prepared: Prepared = prepare(
+            STATE, with_ratio(self.spec, 0.5), map_shards=here, note=Silent().note
+        )
         self.base: BaseModel = provide_base(STATE, self.spec, self.prepared, None)
         tokenized = self.tokenize(self.spec)
         self.suites: list[Suite] = [
@@ -210,7 +209,7 @@ class Ground:
         self.before = self.losses(self.base.folder)
 
     def tokenize(self, spec: RunSpec) -> Tokenized:
-        return tokenize(STATE, spec, self.prepared, self.base.folder, map_shards=here, note=silent)
+        return tokenize(STATE, spec, self.prepared, self.base.folder, map_shards=here, note=Silent().note)
 
     def losses(self, model: Path) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
         """Summed loss of every document, one array per suite."""
@@ -229,10 +228,7 @@ class Ground:
     def train(self, spec: RunSpec) -> dict[str, Any]:
         """One training, and what it forgot of every suite in nats per token."""
         tokenized = self.tokenize(spec)
-        tokens = tokenized.training_tokens(self.prepared)
-        inputs = TrainingInputs(
-            self.base.folder, self.base.reference, tokenized.plan, tokens, tokenized.special
-        )
+        inputs = training_inputs(spec, self.base, self.prepared, tokenized)
         after = self.losses(train(STATE, spec, inputs).folder / "model")
         report, training = tokenized.mixture, spec.training
         return {

@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.shift_pairs import STATE, Pair, here, list_pairs, silent, write_texts
+from benchmarks.shift_page import table
+from benchmarks.shift_pairs import STATE, Pair, here, list_pairs, write_texts
 from data_contracts.contract import list_contracts
 from flows.choose_replay import decide_ratio, with_budget
 from flows.propose_replay import call_plainly
 from flows.proxies import lay_ground, with_ratio
 from flows.shift_prior import predict_curves
+from flows.training_inputs import training_inputs
+from flows.watch import Silent
 from schemas.load import load_spec
 from schemas.run import RunSpec
 from schemas.shift_calibration import Feature, Measure, Range, ShiftCalibration
@@ -39,7 +42,6 @@ from tasks.evaluation.shift_prior import (
 )
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.training.base import provide_base
-from tasks.training.inputs import TrainingInputs
 from tasks.training.models import count_stored
 from tasks.training.train import train
 
@@ -52,8 +54,8 @@ VARIANTS: dict[str, tuple[Feature, ...]] = {
     "divergence": ("divergence",),
     "loss gap and divergence": ("loss_gap", "divergence"),
 }
-IGNORED, USED = "neither (the shift is ignored)", "loss gap and divergence"
-"""USED was fixed before anything was measured: choosing the best of four on 13 pairs would flatter it."""
+USED = "loss gap and divergence"
+"""Was fixed before anything was measured: choosing the best of four on 13 pairs would flatter it."""
 ROOM = 0.1
 """Another sample of the same text measures a shift that differs a little; learning rate and length are exact."""
 VOCABULARY = {"bundled": 5120, "stories": 512}
@@ -259,7 +261,7 @@ def check(cells: Cells, rows: list[dict[str, Any]], parameters: dict[str, int]) 
         # the ranges are those of the product: the curve and its bound have not seen the pair
         calibration = calibration.model_copy(update={"ranges": calibrate(rows, parameters).ranges})
         asked = with_budget(spec, BUDGETS[0], "shift")
-        prepared = prepare(STATE, asked, map_shards=here, note=silent)
+        prepared = prepare(STATE, asked, map_shards=here, note=Silent().note)
         base = provide_base(STATE, asked, prepared, None)
         ground = lay_ground(asked, STATE, prepared, base, call_plainly, here)
         curves = predict_curves(ground, calibration, call_plainly)
@@ -285,9 +287,8 @@ def _forgets(spec: RunSpec, prepared: Any, base: Any, ratio: float, seed: int) -
     """Largest forgetting of the suites' verdict parts after a training of this ratio and seed, in nats per token."""
     training = spec.training.model_copy(update={"seed": seed})
     trained_as = with_ratio(spec, ratio).model_copy(update={"training": training})
-    tokenized = tokenize(STATE, trained_as, prepared, base.folder, map_shards=here, note=silent)
-    tokens = tokenized.training_tokens(prepared)
-    inputs = TrainingInputs(base.folder, base.reference, tokenized.plan, tokens, tokenized.special)
+    tokenized = tokenize(STATE, trained_as, prepared, base.folder, map_shards=here, note=Silent().note)
+    inputs = training_inputs(trained_as, base, prepared, tokenized)
     model = train(STATE, trained_as, inputs).folder / "model"
     suites = [suite for suite in build_suites(spec, prepared, tokenized) if suite.kind == "general"]
     before, after = (score_model(STATE, spec, suites, folder) for folder in (base.folder, model))
@@ -296,82 +297,6 @@ def _forgets(spec: RunSpec, prepared: Any, base: Any, ratio: float, seed: int) -
         / sum(item.labels for item in suite.items)
         for n, suite in enumerate(suites)
     )
-
-
-def table(result: dict[str, Any]) -> list[str]:
-    """The results in Markdown."""
-    rows, calibration = result["rows"], ShiftCalibration.model_validate(result["calibration"])
-    lines = [
-        "# A prior of the replay ratio from the measured shift",
-        "",
-        *measure.machine_lines(result["machine"], COMMAND),
-        "",
-        f"{len(rows)} forgettings of general suites. Errors are root mean squares of differences in ln(forgetting +"
-        f" {NOISE_NATS:g} nats), every pair of base and domain alike; 0.69 is a factor of 2. Bounds are one-sided 95 %, over pairs.",
-        "",
-        "## All pairs",
-        "",
-        *_compared(result["variants"]),
-        "",
-        "## Pairs whose base can spell the domain",
-        "",
-        "Decided after the measurement: on Chinese law the base stories guesses worse than by chance, 20 nats from all other pairs."
-        f" The other {calibration.pairs} pairs ({calibration.trainings} trainings) calibrate the product, which refuses such a domain.",
-        "",
-        *_compared(result["variants_spelt"]),
-    ]
-    lines += ["", "## Check: the ratio that the prior gives, with that pair left out", ""]
-    lines += [
-        "| run | budget | ratio | expected | bound | forgotten by two trainings of other seeds | within the budget |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for one in result["checks"]:
-        ratio = f"none (at {one['tried']:g})" if one["replay_ratio"] is None else f"{one['replay_ratio']:g}"
-        within = sum(value <= one["budget"] for value in one["forgotten"])
-        lines.append(
-            f"| {one['name']} | {one['budget']:g} | {ratio} | {one['estimate']:.3f} | {one['high']:.3f} |"
-            f" {', '.join(f'{value:+.3f}' for value in one['forgotten'])} | {within} of {len(one['forgotten'])} |"
-        )
-    lines += [
-        "",
-        "## Pairs",
-        "",
-        "| pair | suite | loss gap | divergence | forgotten without replay | with half |",
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    seen: dict[tuple[str, str], dict[float, list[float]]] = {}
-    shifts = {}
-    for row in rows:
-        key = (row["pair"], row["suite"])
-        shifts[key] = row["loss_gap"], row["divergence"]
-        seen.setdefault(key, {}).setdefault(round(row["replay_ratio"], 2), []).append(row["forgetting"])
-    for (pair, suite), values in seen.items():
-        gap, divergence = shifts[pair, suite]
-        told = [", ".join(f"{value:+.2f}" for value in values.get(ratio, [])) for ratio in (0.0, 0.5)]
-        lines.append(f"| {pair} | {suite} | {gap:+.2f} | {divergence:.2f} | {told[0]} | {told[1]} |")
-    return lines
-
-
-def _compared(variants: list[dict[str, Any]]) -> list[str]:
-    """What came out, and a row for each variant."""
-    ignored, used = (next(v for v in variants if v["variant"] == name) for name in (IGNORED, USED))
-    gain = used["gain"]
-    verdict = "The shift helps" if gain["low"] > 0 else "The shift is not shown to help"
-    lines = [
-        f"**{verdict}** on pairs that were left out: the error is {used['left_out']:.2f} (a factor of"
-        f" {np.exp(used['left_out']):.1f}) with loss gap and divergence, {ignored['left_out']:.2f} (a factor of"
-        f" {np.exp(ignored['left_out']):.1f}) without.",
-        f"On bases that were left out it is {used['left_out_base']:.2f} with, {ignored['left_out_base']:.2f} without.",
-        "",
-        "| what the curve knows of the shift | error in the fit | pair left out | base left out | smaller than ignoring it by | in pairs | 95 % bound held |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    return lines + [
-        f"| {v['variant']} | {v['in_sample']:.2f} | {v['left_out']:.2f} | {v['left_out_base']:.2f} |"
-        f" {v['gain']['estimate']:+.2f} ({v['gain']['low']:+.2f} to {v['gain']['high']:+.2f}) | {v['gain']['better']} of"
-        f" {v['gain']['of']} | {v['bound_held']:.0%} |"
-        for v in variants
-    ]
 
 
 def main() -> None:

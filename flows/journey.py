@@ -13,6 +13,7 @@ from flows.notes import ledger_line, mixture_line, scores_line
 from flows.proxies import with_ratio
 from flows.realign import ask, worth_asking
 from flows.reference import score_alone, wants_reference
+from flows.training_inputs import training_inputs
 from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
@@ -37,8 +38,6 @@ from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.attach import require_method
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
-from tasks.training.heads import Head, HeadInputs
-from tasks.training.inputs import TrainingInputs
 from tasks.training.models import find_model
 from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import train
@@ -230,35 +229,6 @@ def conclude(run: RunFolder, result: RunResult) -> Decision:
     run.release(decision)
     run.close()
     return decision
-
-
-def training_inputs(
-    spec: RunSpec, base: BaseModel, prepared: Prepared, tokenized: Tokenized
-) -> TrainingInputs:
-    """What the training of this run reads."""
-    return TrainingInputs(
-        base.folder,
-        base.reference,
-        tokenized.plan,
-        tokenized.training_tokens(prepared),
-        tokenized.special,
-        head_inputs(spec, prepared, tokenized),
-        tokenized.frame,
-    )
-
-
-def head_inputs(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> HeadInputs | None:
-    """The head that is trained, and the labels beside the tokens; None for language modelling."""
-    labels = tokenized.labels
-    if labels is None:
-        return None
-    head = Head(spec.head_kind, labels.names, tokenized.special.pad, labels.tasks)
-    weights = (
-        {task.name: task.weight for task in spec.objective.tasks}
-        if isinstance(spec.objective, MultiTask)
-        else {}
-    )
-    return HeadInputs(head, tokenized.training_labels(prepared), labels.step.key, weights)
 
 
 def assemble(spec: RunSpec, suites: list[Suite], steps: dict[Who, Any], tokenized: Tokenized) -> Scores:

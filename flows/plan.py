@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.increments import due
-from flows.journey import training_inputs
 from flows.proxies import cost_of_proxies, with_ratio
 from flows.reference import wants_reference
 from flows.shift_prior import cost_of_shift, facts_of_run, refuse_uncalibrated
+from flows.training_inputs import training_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.training_inputs import training_inputs
 from flows.watch import Silent, Watch
 from schemas.artifacts import MixtureReport
 from schemas.errors import UserError
@@ -25,7 +26,6 @@ from tasks.storage.steps import Step
 from tasks.storage.workers import map_in_processes
 from tasks.training.attach import require_method
 from tasks.training.base import BaseModel
-from tasks.training.inputs import TrainingInputs
 from tasks.training.models import model_sha256
 from tasks.training.train import train
 
@@ -158,7 +158,8 @@ def require_method_of(ground: Ground, proxy: Proxy, call: Call) -> None:
         UserError: see `require_method`.
     """
     spec = proxy_spec(ground.spec, proxy)
-    require_method(ground.state, spec, _inputs(ground, _tokenize(ground, spec, call)))
+    tokenized = _tokenize(ground, spec, call)
+    require_method(ground.state, spec, training_inputs(spec, ground.base, ground.prepared, tokenized))
 
 
 def train_proxy(
@@ -167,7 +168,8 @@ def train_proxy(
     """Train and score one proxy: its mixture report, and the summed loss of every document of every suite."""
     spec = proxy_spec(ground.spec, proxy)
     tokenized = _tokenize(ground, spec, call)
-    trained: Step = call(train, ground.state, spec, _inputs(ground, tokenized), on_metrics=watch.trained)
+    inputs = training_inputs(spec, ground.base, ground.prepared, tokenized)
+    trained: Step = call(train, ground.state, spec, inputs, on_metrics=watch.trained)
     scored = call(score_model, ground.state, spec, ground.suites, trained.folder / "model", on_progress=None)
     report = tokenized.mixture
     watch.note(
@@ -187,16 +189,6 @@ def _tokenize(ground: Ground, spec: RunSpec, call: Call) -> Tokenized:
         note=Silent().note,
     )
     return tokenized
-
-
-def _inputs(ground: Ground, tokenized: Tokenized) -> TrainingInputs:
-    return TrainingInputs(
-        ground.base.folder,
-        ground.base.reference,
-        tokenized.plan,
-        tokenized.training_tokens(ground.prepared),
-        tokenized.special,
-    )
 
 
 def losses_of(ground: Ground, step: Step) -> Losses:

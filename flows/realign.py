@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.training_inputs import training_inputs
 from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
 from schemas.base_model import FromScratch
@@ -22,7 +23,6 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
 from tasks.training.base import BaseModel
-from tasks.training.inputs import TrainingInputs
 from tasks.training.train import train
 
 
@@ -73,8 +73,8 @@ def realign(
     general = [suite for suite in suites if suite.kind == "general"]
     scored: dict[Any, Any] = {}
     for who, folder in (("base", base.folder), ("candidate", candidate)):
-        reference = base.reference if who == "base" else str(folder)
-        inputs = TrainingInputs(folder, reference, plan.plan, plan.training_tokens(prepared), plan.special)
+        start = base if who == "base" else BaseModel(folder, base.name, str(folder))
+        inputs = training_inputs(probe, start, prepared, plan)
         trained = call(train, state, probe, inputs, on_metrics=None)
         scored[who] = call(score_model, state, spec, general, trained.folder / "model", on_progress=None)
     scores = assemble_scores(general, scored, tokenized.special.vocab_size)

@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.choose_replay import require_ratio
 from flows.proxies import with_ratio
+from flows.training_inputs import training_inputs
 from flows.watch import Watch
 from schemas.errors import ExitCode, UserError
 from schemas.replay_choice import ReplayChoice
@@ -19,7 +20,6 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
 from tasks.training.base import provide_base
-from tasks.training.inputs import TrainingInputs
 from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import train
 
@@ -64,9 +64,7 @@ def learn_alone(
     prepared = call(prepare, state, alone, map_shards=map_shards, note=watch.note)
     base = call(provide_base, state, alone, prepared, None)
     tokenized = call(tokenize, state, alone, prepared, base.folder, map_shards=map_shards, note=watch.note)
-    inputs = TrainingInputs(
-        base.folder, base.reference, tokenized.plan, tokenized.training_tokens(prepared), tokenized.special
-    )
+    inputs = training_inputs(alone, base, prepared, tokenized)
     trained = call(train, state, alone, inputs, on_metrics=watch.trained)
     own = [suite for suite in suites if suite.kind == "domain"]
     scored = call(score_model, state, alone, own, trained.folder / "model", on_progress=watch.scored)

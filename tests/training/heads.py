@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from flows.journey import head_inputs
+from flows.training_inputs import head_inputs
 from schemas.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.labels import find_labels
