@@ -1,7 +1,7 @@
 """`rootstock compare`: every method gets the same data, the same tokens and an equally long search for its learning rate.
 
 First each method tries every learning rate with the search's seed; then it is trained at the best one with every reported
-seed. A method whose best rate lies at the edge goes on beyond it, by one rule for all.
+seed. A method whose best rate lies at the edge goes on beyond it (where all are as good, at both), by one rule for all.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from flows.cells import RunJobs
 from schemas.comparison import Cell, CellResult, Comparison
 from schemas.run import RunSpec
-from tasks.evaluation.ranking import best_rate, rank_methods
+from tasks.evaluation.ranking import best_rate, best_rates, rank_methods
 from tasks.release.comparison_page import write_comparison
 
 
@@ -65,15 +65,20 @@ def search_cells(comparison: Comparison) -> list[Cell]:
 
 
 def further_cells(comparison: Comparison, tried: Sequence[CellResult]) -> list[Cell]:
-    """The next rate of every group whose best one is an edge of those it tried; it begins with two or more."""
+    """The next rate of every group whose best one is an edge of those it tried; it begins with two or more.
+
+    Where both edges are as good (a search in which every rate gave the most frequent label), the next on both sides.
+    """
     cells = []
     for group in {group_of(result.cell): None for result in tried}:
         results = [result for result in tried if group_of(result.cell) == group]
-        rates, best = sorted(result.cell.learning_rate for result in results), best_rate(results)
-        if len(comparison.learning_rates) < 2 or best not in (rates[0], rates[-1]):
+        rates, best = sorted(result.cell.learning_rate for result in results), best_rates(results)
+        if len(comparison.learning_rates) < 2:
             continue
-        beside = rates[1] if best == rates[0] else rates[-2]
-        cells.append(results[0].cell.model_copy(update={"learning_rate": _rounded(best * best / beside)}))
+        for edge, beside in ((rates[0], rates[1]), (rates[-1], rates[-2])):
+            if edge in best:
+                further = {"learning_rate": _rounded(edge * edge / beside)}
+                cells.append(results[0].cell.model_copy(update=further))
     return cells
 
 

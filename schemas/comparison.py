@@ -33,7 +33,7 @@ class Comparison(Schema):
     """Every method tries all of these once, with `search_seed`, and keeps the best: the same search for each."""
     further_rates: int = Field(default=2, ge=0, le=10)
     """Where the best rate is the lowest or the highest, so many more are tried beyond it, one after another while they are
-    better: as far from the last as that is from the one before."""
+    better: as far from the last as that is from the one before. Where lowest and highest are level, beyond both."""
     search_seed: int = Field(default=0, ge=0)
     """Not one of `seeds`, so that no rate is chosen on what is reported."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)

@@ -37,12 +37,15 @@ def over_seeds(intervals: Sequence[Interval], confidence: float) -> Interval:
     return Interval(mean, math.sqrt(variance), mean - margin, mean + margin, clusters, confidence, freedom)
 
 
-def best_rate(tried: Sequence[CellResult]) -> float | None:
-    """The learning rate whose candidate scored best on the domain; None where all were refused."""
+def best_rates(tried: Sequence[CellResult]) -> list[float]:
+    """The learning rates whose candidates scored best on the domain, ascending: more than one where they are level."""
     scored = [(_value(result), result.cell.learning_rate) for result in tried if result.scores is not None]
-    if not scored:
-        return None
-    return min(scored, key=lambda pair: (-pair[0], pair[1]))[1]
+    return sorted(rate for value, rate in scored if value == max(scored)[0])
+
+
+def best_rate(tried: Sequence[CellResult]) -> float | None:
+    """The lowest of `best_rates`; None where all were refused."""
+    return next(iter(best_rates(tried)), None)
 
 
 def _value(result: CellResult) -> float:

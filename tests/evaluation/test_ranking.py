@@ -5,7 +5,7 @@ import pytest
 
 from schemas.comparison import Cell, CellResult, Comparison
 from schemas.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
-from tasks.evaluation.ranking import best_rate, label_of, over_seeds, rank_methods, side_by_side
+from tasks.evaluation.ranking import best_rate, best_rates, label_of, over_seeds, rank_methods, side_by_side
 from tasks.evaluation.statistics import paired_difference
 
 
@@ -82,6 +82,8 @@ def test_the_rate_with_the_lowest_loss_is_kept_and_ties_take_the_smaller():
     refused = CellResult(cell=result(0, 0, good).cell, refused="diverged")
     assert best_rate([refused, result(0, 0, bad, 0.2)]) == 0.2
     assert best_rate([refused]) is None
+    level = [result(0, 0, good, 0.2), result(0, 0, bad, 0.3), result(0, 0, good, 0.1)]
+    assert best_rates(level) == [0.1, 0.2]
 
 
 def test_methods_are_ranked_in_pairs_and_equal_ones_are_level():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.corpora import write_rows
 from tests.evaluation.test_ranking import result as trained_result
 from tests.tiny_base import prose
 
+Asked = list[tuple[str, float, int]]
 SPEC = """\
 name: tiny
 base: {base}
@@ -51,31 +53,47 @@ def load(place: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Compa
     return load_comparison(place / "other.yaml")
 
 
-def test_the_search_goes_on_beyond_an_edge_while_that_is_better(place, monkeypatch):
-    comparison, spec = load(
-        place, COMPARISON.replace("  - {kind: bitfit}\n", "").replace("rates: 0", "rates: 2"), monkeypatch
-    )
-    best = {"full": 1e-2, "lora": 0.9}  # of a made-up loss, least there
-    asked: list[tuple[str, float, int]] = []
+def search(place: Path, monkeypatch: pytest.MonkeyPatch, loss: Callable[[str, float], float]) -> Asked:
+    """Compare full and LoRA by a made-up loss of method and rate; what was trained, as (kind, rate, seed)."""
+    text = COMPARISON.replace("  - {kind: bitfit}\n", "").replace("rates: 0", "rates: 2")
+    comparison, spec = load(place, text, monkeypatch)
+    asked: Asked = []
 
     def run(jobs, state, folder):
         found = []
         for _, job in jobs:
             kind, rate = job.method.kind, job.training.learning_rate
             asked.append((kind, rate, job.training.seed))
-            loss = 2 + abs(math.log10(rate / best[kind]))
-            given = dict(trained_result(0, 0, [loss] * 30))
+            given = dict(trained_result(0, 0, [loss(kind, rate)] * 30))
             found.append(Trained(**{name: given[name] for name in Trained.model_fields}))
         return found
 
     monkeypatch.setattr("flows.compare.write_comparison", lambda *_: None)
     compare(comparison, spec, place, run)
+    return asked
+
+
+def test_the_search_goes_on_beyond_an_edge_while_that_is_better(place, monkeypatch):
+    best = {"full": 1e-2, "lora": 0.9}
+    asked = search(place, monkeypatch, lambda kind, rate: 2 + abs(math.log10(rate / best[kind])))
     searched = [(kind, rate) for kind, rate, seed in asked if seed == 0]
     assert searched[:4] == [(kind, rate) for kind in ("full", "lora") for rate in (1e-3, 1e-2)]
     assert searched[4:] == [("full", 0.1), ("lora", 0.1), ("lora", 1.0)], (
         "0.1 is worse for one, better for the other"
     )
     assert {(kind, rate) for kind, rate, seed in asked if seed} == {("full", 1e-2), ("lora", 1.0)}
+
+
+def test_the_search_goes_on_at_both_edges_where_no_rate_is_better_than_another(place, monkeypatch):
+    """As where every rate gave the most frequent label: nothing says on which side the good ones lie."""
+    best = {"full": 0.1, "lora": 1e-4}
+    asked = search(place, monkeypatch, lambda kind, rate: 1.0 if rate == best[kind] else 2.0)
+    searched = [(kind, rate) for kind, rate, seed in asked if seed == 0]
+    assert searched[4:8] == [(kind, rate) for kind in ("full", "lora") for rate in (1e-4, 0.1)]
+    assert searched[8:] == [("full", 1.0), ("lora", 1e-5)], (
+        "further on the side that was better, and only there"
+    )
+    assert {(kind, rate) for kind, rate, seed in asked if seed} == {("full", 0.1), ("lora", 1e-4)}
 
 
 def test_every_method_gets_the_same_rates_and_seeds(place, monkeypatch):
