@@ -6,7 +6,8 @@ from typing import Any
 
 from schemas.artifacts import MixtureReport
 from schemas.run import RunSpec
-from tasks.training.heads import load_with_head, require_length
+from tasks.training.head_start import load_at_start
+from tasks.training.heads import require_length
 from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import load_base
@@ -53,7 +54,7 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
     base_settings = entry.base_settings(settings) if entry.base_settings else None
     new: tuple[str, ...] = ()
     if inputs.head is not None:
-        loaded = load_with_head(inputs.base, inputs.head.head, dtype, spec.training.seed, base_settings)
+        loaded = load_at_start(spec, inputs, dtype, base_settings)
         model, new = loaded.model, loaded.new
         require_length(model, spec.training.sequence_length)
     else:

@@ -60,6 +60,8 @@ class WithHead:
     model: Any
     new: tuple[str, ...]
     """Names of the modules that must train whatever the method."""
+    fresh: bool = False
+    """Whether all outputs are new: the base had no head of this kind."""
 
 
 def load_with_head(
@@ -96,7 +98,7 @@ def load_with_head(
     ]
     if any(".pooler." in name for name in missing):
         new.append("pooler")
-    return WithHead(model, tuple(new))
+    return WithHead(model, tuple(new), fresh=not has_head)
 
 
 def load_plain_head(

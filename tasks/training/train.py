@@ -14,7 +14,7 @@ from tasks.storage.steps import Step, run_step
 from tasks.training.attach import attach
 from tasks.training.counts import count_parameters
 from tasks.training.head_losses import loss_of
-from tasks.training.heads import load_with_head
+from tasks.training.head_start import load_at_start
 from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import TOKENIZER_FILES, model_sha256
@@ -174,7 +174,7 @@ def _save(tuned: Any, folder: Path, spec: RunSpec, inputs: TrainingInputs) -> Pa
             shutil.copy(inputs.base / name, folder / name)
     before = None
     if inputs.head is not None:
-        before = load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model
+        before = load_at_start(spec, inputs, None).model
     return count_parameters(tuned.model, inputs.base, folder, before)
 
 

@@ -24,7 +24,7 @@ from tasks.storage.steps import Step
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
-from tasks.training.heads import load_with_head
+from tasks.training.head_start import load_at_start
 from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.methods.registry import METHODS
 from tasks.training.train import _make_trainer, train
@@ -107,9 +107,7 @@ class Case:
         """The base with its new head, as the method holds it (a quantised one in 4 bits)."""
         entry = METHODS[self.kind]
         settings = entry.base_settings(self.spec.method) if entry.base_settings else None
-        inputs = self.inputs
-        assert inputs.head is not None
-        return load_with_head(inputs.base, inputs.head.head, None, self.spec.training.seed, settings).model
+        return load_at_start(self.spec, self.inputs, None, settings).model
 
 
 @dataclass(frozen=True)

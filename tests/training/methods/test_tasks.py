@@ -13,6 +13,7 @@ from tasks.evaluation.predictions import load_answers, predict_suites
 from tasks.evaluation.suites import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
+from tasks.training.head_start import load_at_start
 from tasks.training.heads import load_with_head
 from tasks.training.inputs import open_dataset
 from tasks.training.methods.registry import METHODS
@@ -62,7 +63,7 @@ def settings_of(kind: str) -> dict:
 def test_both_tasks_outputs_train_and_come_back(tmp_path, encoder, kind) -> None:
     spec = make(tmp_path / "d", encoder, settings_of(kind))
     *_, inputs = prepare_head(tmp_path / "state", spec)
-    start = load_with_head(inputs.base, inputs.head.head, None, spec.training.seed).model.classifier.weight
+    start = load_at_start(spec, inputs, None).model.classifier.weight
     folder = train(tmp_path / "state", spec, inputs).folder / "model"
     model = load_model(folder)
     classifier = next(
