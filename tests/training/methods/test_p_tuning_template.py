@@ -132,7 +132,8 @@ def test_what_is_deployed_are_the_virtual_tokens_alone():
     tuned = attach(encoder="lstm")
     before = logits(tuned.model)
     tuned.finish()
-    assert torch.allclose(logits(tuned.model), before, atol=1e-6)
+    # torch has another LSTM kernel where no gradient is asked for, and on some processors it rounds otherwise
+    assert torch.allclose(logits(tuned.model), before, atol=1e-5)
     names = [name for name, p in tuned.model.named_parameters() if p.requires_grad]
     assert names == ["rootstock.default.virtual_tokens.embeddings"]
 
