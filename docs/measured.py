@@ -100,7 +100,7 @@ def encoder_results() -> str:
         return ""
     head = (
         "\n## Every method with a head\n\n`python -m benchmarks.heads`: each method against a new head on the frozen body, two"
-        " learning rates tried for each, three seeds.\n\n"
+        " learning rates tried for each and more where the best was an edge, three seeds.\n\n"
     )
     missing = [what for name, what in ENCODER_TASKS.items() if not _read(f"{name}.json")]
     if missing:
