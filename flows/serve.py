@@ -20,7 +20,7 @@ POLL_SECONDS = 2
 """How soon a run that somebody asked for begins."""
 
 
-def serve_here(state: Path, port: int) -> None:
+def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM; everything that was started stops with us.
 
     Raises:
@@ -30,9 +30,15 @@ def serve_here(state: Path, port: int) -> None:
     if not os.environ.get("PREFECT_API_URL"):
         _require_alone(state, port)
         print("starting Prefect's server (some 20 s the first time)", flush=True)
-    with prefect_server(state, port, schedules=True) as address, serve_reports(state, port + 1) as reports:
+    with (
+        prefect_server(state, port, schedules=True, password_file=password_file) as address,
+        serve_reports(state, port + 1) as reports,
+    ):
         from prefect import serve
 
+        from flows.served_run import start_runs_isolated
+
+        start_runs_isolated()
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
 
         print(
