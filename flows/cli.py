@@ -11,7 +11,7 @@ from flows.cli_compare import compare_app
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
-from flows.surroundings import quiet_environment
+from flows.surroundings import leave_launcher, quiet_environment
 from schemas.errors import ExitCode, NoNewData, UserError
 
 app = typer.Typer(
@@ -26,6 +26,25 @@ contract_app = typer.Typer(help="Work with data contracts.", no_args_is_help=Tru
 app.add_typer(contract_app, name="contract")
 app.add_typer(compare_app)
 app.add_typer(models_app)
+
+
+LOADS_NO_MODEL = (
+    "announce",
+    "check",
+    "contract",
+    "doctor",
+    "history",
+    "methods",
+    "remedies",
+    "schema",
+    "trace",
+)
+
+
+@app.callback()
+def alone(context: typer.Context) -> None:  # no docstring: it would be shown as the help of all
+    if context.invoked_subcommand not in LOADS_NO_MODEL and not {"-h", "--help"} & set(sys.argv):
+        leave_launcher()
 
 
 def main() -> None:

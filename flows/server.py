@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -111,10 +112,9 @@ def require_answer(address: str) -> None:
     Raises:
         UserError: nothing does, or it is no address.
     """
+    where = f"PREFECT_API_URL={without_secret(address)}"
+    fix = "start that server, or do without it: unset PREFECT_API_URL"
     parts = urllib.parse.urlsplit(address)
-    shown = address if "@" not in parts.netloc else address.replace(parts.netloc, parts.netloc.split("@")[-1])
-    where = f"PREFECT_API_URL={shown}"
-    fix = "start that server, or: unset PREFECT_API_URL (a server of our own is started then), or add --no-prefect"
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError("this is no address of a Prefect server", where, fix)
     try:
@@ -124,6 +124,11 @@ def require_answer(address: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(f"no Prefect server answers there ({reason})", where, fix) from None
+
+
+def without_secret(address: str) -> str:
+    """An address as it may be printed: without the name and password that it may hold."""
+    return re.sub("//[^/]*@", "//", address)
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """The password of a server that several users of a machine could reach, and the secrets that are for other servers."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def read_password(file: Path | None) -> str | None:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"the password file cannot be read: {reason}", where, make_one(file)) from None
     if found.st_mode & 0o077:
-        fix = f"chmod 600 {file}, and change the password if others had the time to read it"
+        fix = f"chmod 600 {shlex.quote(str(file))}, and change the password if others had the time to read it"
         raise UserError("other users of this machine can read the password file", where, fix)
     password = text.strip()
     if len(password) < SHORTEST or not password.isprintable():
@@ -43,4 +44,4 @@ def read_password(file: Path | None) -> str | None:
 
 def make_one(file: Path) -> str:
     """The command that makes such a file."""
-    return f"make one: (umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > {file})"
+    return f"make one: (umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(24))' > {shlex.quote(str(file))})"
