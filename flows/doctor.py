@@ -54,7 +54,7 @@ def _devices() -> list[dict[str, Any]]:
 def _resources() -> list[dict[str, Any]]:
     import psutil
 
-    from tasks.storage.workers import num_cores
+    from tasks.storage.cores import num_cores
 
     free = shutil.disk_usage(".").free / 2**30
     return [

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.found_settings import ignore_found_settings
 from schemas.errors import UserError
 from tasks.storage.children import isolate_children
+from tasks.storage.cores import limit_threads
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUIET = {
@@ -33,6 +34,7 @@ def quiet_environment() -> None:
     """No telemetry, no network unless a Hub id is named, nothing taken from files that lie about, no proxy to ourselves."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    limit_threads()
     _keep_to_ourselves()
     _pin_prefect()
     ignore_found_settings()
