@@ -199,8 +199,24 @@ def test_the_page_works_without_a_login_and_its_form_starts_a_run(site: Site) ->
     assert page.evaluate("document.body.innerText") == "secret"
 
 
+def test_a_deployment_that_names_other_code_runs_nothing(site: Site) -> None:
+    """As a database may say that somebody hands over, or another user of the machine who asks the API."""
+    stolen = site.marks / "shell"
+    steps = [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {stolen}"}}]
+    found = site.api.get("/deployments/name/look-for-data/look-for-data").json()
+    site.api.patch(f"/deployments/{found['id']}", json={"pull_steps": steps}).raise_for_status()
+    asked = {"parameters": {"spec": "tiny.yaml"}}
+    run = site.api.post(f"/deployments/{found['id']}/create_flow_run", json=asked).json()["id"]
+    wait_until(lambda: site.api.get(f"/flow_runs/{run}").json()["state_type"] in ENDED, 300)
+    ended = site.api.get(f"/flow_runs/{run}").json()
+    assert ended["state_type"] in ("CRASHED", "FAILED")
+    logs = site.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}).json()
+    assert "other code than Rootstock's" in " ".join(log["message"] for log in logs)
+    assert not stolen.exists()
+
+
 def test_nothing_that_lies_in_the_folder_ran_or_was_followed(site: Site) -> None:
     """Last of its module: a server, a runner and a run were started there."""
     assert (site.files / ".rootstock" / "prefect" / "prefect.db").is_file()
-    assert len(site.runs()) == 1
+    assert len(site.runs()) == 2
     assert marked(site.marks) == []
