@@ -22,6 +22,7 @@ from tasks.storage.children import die_with
 
 STARTUP_SECONDS = 240
 ANSWER_SECONDS = 5
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def prefect_server(
     """
     home = server_home(state)
     os.environ["PREFECT_HOME"] = str(home)
+    require_usable_proxy()
     if address := os.environ.get("PREFECT_API_URL"):
         require_answer(address)
         yield address
@@ -124,6 +126,23 @@ def require_answer(address: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(f"no Prefect server answers there ({reason})", where, fix) from None
+
+
+def require_usable_proxy() -> None:
+    """See that Prefect's client can be made: it takes the proxies in, also where it will use none.
+
+    Raises:
+        UserError: it cannot, as with a SOCKS proxy without the package for it.
+    """
+    import httpx
+
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        found = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
+        reason = str(error).split(".")[0]
+        fix = f"unset {' '.join(found)}; for a SOCKS proxy: pip install 'httpx[socks]'; or add --no-prefect to run"
+        raise UserError(f"a proxy is set that cannot be used: {reason}", ", ".join(found), fix) from None
 
 
 def without_secret(address: str) -> str:

@@ -71,6 +71,16 @@ def test_the_address_of_a_dead_server_is_a_mistake_that_is_told_at_once(
     assert "unset PREFECT_API_URL" in fix
 
 
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    done = rootstock("run", "tiny.yaml", cwd=tmp_path, env={"ALL_PROXY": "socks7://user:hidden@127.0.0.1:9"})
+    what, where, fix = done.err.strip().split("\n")[-3:]
+    assert (done.code, where) == (2, "  where: ALL_PROXY")
+    assert "a proxy is set that cannot be used" in what
+    assert "unset ALL_PROXY" in fix
+    assert "hidden" not in done.err
+
+
 @pytest.mark.parametrize("pid", [0, -1, 1, "own", True, "1", None])
 def test_a_note_that_somebody_wrote_leads_nowhere(tmp_path: Path, pid: object) -> None:
     own = os.getpid() if pid == "own" else pid
