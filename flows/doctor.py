@@ -71,7 +71,7 @@ def _resources() -> list[dict[str, Any]]:
 
 
 def _surroundings() -> list[dict[str, Any]]:
-    from flows.server import PROXIES, without_secret
+    from flows.given_server import PROXIES, without_secret
     from flows.surroundings import SIZES
 
     others = [

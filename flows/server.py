@@ -2,27 +2,24 @@
 
 import functools
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.given_server import require_answer, require_usable_proxy
 from flows.server_note import NOTE, read_note, write_note
 from flows.server_secret import AUTH, FOREIGN, read_password
 from schemas.errors import UserError
 from tasks.storage.children import die_with
 
 STARTUP_SECONDS = 240
-ANSWER_SECONDS = 5
-PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 @contextmanager
@@ -41,6 +38,9 @@ def prefect_server(
     os.environ["PREFECT_HOME"] = str(home)
     require_usable_proxy()
     if address := os.environ.get("PREFECT_API_URL"):
+        if password_file is not None:
+            fix = "unset PREFECT_API_URL to have a server of our own; one elsewhere has its own password"
+            raise UserError("--password-file has no effect beside PREFECT_API_URL", "--password-file", fix)
         require_answer(address)
         yield address
         return
@@ -106,48 +106,6 @@ def is_healthy(address: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False
-
-
-def require_answer(address: str) -> None:
-    """See that something answers at the address that the user gave.
-
-    Raises:
-        UserError: nothing does, or it is no address.
-    """
-    where = f"PREFECT_API_URL={without_secret(address)}"
-    fix = "start that server, or do without it: unset PREFECT_API_URL"
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("this is no address of a Prefect server", where, fix)
-    try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it thinks of us is for Prefect to tell
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(f"no Prefect server answers there ({reason})", where, fix) from None
-
-
-def require_usable_proxy() -> None:
-    """See that Prefect's client can be made: it takes the proxies in, also where it will use none.
-
-    Raises:
-        UserError: it cannot, as with a SOCKS proxy without the package for it.
-    """
-    import httpx
-
-    try:
-        httpx.Client().close()
-    except (ImportError, ValueError, httpx.InvalidURL) as error:
-        found = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
-        reason = str(error).split(".")[0]
-        fix = f"unset {' '.join(found)}; for a SOCKS proxy: pip install 'httpx[socks]'; or add --no-prefect to run"
-        raise UserError(f"a proxy is set that cannot be used: {reason}", ", ".join(found), fix) from None
-
-
-def without_secret(address: str) -> str:
-    """An address as it may be printed: without the name and password that it may hold."""
-    return re.sub("//[^/]*@", "//", address)
 
 
 def free_port() -> int:

@@ -32,13 +32,13 @@ class Trap:
 
 
 @contextmanager
-def trap() -> Iterator[Trap]:
+def trap(status: int = 200) -> Iterator[Trap]:
     """A trap while the block lasts."""
 
     class Hears(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             told.heard.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}")
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", "4")
             self.end_headers()
             self.wfile.write(b"true")

@@ -55,7 +55,7 @@ def test_one_process_of_a_launcher_is_one_process(tmp_path: Path) -> None:
     ("address", "said"),
     [
         ("http://name:hidden@127.0.0.1:{port}/api", "no Prefect server answers there"),
-        ("file://127.0.0.1/etc/{port}", "this is no address"),
+        ("file://127.0.0.1/etc/{port}", "no Prefect server answers there: it is no http address"),
     ],
 )
 def test_the_address_of_a_dead_server_is_a_mistake_that_is_told_at_once(
