@@ -9,18 +9,23 @@ import runpy
 import shlex
 import sys
 
+from flows.own_code import load_only_ours
 from flows.surroundings import quiet_environment
 
 
 def start_runs_isolated() -> None:
     """Have the runner of this process start every run as this module."""
     from prefect.runner import runner
+    from prefect.runner._starter_engine import EngineCommandStarter
 
+    load_only_ours(runner)  # when it looks for hooks
     command = shlex.join([sys.executable, "-P", "-m", "flows.served_run"])
-    starter = functools.partial(runner.EngineCommandStarter, command=command)
-    runner.EngineCommandStarter = starter  # type: ignore[misc,assignment]
+    vars(runner)["EngineCommandStarter"] = functools.partial(EngineCommandStarter, command=command)
 
 
 if __name__ == "__main__":
     quiet_environment()
+    from prefect import flow_engine
+
+    load_only_ours(flow_engine)
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -80,7 +80,10 @@ def _pin_prefect() -> None:
 
 def _forget_working_directory() -> None:
     """Import nothing that lies beside the data: `python -m flows.cli` looks there first."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return  # it was removed: nothing lies there
     if here == Path(__file__).parents[1]:
         return  # the source tree itself
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry).absolute() != here]
