@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
 from schemas.errors import ExitCode, NoNewData, UserError
+from tasks.storage.signals import Asked, end_when_asked, say, told
 
 app = typer.Typer(
     name="rootstock",
@@ -31,6 +31,7 @@ app.add_typer(models_app)
 def main() -> None:
     """Run the command line; a user's mistake is three lines and an exit code, never a traceback."""
     quiet_environment()
+    end_when_asked()
     try:
         app()
     except UserError as error:
@@ -39,9 +40,8 @@ def main() -> None:
         fail(machine_error(error) or defect(error))
     except Exception as error:
         fail(defect(error))
-    except SystemExit as done:
-        if done.code == ExitCode.INTERRUPTED:
-            print("stopped; the same command goes on where it was", file=sys.stderr)
+    except Asked as signal:
+        say(f"stopped by {told(signal.number)}; the same command goes on where it was")
         raise
 
 

@@ -34,7 +34,7 @@ def run_stage(state: Path, work: Callable[[], Any]) -> State[Any]:
 
 def stopped(error: UserError) -> State[Any]:
     """A user's mistake as a state whose message is its three lines; Cancelled if we were asked to stop."""
-    if error.exit_code == ExitCode.TERMINATED:
+    if error.exit_code in (ExitCode.TERMINATED, ExitCode.INTERRUPTED):
         return Cancelled(message=str(error), data=error)
     return Failed(message=str(error), data=error)
 
