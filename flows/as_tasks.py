@@ -1,5 +1,6 @@
 """Run the journey's plain stages as Prefect tasks, and give a flow run its name."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,7 @@ from prefect.context import FlowRunContext
 from prefect.utilities.annotations import opaque
 
 from flows.journey import conclude
+from flows.processes import note_process
 from tasks import evaluate, prepare, promote, train
 from tasks.data.prepare import prepare as plain_prepare
 from tasks.data.prepare import tokenize as plain_tokenize
@@ -55,3 +57,5 @@ def label_run(name: str, tags: list[str]) -> None:
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:  # a name costs no run
         client.update_flow_run(flow_run.id, name=name, tags=sorted({*flow_run.tags, *tags}))
     flow_run.name = name  # its log lines carry it
+    if home := os.environ.get("PREFECT_HOME"):
+        note_process(Path(home), str(flow_run.id))  # `rootstock serve` ends what says it runs, and does not

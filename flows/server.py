@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.supervise import kept_running
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with
@@ -47,7 +48,15 @@ def prefect_server(state: Path, port: int | None = None, schedules: bool = False
         os.environ["PREFECT_API_URL"] = address
         if schedules:
             write_atomic(home / NOTE, json.dumps({"pid": process.pid, "address": address}))
-        yield address
+
+        def again() -> subprocess.Popen[bytes]:
+            started = _start(home, port, schedules)
+            if schedules:
+                write_atomic(home / NOTE, json.dumps({"pid": started.pid, "address": address}))
+            return started
+
+        with kept_running(process, again, _stop):
+            yield address
     finally:
         if schedules:
             (home / NOTE).unlink(missing_ok=True)
