@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.backfill import backfill, row_of
 from flows.increments import require_increments
-from flows.server import running_server, server_home
+from flows.server import prefect_server, running_server, server_home
 from flows.watch import Console
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
@@ -36,14 +36,13 @@ def announce_here(spec: RunSpec, file: str, state: Path) -> str | None:
         UserError: the specification does not grow, or there is no server.
     """
     require_increments(spec, file)
-    address = os.environ.get("PREFECT_API_URL") or running_server(server_home(state))
-    if address is None:
+    if not os.environ.get("PREFECT_API_URL") and running_server(server_home(state)) is None:
         fix = "start `rootstock serve` in this folder, or export PREFECT_API_URL=..."
         raise UserError("no Prefect server runs that could be told", str(server_home(state)), fix)
-    os.environ["PREFECT_API_URL"] = address
-    from flows.embedded import deliver
-    from flows.events import announce_data
+    with prefect_server(state):
+        from flows.embedded import deliver
+        from flows.events import announce_data
 
-    told = announce_data(spec, file, state)
-    deliver()
-    return told
+        told = announce_data(spec, file, state)
+        deliver()
+        return told

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from flows.cli import quiet_environment
+from flows.surroundings import quiet_environment
 from schemas.comparison import Trained
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError

@@ -51,7 +51,7 @@ def run_cell(job: Job, state: Path, folder: Path, note: Callable[[str], None]) -
         job_file = file.with_suffix(".job")
         write_atomic(job_file, json.dumps({"spec": spec.model_dump(mode="json"), "state": str(state)}))
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cell", str(job_file), str(file)],
+            [sys.executable, "-P", "-m", "flows.cell", str(job_file), str(file)],
             capture_output=True, text=True, check=False, preexec_fn=functools.partial(die_with, os.getpid()),
         )  # fmt: skip
         job_file.unlink()

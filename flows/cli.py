@@ -1,7 +1,7 @@
 """The command line. Every verb imports what it needs when it runs: `--help` and mistakes answer at once."""
 
 import json
-import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from flows.cli_compare import compare_app
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.failures import defect, fail, machine_error
+from flows.surroundings import leave_launcher, quiet_environment
 from schemas.errors import ExitCode, NoNewData, UserError
 from tasks.storage.signals import Asked, end_when_asked, say, told
 
@@ -28,6 +29,25 @@ app.add_typer(compare_app)
 app.add_typer(models_app)
 
 
+LOADS_NO_MODEL = (
+    "announce",
+    "check",
+    "contract",
+    "doctor",
+    "history",
+    "methods",
+    "remedies",
+    "schema",
+    "trace",
+)
+
+
+@app.callback()
+def alone(context: typer.Context) -> None:  # no docstring: it would be shown as the help of all
+    if context.invoked_subcommand not in LOADS_NO_MODEL and not {"-h", "--help"} & set(sys.argv):
+        leave_launcher()
+
+
 def main() -> None:
     """Run the command line; a user's mistake is three lines and an exit code, never a traceback."""
     quiet_environment()
@@ -43,20 +63,6 @@ def main() -> None:
     except Asked as signal:
         say(f"stopped by {told(signal.number)}; the same command goes on where it was")
         raise
-
-
-def quiet_environment() -> None:
-    """No telemetry, no network unless a Hub id is named: set before any library is imported."""
-    for name, value in {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GX_ANALYTICS_ENABLED": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 @app.command()
@@ -188,11 +194,15 @@ def contract_lint(
 def serve(
     state: State = DEFAULT_STATE,
     port: Annotated[int, typer.Option(help="Port of the Prefect page on this machine.")] = 4200,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="File of one line: the password that page and API ask for (several users here)."),
+    ] = None,
 ) -> None:
     """Serve the workflows of this project on this machine: Prefect's page, its form, and the schedules."""
     from flows.serve import serve_here
 
-    serve_here(state, port)
+    serve_here(state, port, password_file and password_file.absolute())
 
 
 @app.command()

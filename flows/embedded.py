@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.server import prefect_server, running_server, server_home
+from flows.server import prefect_server, running_server, server_home, without_secret
 from schemas.errors import TrainingFailed
 
 DELIVERY_SECONDS = 30
@@ -33,7 +33,8 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
         from flows.continual_training import continual_training
         from tasks.stage import result_of
 
-        print(f"watch the run at {address.removesuffix('/api')} (while it lasts)", file=sys.stderr)
+        page = without_secret(address).removesuffix("/api")
+        print(f"watch the run at {page} (while it lasts)", file=sys.stderr)
         try:
             final = continual_training(
                 spec=str(file), overrides=sets, state=str(state), dask=dask or "", return_state=True
@@ -41,7 +42,7 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
         except httpx.ConnectError:
             raise TrainingFailed(
                 "the Prefect server went away while the run went on",
-                address,
+                page,
                 "run the same command again: what is finished is kept, training goes on from its last checkpoint",
             ) from None
         finally:

@@ -5,9 +5,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flows.server_note import boot_id, started
 from tasks.storage.atomic import write_atomic
-
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,9 @@ class Process:
         """The process that has this number now; one that has ended and is only not yet buried is none."""
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            boot = BOOT.read_text().strip()
+            return None if fields[0] in "ZX" else cls(pid, started(pid), boot_id())
         except OSError:
             return None
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]), boot)
 
 
 def note_process(home: Path, run: str, pid: int | None = None) -> None:

@@ -30,7 +30,7 @@ stay taken when a process is killed, and a lease that cannot be renewed ends the
 SECONDS_TO_DEPLOY = 120.0
 
 
-def serve_here(state: Path, port: int) -> None:
+def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
     """Serve until Ctrl-C, SIGTERM or a closed terminal; what is going on then is taken up by the next start.
 
     Raises:
@@ -40,10 +40,11 @@ def serve_here(state: Path, port: int) -> None:
     if ours:
         _require_alone(state, port)
         print("starting Prefect's server (some 20 s the first time)", flush=True)
-    os.environ.setdefault(
-        "PREFECT_CLIENT_MAX_RETRIES", "0"
-    )  # we ask again ourselves; runs have their own number
-    with prefect_server(state, port, schedules=True) as address, serve_reports(state, port + 1) as reports:
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "0")  # we ask again; runs have a number of their own
+    with (
+        prefect_server(state, port, schedules=True, password_file=password_file) as address,
+        serve_reports(state, port + 1) as reports,
+    ):
         from flows.lost_runs import settle_lost, skip_missed
         from flows.served_runs import Rules, ServedRuns, impatient_client
         from flows.turns import TRAINS

@@ -7,7 +7,6 @@ keeps a place of it. So this one is ours. What was going on when we were stopped
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from prefect.states import Cancelled, Pending, Scheduled
 
 from flows import processes
 from flows.lost_runs import LOST, STOPPED, settle
+from flows.served_run import COMMAND
 from flows.turns import WAITING
 from tasks.storage.children import die_with
 from tasks.storage.signals import Asked, leave_lost_terminal, say, take_signals, told
@@ -178,7 +178,7 @@ class ServedRuns:
         }
         parent = os.getpid()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "prefect.engine"],
+            COMMAND,
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C and a closed terminal are ours to pass on

@@ -1,92 +1,141 @@
 """A Prefect server of our own: a child process that never outlives the one that started it."""
 
 import functools
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.server_note import NOTE, read_note, write_note
+from flows.server_secret import AUTH, FOREIGN, read_password
 from flows.supervise import kept_running
 from schemas.errors import UserError
-from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with
 
 STARTUP_SECONDS = 240
-NOTE = "server.json"
+ANSWER_SECONDS = 5
 
 
 @contextmanager
-def prefect_server(state: Path, port: int | None = None, schedules: bool = False) -> Iterator[str]:
+def prefect_server(
+    state: Path, port: int | None = None, schedules: bool = False, password_file: Path | None = None
+) -> Iterator[str]:
     """Yield the API's address: of PREFECT_API_URL, of a server that already runs for this state, or of a new child.
 
     Prefect keeps its database and logs in PREFECT_HOME, by default `<state>/prefect`. With `schedules` the server
-    makes scheduled runs; one that only watches a single run must not.
+    makes scheduled runs; one that only watches a single run must not. With a password, whoever asks has to know it.
 
     Raises:
         UserError: the server cannot be started or does not answer in time.
     """
     home = server_home(state)
     os.environ["PREFECT_HOME"] = str(home)
-    if address := os.environ.get("PREFECT_API_URL") or running_server(home):
-        os.environ["PREFECT_API_URL"] = address
+    if address := os.environ.get("PREFECT_API_URL"):
+        require_answer(address)
         yield address
         return
-    home.mkdir(parents=True, exist_ok=True)
+    if address := running_server(home):
+        with ours(address, read_password(noted_password(home))):
+            yield address
+        return
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = port or free_port()
     address = f"http://127.0.0.1:{port}/api"
-    process = _start(home, port, schedules)
-    try:
-        _wait_until_healthy(process, address, home)
-        os.environ["PREFECT_API_URL"] = address
-        if schedules:
-            write_atomic(home / NOTE, json.dumps({"pid": process.pid, "address": address}))
+    with ours(address, read_password(password_file)):
 
-        def again() -> subprocess.Popen[bytes]:
-            started = _start(home, port, schedules)
+        def started() -> subprocess.Popen[bytes]:
+            process = _start(home, port, schedules)
             if schedules:
-                write_atomic(home / NOTE, json.dumps({"pid": started.pid, "address": address}))
-            return started
+                write_note(home, process.pid, address, password_file)
+            return process
 
-        with kept_running(process, again, _stop):
-            yield address
+        process = started()
+        try:
+            _wait_until_healthy(process, address, home)
+            with kept_running(process, started, _stop):
+                yield address
+        finally:
+            if schedules:
+                (home / NOTE).unlink(missing_ok=True)
+            _stop(process)
+
+
+@contextmanager
+def ours(address: str, password: str | None) -> Iterator[None]:
+    """Have Prefect in this process and its children speak to our own server, and tell it no secret that is for another."""
+    kept = {name: os.environ.pop(name, None) for name in ("PREFECT_API_URL", *FOREIGN, *AUTH)}
+    os.environ["PREFECT_API_URL"] = address
+    if password is not None:
+        os.environ.update(dict.fromkeys(AUTH, password))
+    try:
+        yield
     finally:
-        if schedules:
-            (home / NOTE).unlink(missing_ok=True)
-        os.environ.pop("PREFECT_API_URL", None)
-        _stop(process)
+        for name, value in kept.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def server_home(state: Path) -> Path:
     """Where Prefect keeps its database: PREFECT_HOME, or a folder of the state."""
-    return Path(os.environ.get("PREFECT_HOME") or (state / "prefect").absolute())
+    return Path(os.environ.get("PREFECT_HOME") or state / "prefect").absolute()
 
 
 def running_server(home: Path) -> str | None:
-    """Address of the lasting server that keeps its database in `home` (`rootstock serve`), if one runs here."""
-    try:
-        note = json.loads((home / NOTE).read_text())
-        pid, address = int(note["pid"]), str(note["address"])
-        os.kill(pid, 0)
-    except (OSError, ValueError, KeyError):
-        return None  # none, or killed before it could take its note away
-    return address if is_healthy(address) else None
+    """Address of the lasting server that keeps its database in `home` (`rootstock serve`), if one of ours runs here."""
+    if (note := read_note(home)) is None:
+        return None
+    return str(note["address"]) if is_healthy(note["address"]) else None
+
+
+def noted_password(home: Path) -> Path | None:
+    """The file of the running server's password, if it has one."""
+    note = read_note(home) or {}
+    return Path(note["password_file"]) if "password_file" in note else None
 
 
 def is_healthy(address: str) -> bool:
-    """Whether a Prefect API answers at `address`."""
+    """Whether a Prefect API answers at `address`, asked without a proxy."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+        with direct.open(f"{address}/health", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, OSError, ValueError):
         return False
+
+
+def require_answer(address: str) -> None:
+    """See that something answers at the address that the user gave.
+
+    Raises:
+        UserError: nothing does, or it is no address.
+    """
+    where = f"PREFECT_API_URL={without_secret(address)}"
+    fix = "start that server, or do without it: unset PREFECT_API_URL"
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("this is no address of a Prefect server", where, fix)
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of us is for Prefect to tell
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"no Prefect server answers there ({reason})", where, fix) from None
+
+
+def without_secret(address: str) -> str:
+    """An address as it may be printed: without the name and password that it may hold."""
+    return re.sub("//[^/]*@", "//", address)
 
 
 def free_port() -> int:
@@ -97,18 +146,20 @@ def free_port() -> int:
 
 
 def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
+    page = f"http://127.0.0.1:{port}"
     settings = {
-        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_UI_API_URL": f"{page}/api",
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(schedules),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": str(schedules),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": page,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": page,
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # into server.log
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "server.log").open("ab") as log:
+    with plain_file(home / "server.log").open("ab") as log:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-m", "flows.guarded_server", str(port)],
             env={**os.environ, **settings},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -116,6 +167,17 @@ def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
             start_new_session=True,  # Ctrl-C stops us first: the last states of a run still have to be written
             preexec_fn=functools.partial(die_with, os.getpid()),
         )
+
+
+def plain_file(path: Path) -> Path:
+    """A file that may be written, or made: not a link that somebody laid to a file of ours, and not a pipe.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError("this is no plain file, and will not be written", str(path), "remove it")
+    return path
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, home: Path) -> None:

@@ -3,8 +3,9 @@
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from schemas.errors import UserError
 from tasks.storage.signals import say
 
 Server = subprocess.Popen[bytes]
@@ -39,6 +40,7 @@ def _watch(
             pause = SECONDS_BETWEEN
             continue
         say(f"Prefect's server has ended (code {code}): starting it again; what runs goes on meanwhile")
-        server = again()
+        with suppress(OSError, UserError):  # the disk is full, say: the next time perhaps
+            server = again()
         pause = min(2 * pause + 1, LONGEST_PAUSE)  # one that cannot start is not tried without end
     stop(server)

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the process that started them."""
+"""Child processes that never outlive the process that started them, and import nothing that lies in the working directory."""
 
 import ctypes
 import os
@@ -12,3 +12,14 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
+
+
+def isolate_children() -> None:
+    """Have every Python that is started from here leave the working directory out of its path, as `python -P` does.
+
+    `-m`, `-c` and multiprocessing's spawn put it first: a module beside the data would stand before the one of its name.
+    An empty part of PYTHONPATH means the same folder.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if path := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in path.split(os.pathsep) if part)

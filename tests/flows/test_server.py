@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -75,10 +77,16 @@ def test_a_server_serves_others_of_its_state_and_dies_with_the_process_that_star
 def test_an_address_in_the_environment_is_used_and_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://somewhere:4200/api")
-    with prefect_server(tmp_path) as address:
-        assert address == "http://somewhere:4200/api"
-    assert os.environ["PREFECT_API_URL"] == "http://somewhere:4200/api"
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), BaseHTTPRequestHandler
+    ) as somewhere:  # answers 501: it is there
+        threading.Thread(target=somewhere.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{somewhere.server_address[1]}/api"
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        with prefect_server(tmp_path) as used:
+            assert used == address
+        assert os.environ["PREFECT_API_URL"] == address
+        somewhere.shutdown()
 
 
 def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(
