@@ -46,9 +46,9 @@ def deploy(
             before, edited = {}, []
         else:
             identity, before, now = one.id, record.get(str(one.id), {}), _seen(one)
-            edited = [name for name, value in now.items() if _edited(name, value, before)]
-            edited += [name for name, was in before.items() if name not in now and was["seen"] is not None]
-            _update(client, deployment, one, _changes(ours, before, edited), bool(before))
+            edited = [name for name, was in before.items() if was["seen"] != now.get(name)]
+            edited += [name for name in now if before and name not in before]
+            _update(client, deployment, one, _changes(ours, before, now, edited), bool(before))
             if edited:
                 told = ", ".join(edited)
                 print(f"kept as it was edited on the page: {deployment.name} ({told})", flush=True)
@@ -64,15 +64,13 @@ def deploy(
     return names
 
 
-def _edited(name: str, value: Any, before: Values) -> bool:
-    """Whether a value on the server is somebody's edit; of what was deployed before this record was kept, all may be."""
+def _changes(ours: Values, before: Values, now: Values, edited: Sequence[str]) -> Values:
+    """What of ours is to be set: all that was not edited and is not as this program last set it.
+
+    Of what was deployed before this record was kept, all that is there may have been edited, and is the beginning.
+    """
     if not before:
-        return name in ("schedules", "paused") or (name.startswith(PARAMETER) and name != f"{PARAMETER}state")
-    return bool(before.get(name, {"seen": None})["seen"] != value)
-
-
-def _changes(ours: Values, before: Values, edited: Sequence[str]) -> Values:
-    """What of ours is to be set: all that was not edited and is not as this program last set it."""
+        return {name: value for name, value in ours.items() if name not in now or name == f"{PARAMETER}state"}
     return {
         name: value
         for name, value in ours.items()
@@ -108,7 +106,10 @@ def _update(
     if "triggers" in changes:
         owner = f"prefect.deployment.{one.id}"
         path = {"resource_id": owner}
-        if known or not client.request("GET", "/automations/owned-by/{resource_id}", path_params=path).json():
+        if (
+            known
+            or not client.request("GET", "/automations/related-to/{resource_id}", path_params=path).json()
+        ):
             deployment._create_triggers_sync(one.id, client)
 
 

@@ -4,14 +4,28 @@
 ours.
 """
 
+import os
 import runpy
 import sys
 
 from flows.surroundings import quiet_environment
+from tasks.storage.children import SERVED
 
 COMMAND = (sys.executable, "-P", "-m", "flows.served_run")
 
 
+def leave_end_to_parent() -> None:
+    """Say nothing of our own end when we are asked to end: who asked knows whether the run is cancelled or taken up again.
+
+    Prefect would tell its server *Crashed*, and whatever listens for that would hear it.
+    """
+    from prefect._internal import control_listener
+
+    control_listener._set_intent("relinquish")
+    os.environ[SERVED] = "1"
+
+
 if __name__ == "__main__":
     quiet_environment()
+    leave_end_to_parent()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -92,9 +92,11 @@ class ServedRuns:
         leave_lost_terminal()
         self.asked.append(number)
         self.wake.set()
-        more = len(self.asked)
-        how = "finishing a step and writing a checkpoint (again: at once)" if more == 1 else "killed"
-        say(f"{told(number)}: {len(self.children)} runs are stopped, {how}")
+        how = "stopped at a checkpoint (again: at once)" if len(self.asked) == 1 else "killed"
+        if self.children:
+            say(
+                f"{told(number)}: what is going on is {how}: {', '.join(child.name for child in self.children)}"
+            )
 
     def _try(self, work: Callable[[SyncPrefectClient], None], client: SyncPrefectClient) -> bool:
         """Do what needs the server; while it is away, runs go on and are looked after later."""
