@@ -1,10 +1,8 @@
 """Serve the workflows on this machine: a Prefect server, its page with a form for each, and the schedules."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flows.deployed import deploy
 from flows.reports import serve_reports
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
 
-Result = TypeVar("Result")
 NIGHTLY_CRON = "0 2 * * *"
 RUNS_AT_ONCE = 6
 """One of them trains (`turns.py`): a machine that swaps trains nothing. One that waits for its turn is not counted."""
@@ -27,7 +24,6 @@ OVERLAP = {
 }
 """What becomes of a run while another of its deployment goes on; of any other, both run. No limit of Prefect's server: its slots
 stay taken when a process is killed, and a lease that cannot be renewed ends the run that holds it."""
-SECONDS_TO_DEPLOY = 120.0
 
 
 def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
@@ -40,44 +36,27 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
     if ours:
         _require_alone(state, port)
         print("starting Prefect's server (some 20 s the first time)", flush=True)
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "0")  # we ask again; runs have a number of their own
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
     ):
+        from prefect.client.orchestration import get_client
+
         from flows.lost_runs import settle_lost, skip_missed
-        from flows.served_runs import Rules, ServedRuns, impatient_client
+        from flows.served_runs import Rules, ServedRuns
         from flows.turns import TRAINS
 
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
         wanted, home = deployments(state), server_home(state)
-        with impatient_client() as client:
-            named = _again(lambda: deploy(client, wanted, home))
-            _again(lambda: settle_lost(client, named, home, ours))
-            _again(lambda: skip_missed(client, named))
-            trains = {one.name: one.flow_name in TRAINS for one in wanted}
-            rules = {
-                one: Rules(name, trains=trains[name], overlap=OVERLAP.get(name))
-                for one, name in named.items()
-            }
-            page = address.removesuffix("/api")
-            print(f"Rootstock is served at {page}/deployments (Ctrl-C stops it)", flush=True)
-            ServedRuns(home, rules, RUNS_AT_ONCE).serve(client)
-
-
-def _again(work: Callable[[], Result]) -> Result:
-    """Do it, and again if the server is busy: while SQLite is locked it answers 503."""
-    import httpx
-
-    deadline = time.monotonic() + SECONDS_TO_DEPLOY
-    while True:
-        try:
-            return work()
-        except httpx.HTTPError as error:
-            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
-            if refused or time.monotonic() > deadline:
-                raise
-        time.sleep(1)
+        with get_client(sync_client=True) as client:
+            named = deploy(client, wanted, home)
+            settle_lost(client, named, home, ours)
+            skip_missed(client, named)
+        trains = {one.name: one.flow_name in TRAINS for one in wanted}
+        rules = {one: Rules(name, trains[name], OVERLAP.get(name)) for one, name in named.items()}
+        page = address.removesuffix("/api")
+        print(f"Rootstock is served at {page}/deployments (Ctrl-C stops it)", flush=True)
+        ServedRuns(home, rules, RUNS_AT_ONCE).serve()
 
 
 def _require_alone(state: Path, port: int) -> None:

@@ -20,6 +20,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 
 from flows import processes
@@ -27,7 +28,7 @@ from flows.lost_runs import LOST, STOPPED, settle
 from flows.served_run import COMMAND
 from flows.turns import WAITING
 from tasks.storage.children import die_with
-from tasks.storage.signals import Asked, leave_lost_terminal, say, take_signals, told
+from tasks.storage.signals import Asked, exit_code, leave_lost_terminal, say, take_signals, told
 
 POLL_SECONDS = 2.0
 """How soon a run that somebody asked for begins."""
@@ -75,23 +76,30 @@ class ServedRuns:
         self.away = False
         self.waiting: set[UUID] = set()
 
-    def serve(self, client: SyncPrefectClient) -> None:
+    def serve(self) -> None:
         """Run until asked to end.
 
         Raises:
             Asked: a signal came; every run was stopped, and is taken up by the next start.
         """
         take_signals(self._ask)
-        while not self.asked:
-            self._try(self._round, client)
-            self.wake.wait(POLL_SECONDS)
-        self._stop(client)
+        # asked once: the loop asks again by itself, and a signal is not kept waiting
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": 15}, sync_client=True) as client,
+        ):
+            while not self.asked:
+                self._try(self._round, client)
+                self.wake.wait(POLL_SECONDS)
+            self._stop(client)
         raise Asked(self.asked[0])
 
     def _ask(self, number: int, _frame: Any) -> None:
         leave_lost_terminal()
         self.asked.append(number)
         self.wake.set()
+        if len(self.asked) > 2:
+            os._exit(exit_code(number))  # what we started ends with us
         how = "stopped at a checkpoint (again: at once)" if len(self.asked) == 1 else "killed"
         if self.children:
             say(
@@ -161,7 +169,7 @@ class ServedRuns:
         if run.id in self.waiting:
             return
         self.waiting.add(run.id)
-        if run.state is not None and run.state.name not in (LOST, STOPPED):
+        if run.state is not None and run.state.name not in (LOST, STOPPED, AWAITING):
             due = run.next_scheduled_start_time
             client.set_flow_run_state(
                 run.id, Scheduled(name=AWAITING, message=WAITING, scheduled_time=due), force=True
@@ -224,8 +232,3 @@ def _first_what_was_begun(run: Any) -> Any:
     """What was stopped comes before what was missed meanwhile: it may be the same work."""
     begun = run.state is not None and run.state.name in (LOST, STOPPED)
     return not begun, run.next_scheduled_start_time or run.created, str(run.id)
-
-
-def impatient_client() -> SyncPrefectClient:
-    """A client that asks once: our loop asks again by itself, and a signal is not kept waiting."""
-    return get_client(sync_client=True, httpx_settings={"timeout": 15})
