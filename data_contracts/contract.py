@@ -26,7 +26,7 @@ class Contract(Schema):
     """Of the file's bytes."""
     rules: tuple[Rule, ...]
     record: RecordKind = "text"
-    """What one row of such a dataset is: told by the properties (label, tags)."""
+    """What one row of such a dataset is: told by the properties (see `told_record`)."""
     max_quarantined_ratio: float = 0.0
     """Share of rows that may be unreadable."""
 

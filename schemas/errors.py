@@ -71,6 +71,10 @@ class MachineFailed(UserError):
     exit_code = ExitCode.MACHINE_FAILED
 
 
+class WorkerKilled(MachineFailed):
+    """A worker process was killed from outside: the same work may well succeed at the next attempt."""
+
+
 class NoNewData(UserError):
     """An increment has nothing to learn: a quick success, not a mistake."""
 

@@ -90,6 +90,8 @@ FORMATS: dict[RecordKind, tuple[str, ...]] = {
     "instruction": ("jsonl", "json", "csv", "tsv"),
 }
 """Kind of record -> the formats that can hold it."""
+TOLD_BY: dict[RecordKind, str] = {"labeled_text": "label", "tagged_tokens": "tags", "instruction": "prompt"}
+"""Kind of record -> the property of a contract that tells it; a contract with none of them is for text."""
 LAYOUTS: dict[str, dict[str, str]] = {
     "prompt/response": {"prompt": "prompt", "response": "response", "context": "context"},
     "prompt/completion": {"prompt": "prompt", "response": "completion"},

@@ -8,7 +8,6 @@ results as pickles. What Prefect's page shows as Cached is the disk's own answer
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from prefect.context import TaskRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from schemas.errors import ExitCode, UserError
+from schemas.errors import ExitCode, UserError, WorkerKilled
 from tasks.storage.children import SERVED
 
 RETRIES, RETRY_DELAY_SECONDS = 2, [2.0, 10.0]
@@ -59,8 +58,11 @@ def result_of(state: State[Any]) -> Any:
 
 
 def machine_failed(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Whether another attempt may help: a disk, a network or a worker failed, not the user and not our code."""
-    return isinstance(state.data, OSError | BrokenExecutor)
+    """Whether another attempt may help: a disk, a network or a worker failed, not the user and not our code.
+
+    A killed worker arrives as the mistake that `map_in_processes` makes of it, never as the pool's own exception.
+    """
+    return isinstance(state.data, OSError | WorkerKilled)
 
 
 def _step_folders(state: Path) -> set[tuple[str, int]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.run import RunSpec
@@ -33,25 +34,37 @@ def keep_development(
         of_role = [index for index, source in enumerate(sources) if source.role == role]
         together = sum(corpora[index].label_tokens for index in of_role)
         budget = min(development_tokens(spec) // 2, int(MOST * together))
-        places = [(index, row) for index in of_role for row in range(1, len(corpora[index].lengths))]
-        order = np.random.default_rng([spec.training.seed, STREAM, number]).permutation(len(places))
-        chosen = {index: np.zeros(len(corpora[index].lengths), bool) for index in of_role}
-        tokens = 0
-        for index, row in (places[place] for place in order):
-            size = int(corpora[index].labels[row])
-            if tokens + size <= budget:
-                chosen[index][row] = True
-                tokens += size
-        if not tokens:
+        chosen = _choose([corpora[index] for index in of_role], budget, [spec.training.seed, STREAM, number])
+        if not any(mask.any() for mask in chosen):
             raise UserError(
                 f"the {role} text is too small to keep a tenth of its documents from training",
                 "remedies",
                 "add text, split long documents, or give weight_averaging an alpha of your own",
             )
-        for index in of_role:
-            kept.append(_pieces(corpora[index].take(chosen[index])))
-            left[index] = corpora[index].take(~chosen[index])
+        for index, mask in zip(of_role, chosen, strict=True):
+            kept.append(_pieces(corpora[index].take(mask)))
+            left[index] = corpora[index].take(~mask)
     return left, cut_windows(np.concatenate(kept), spec.training.sequence_length)
+
+
+def _choose(corpora: Sequence[Corpus], budget: int, seed: Sequence[int]) -> list[npt.NDArray[np.bool_]]:
+    """Which documents of each corpus are kept, (documents,) each: the first in a random order, up to the budget.
+
+    The first that is too long for what is left ends the choice. To go on with those that still fit would fill the end
+    with short documents. One that is longer than the whole budget can never be kept.
+    """
+    sizes = np.concatenate([corpus.labels for corpus in corpora])
+    ends = np.cumsum([len(corpus.lengths) for corpus in corpora])
+    firsts = [
+        end - len(corpus.lengths) for corpus, end in zip(corpora, ends, strict=True) if len(corpus.lengths)
+    ]
+    candidates = sizes <= budget
+    candidates[firsts] = False  # every source keeps a document
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[candidates[order]]
+    chosen = np.zeros(len(sizes), bool)
+    chosen[order[np.cumsum(sizes[order]) <= budget]] = True
+    return np.split(chosen, ends[:-1])
 
 
 def _pieces(corpus: Corpus) -> Pieces:

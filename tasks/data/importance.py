@@ -4,7 +4,7 @@ https://arxiv.org/abs/2302.03169): replay documents by how likely they are to be
 Deviation: the n-grams are of token ids, not of words, so that every language is treated alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -62,7 +62,9 @@ def log_importance(
     likely, usual = (_frequencies(corpora, parts) for corpora in (domain, replay))
     ratio = np.log(likely) - np.log(usual)
     return [
-        np.array([ratio[buckets].sum() for buckets in _documents(corpus, parts)], np.float64)
+        np.fromiter(
+            (ratio[buckets].sum() for buckets in _documents(corpus, parts)), np.float64, len(corpus.lengths)
+        )
         for corpus in replay
     ]
 
@@ -76,11 +78,11 @@ def _frequencies(corpora: Sequence[Corpus], parts: Sequence[Sequence[TokenPart]]
     return shares
 
 
-def _documents(corpus: Corpus, parts: Sequence[Sequence[TokenPart]]) -> list[npt.NDArray[np.int64]]:
-    """Buckets of the n-grams of each document."""
+def _documents(corpus: Corpus, parts: Sequence[Sequence[TokenPart]]) -> Iterator[npt.NDArray[np.int64]]:
+    """Buckets of the n-grams of each document; one document is held at a time: they take 16 bytes a token."""
     tokens = parts[corpus.source]
-    places = zip(corpus.parts.tolist(), corpus.starts.tolist(), corpus.lengths.tolist(), strict=True)
-    return [bucket_ngrams(tokens[part].tokens[start : start + length]) for part, start, length in places]
+    for part, start, length in zip(corpus.parts, corpus.starts, corpus.lengths, strict=True):
+        yield bucket_ngrams(tokens[part].tokens[start : start + length])
 
 
 def bucket_ngrams(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:

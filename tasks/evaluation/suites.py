@@ -13,23 +13,15 @@ from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
 from tasks.data.consumed import Rows
-from tasks.data.divide import Fate, by_task, load_fates, read_groups
-from tasks.data.duplicates import occur_in
-from tasks.data.labels import Heads, part_labels
+from tasks.data.divide import Fate, by_task
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
-from tasks.data.tokenize import open_tokens
-from tasks.evaluation.answers import (
-    answer_suite,
-    assemble_answers,
-    final_answers,
-    require_answers,
-    response_bytes,
-)
-from tasks.evaluation.choice import fitting, limit, part_of, part_of_group
+from tasks.evaluation.answers import answer_suite, assemble_answers
+from tasks.evaluation.choice import limit, part_of, take_part
 from tasks.evaluation.development import set_aside
+from tasks.evaluation.documents import find_documents, read_items
 from tasks.evaluation.floor import unigram_floor
-from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.evaluation.items import BATCH_TOKENS, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
 from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -37,7 +29,7 @@ from tasks.training.models import load_model, model_sha256
 
 CODE = tuple(
     f"tasks/evaluation/{name}.py"
-    for name in ("suites", "choice", "development", "items", "score", "answers", "final_answer")
+    for name in ("suites", "choice", "development", "documents", "items", "score", "answers", "final_answer")
 )
 
 
@@ -68,7 +60,7 @@ def build_suites(
         suites.append(_build(name, "general", [source], Fate.ACCEPTED, spec, prepared, tokenized, turn))
     held = [s for s in prepared.sources if s.past]
     for name, rows in past.items():
-        if any(_items(source, Fate.HELD_OUT, spec, prepared, tokenized, rows) for source in held):
+        if held and len(find_documents(held, Fate.HELD_OUT, spec, prepared, tokenized, rows)[0]):
             suites.append(
                 _build(name, "general", held, Fate.HELD_OUT, spec, prepared, tokenized, turn, among=rows)
             )
@@ -124,72 +116,26 @@ def _build(
     development: bool = False,
     among: Rows | None = None,
 ) -> Suite:
-    items = [item for source in sources for item in _items(source, fate, spec, prepared, tokenized, among)]
-    items, no_room = fitting(items, spec)
+    documents, no_room = find_documents(sources, fate, spec, prepared, tokenized, among)
     budget = kind == "general" and among is None and spec.mixture.forgetting_budget is not None
     if budget:  # before parts are taken: no part may hold what the ratio was chosen on
-        items = set_aside(items, spec.evaluation.max_tokens, spec.training.seed, name)[development]
-    part = part_of(spec, kind, items, turn) if among is None else None
+        documents = set_aside(documents, spec.evaluation.max_tokens, name)[development]
+    part = part_of(spec, kind, documents, turn) if among is None else None
     if part is not None:
-        items = [item for item in items if part_of_group(item.group, part[1]) == part[0] - 1]
+        documents = take_part(documents, part)
     inputs = [prepared.divided.key, *(tokenized.steps[s.label].key for s in sources)]
     limits = [spec.evaluation.max_tokens, spec.training.seed, spec.training.sequence_length]
     key = [inputs, fate, limits, part, name if among is not None else ""]
     if budget:
         key = [*key, "development" if development else "without development"]
-    chosen = limit(items, spec.evaluation.max_tokens, spec.training.seed)
-    if not chosen:
+    if not len(documents):
         raise UserError(
             f"the suite {name} has no document" + (f" in part {part[0]} of {part[1]}" if part else ""),
             ", ".join(s.source.path for s in sources),
             "raise evaluation.domain_holdout or add documents" if fate is Fate.HELD_OUT else "add documents",
         )
-    return Suite(name, kind, tuple(chosen), sha256_value(key), no_room, part, sources[0].source.task)
-
-
-def _items(
-    source: PreparedSource,
-    fate: Fate,
-    spec: RunSpec,
-    prepared: Prepared,
-    tokenized: Tokenized,
-    among: Rows | None = None,
-) -> list[Item]:
-    import pyarrow.parquet as pq
-
-    found = []
-    objective = spec.objective_of(source.source)
-    asks = tokenized.asks
-    parts = open_tokens(tokenized.steps[source.label], len(source.parts), tokenized.special.vocab_size)
-    for file, tokens, fates in zip(source.parts, parts, load_fates(prepared.divided, source), strict=True):
-        table = pq.read_table(file, columns=["file", "line", "bytes"])
-        groups = read_groups(file)
-        gold: list[Sequence[str]] | None = (
-            list(part_labels(file, objective)) if isinstance(objective, Heads) else None
-        )
-        if asks and tokens.contexts is not None:
-            answers = final_answers(file)
-            require_answers(file, answers, fates == fate)
-            gold = answers
-        responses = response_bytes(file) if tokens.contexts is not None else None
-        chosen = (fates == fate) & (tokens.labels > 0)
-        if among is not None:
-            chosen &= occur_in(file, among)
-        for row in np.flatnonzero(chosen).tolist():
-            place = f"{table['file'][row].as_py()}:{table['line'][row].as_py()}"
-            found.append(
-                Item(
-                    place,
-                    groups[row],
-                    table["bytes"][row].as_py() if responses is None else responses[row],
-                    np.array(tokens.document(row)),
-                    () if gold is None else tuple(gold[row]),
-                    None if tokens.words is None else np.array(tokens.words_of(row)),
-                    tokens.context(row),
-                    tokens.contexts is not None,
-                )
-            )
-    return found
+    items = read_items(limit(documents, spec.evaluation.max_tokens), sources, spec, tokenized)
+    return Suite(name, kind, items, sha256_value(key), no_room, part, sources[0].source.task)
 
 
 def score_model(

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
-from schemas.errors import MachineFailed
+from schemas.errors import WorkerKilled
 from tasks.storage.children import die_with
 
 Item = TypeVar("Item")
@@ -24,7 +24,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
     """Map over `items` in at most one process per core; a single item runs here.
 
     Raises:
-        MachineFailed: a worker was killed, as a machine short of memory does.
+        WorkerKilled: a worker was killed, as a machine short of memory does.
     """
     workers = min(len(items), num_cores())
     if workers <= 1:
@@ -39,7 +39,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
                     worker.kill()
                 raise
     except BrokenProcessPool:
-        raise MachineFailed(
+        raise WorkerKilled(
             "a worker process was killed from outside, most likely because memory ran out",
             f"one of {workers} worker processes",
             "free some memory, then run the same command again: finished steps are kept",

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_the_weight_is_the_log_ratio_of_two_smoothed_bags_of_ngrams():
     assert len(set(used)) == 6, "the example has no collision"
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert found[0] > found[1]
+
+
+def test_memory_does_not_grow_with_the_number_of_documents():
+    peaks = []
+    for count in (500, 4_000):
+        corpus, parts = corpus_of(0, [np.arange(200) % (7 + number % 90) for number in range(count)])
+        tracemalloc.start()
+        log_importance([corpus], [corpus], [parts])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2**20  # n-grams of all would take 16 bytes a token: 11 MB more
 
 
 def test_ngrams_spread_over_all_buckets():

@@ -1,12 +1,11 @@
 """What a stage's state says."""
 
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 from prefect.states import Failed
 
-from schemas.errors import ContractFailed, ExitCode, TrainingFailed, UserError, UserErrors
+from schemas.errors import ContractFailed, ExitCode, MachineFailed, TrainingFailed, UserError, UserErrors
 from tasks.stage import machine_failed, result_of, run_stage, stopped
 from tasks.storage.steps import StepPlan, run_step
 
@@ -69,7 +68,7 @@ def test_being_asked_to_stop_is_cancelled_not_failed() -> None:
     [
         (OSError("stale file handle"), True),
         (ConnectionResetError(), True),
-        (BrokenProcessPool(), True),
+        (MachineFailed("a training died", "a cell", "run it again"), False),
         (MISTAKE, False),
         (ContractFailed("broken", "a:1", "mend"), False),
         (TypeError("ours"), False),
