@@ -89,12 +89,11 @@ def _update(
     parameters = one.parameters | {
         name.removeprefix(PARAMETER): value for name, value in changes.items() if name.startswith(PARAMETER)
     }
-    body = {
+    body: Values = {
         "entrypoint": deployment.entrypoint,
         "path": deployment._path,
         "pull_steps": None,
         "work_pool_name": None,
-        "concurrency_limit": None,  # who runs beside whom is decided by `served_runs.py`
         "parameter_openapi_schema": deployment._parameter_openapi_schema.model_dump(
             mode="json", exclude_unset=True
         ),
@@ -102,6 +101,8 @@ def _update(
         "parameters": parameters,
         **{name: value for name, value in changes.items() if name in WHOLE},
     }
+    if not known:
+        body["concurrency_limit"] = None  # of an older Rootstock; now `served_runs.py` sees to it
     client.request("PATCH", "/deployments/{id}", path_params={"id": one.id}, json=body)
     if "triggers" in changes:
         owner = f"prefect.deployment.{one.id}"

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 
@@ -75,6 +77,8 @@ class ServedRuns:
         self.wake = threading.Event()
         self.away = False
         self.waiting: set[UUID] = set()
+        self.begun: set[UUID] = set()
+        """Runs that were told to begin, and have no process yet: what was interrupted here is settled."""
 
     def serve(self) -> None:
         """Run until asked to end.
@@ -110,7 +114,7 @@ class ServedRuns:
         """Do what needs the server; while it is away, runs go on and are looked after later."""
         try:
             work(client)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, PrefectException) as error:
             if not self.away:
                 say(f"Prefect's server does not answer ({type(error).__name__}): runs go on meanwhile")
             self.away = True
@@ -126,7 +130,10 @@ class ServedRuns:
         self._start_due(client)
 
     def _bury(self, client: SyncPrefectClient) -> None:
-        """Settle the runs whose process has ended."""
+        """Settle the runs whose process has ended, or never was."""
+        for run in list(self.begun):
+            settle(client, run)
+            self.begun.discard(run)
         for child in [child for child in self.children if child.process.poll() is not None]:
             settle(client, child.run, child.why)
             processes.forget_process(self.home, str(child.run))
@@ -177,7 +184,9 @@ class ServedRuns:
 
     def _start(self, client: SyncPrefectClient, run: Any, rules: Rules) -> None:
         self.waiting.discard(run.id)
+        self.begun.add(run.id)
         if client.set_flow_run_state(run.id, Pending()).status != SetStateStatus.ACCEPT:
+            self.begun.discard(run.id)
             return  # cancelled meanwhile, or somebody set a limit on the page
         environment = {
             **os.environ,
@@ -187,15 +196,23 @@ class ServedRuns:
             "PREFECT_CLIENT_MAX_RETRIES": CLIENT_RETRIES,
         }
         parent = os.getpid()
-        process = subprocess.Popen(
-            COMMAND,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C and a closed terminal are ours to pass on
-            preexec_fn=lambda: die_with(parent),
-        )
-        processes.note_process(self.home, str(run.id), process.pid)
+        try:
+            process = subprocess.Popen(
+                COMMAND,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C and a closed terminal are ours to pass on
+                preexec_fn=lambda: die_with(parent),
+            )
+        except OSError as error:
+            say(f"no process could be started for {run.name}: {error}")
+            return
+        self.begun.discard(run.id)
         self.children.append(Child(run.id, run.deployment_id, run.name, process))
+        with suppress(
+            OSError
+        ):  # on a full disk; without a note it counts as gone when we start the next time
+            processes.note_process(self.home, str(run.id), process.pid)
 
     def _stop(self, client: SyncPrefectClient) -> None:
         """End every run, and leave it to the next start; a second signal ends patience."""
