@@ -1,16 +1,20 @@
 """Run the journey's plain stages as Prefect tasks, and give a flow run its name."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.utilities.annotations import opaque
 
 from flows.journey import conclude
+from flows.processes import note_process
 from tasks import evaluate, prepare, promote, train
 from tasks.data.prepare import prepare as plain_prepare
 from tasks.data.prepare import tokenize as plain_tokenize
@@ -50,6 +54,8 @@ def label_run(name: str, tags: list[str]) -> None:
     assert context is not None
     assert context.flow_run is not None
     flow_run = context.flow_run
-    with get_client(sync_client=True) as client:
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:  # a name costs no run
         client.update_flow_run(flow_run.id, name=name, tags=sorted({*flow_run.tags, *tags}))
     flow_run.name = name  # its log lines carry it
+    if home := os.environ.get("PREFECT_HOME"):
+        note_process(Path(home), str(flow_run.id))  # `rootstock serve` ends what says it runs, and does not

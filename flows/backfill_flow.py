@@ -19,7 +19,7 @@ from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
-from tasks.page import artifact_key
+from tasks.page import artifact_key, put
 from tasks.stage import stopped
 
 FROM_HINT = "First date (2026-03 or 2026-03-01) or file name; empty: from the beginning."
@@ -55,6 +55,11 @@ def backfill_flow(
                 log.info("%s", rows[-1])
     except UserError as error:
         return stopped(error)
-    create_table_artifact(rows, key=artifact_key(loaded.name, "backfill"), description="**Backfill.**")
+    put(
+        create_table_artifact,
+        table=rows,
+        key=artifact_key(loaded.name, "backfill"),
+        description="**Backfill.**",
+    )
     told = ", ".join(f"{row['place']} {row['verdict']}" for row in rows)
     return Completed(message=told, data=rows)

@@ -15,7 +15,7 @@ from prefect.utilities.annotations import opaque
 from flows.cells import Job, RunJobs, run_cell
 from schemas.comparison import Trained
 from schemas.errors import UserError
-from tasks.page import artifact_key
+from tasks.page import artifact_key, put
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
 
 
@@ -57,8 +57,9 @@ def _result(future: PrefectConcurrentFuture[Any]) -> Trained:
 
 def show_comparison(name: str, folder: Path) -> State[str]:
     """Put the table on the page; the state that the flow ends in."""
-    create_markdown_artifact(
-        (folder / "table.md").read_text(encoding="utf-8"), key=artifact_key(name, "comparison"),
+    put(
+        create_markdown_artifact,
+        markdown=(folder / "table.md").read_text(encoding="utf-8"), key=artifact_key(name, "comparison"),
         description=f"Comparison {name}; with pictures in `{(folder / 'index.html').absolute()}`",
     )  # fmt: skip
     return Completed(message=f"table and pictures in {folder}", data=str(folder))

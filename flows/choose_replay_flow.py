@@ -18,7 +18,7 @@ from flows.turns import turn_to_train
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
-from tasks.page import artifact_key
+from tasks.page import artifact_key, put
 from tasks.stage import stopped
 
 
@@ -43,7 +43,8 @@ def choose_replay_flow(
         watch = PageWatch(loaded.name, Console() if runtime.deployment.id is None else Silent())
         with turn_to_train(Path(state)):
             choice, folder = propose(loaded, Path(state), watch, call=call_as_task)
-        create_table_artifact(
+        put(
+            create_table_artifact,
             table=table_of(choice.shift_curves)
             or [
                 {

@@ -13,6 +13,7 @@ from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_
 from flows.failures import defect, fail, machine_error
 from flows.surroundings import leave_launcher, quiet_environment
 from schemas.errors import ExitCode, NoNewData, UserError
+from tasks.storage.signals import Asked, end_when_asked, say, told
 
 app = typer.Typer(
     name="rootstock",
@@ -50,6 +51,7 @@ def alone(context: typer.Context) -> None:  # no docstring: it would be shown as
 def main() -> None:
     """Run the command line; a user's mistake is three lines and an exit code, never a traceback."""
     quiet_environment()
+    end_when_asked()
     try:
         app()
     except UserError as error:
@@ -58,9 +60,8 @@ def main() -> None:
         fail(machine_error(error) or defect(error))
     except Exception as error:
         fail(defect(error))
-    except SystemExit as done:
-        if done.code == ExitCode.INTERRUPTED:
-            print("stopped; the same command goes on where it was", file=sys.stderr)
+    except Asked as signal:
+        say(f"stopped by {told(signal.number)}; the same command goes on where it was")
         raise
 
 

@@ -15,7 +15,7 @@ from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
-from tasks.page import artifact_key
+from tasks.page import artifact_key, put
 from tasks.stage import stopped
 
 LOSS = "nats per token"
@@ -37,7 +37,8 @@ def evaluate_model_flow(
     except UserError as error:
         return stopped(error)
     main = list(rows[0])[3]  # the score that rules are about
-    create_table_artifact(
+    put(
+        create_table_artifact,
         table=[{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],
         key=artifact_key(loaded.name, "evaluation"),
         description=f"**{model}** on the suites of {loaded.name}; {'lower' if main == LOSS else 'higher'} is better.",

@@ -218,14 +218,20 @@ def measure(
     return Measured(prepared, tokenized, base, trained, suites, scores, latency, choice)
 
 
-def conclude(run: RunFolder, result: RunResult) -> Decision:
-    """Write everything the run leaves behind, release the model if it passed, and close the run."""
+def conclude(
+    run: RunFolder, result: RunResult, require_wanted: Callable[[], None] = lambda: None
+) -> Decision:
+    """Write everything the run leaves behind, release the model if it passed, and close the run.
+
+    `require_wanted` is asked at the last moment before anything changes for others.
+    """
     bindings: Bindings = run.write_evidence(result)
     decision = decide(result.scores, result.spec.promotion, bindings, result.realignment)
     decision = decision.model_copy(update={"next_action": run.fill_in(decision.next_action)})
     run.write_decision(decision)
     run.write_increment(result, decision)
     run.write_report(result, decision)
+    require_wanted()
     run.release(decision)
     run.close()
     return decision

@@ -30,6 +30,8 @@ class PageWatch(Silent):
         self.bar, self.logged = None, 0.0
         with super().stage(name), self.console.stage(name):
             yield
+        if self.bar is not None:
+            self.bar.close()
 
     def note(self, text: str) -> None:
         self._log(text)

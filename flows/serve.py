@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.deployed import deploy
 from flows.reports import serve_reports
 from flows.server import is_healthy, prefect_server, running_server, server_home
 from schemas.errors import UserError
@@ -14,37 +15,48 @@ if TYPE_CHECKING:
 
 NIGHTLY_CRON = "0 2 * * *"
 RUNS_AT_ONCE = 6
-"""One of them trains (`turns.py`): a machine that swaps trains nothing. Those that wait for their turn hold little memory, and
-leave room for a check or a promotion."""
-POLL_SECONDS = 2
-"""How soon a run that somebody asked for begins."""
+"""One of them trains (`turns.py`): a machine that swaps trains nothing. One that waits for its turn is not counted."""
+OVERLAP = {
+    "continual-training-nightly": "skip",
+    "continual-training-on-new-data": "queue",
+    "backfill": "queue",
+    "evaluate-model": "queue",
+}
+"""What becomes of a run while another of its deployment goes on; of any other, both run. No limit of Prefect's server: its slots
+stay taken when a process is killed, and a lease that cannot be renewed ends the run that holds it."""
 
 
 def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
-    """Serve until Ctrl-C or SIGTERM; everything that was started stops with us.
+    """Serve until Ctrl-C, SIGTERM or a closed terminal; what is going on then is taken up by the next start.
 
     Raises:
         UserError: the port is taken, the state is served already, or the server cannot be started.
     """
-    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", str(POLL_SECONDS))
-    if not os.environ.get("PREFECT_API_URL"):
+    ours = not os.environ.get("PREFECT_API_URL")
+    if ours:
         _require_alone(state, port)
         print("starting Prefect's server (some 20 s the first time)", flush=True)
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
     ):
-        from prefect import serve
+        from prefect.client.orchestration import get_client
 
-        from flows.served_run import start_runs_isolated
+        from flows.lost_runs import settle_lost, skip_missed
+        from flows.served_runs import Rules, ServedRuns
+        from flows.turns import TRAINS
 
-        start_runs_isolated()
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
-
-        print(
-            f"Rootstock is served at {address.removesuffix('/api')}/deployments (Ctrl-C stops it)", flush=True
-        )
-        serve(*deployments(state), limit=RUNS_AT_ONCE, print_starting_message=False)
+        wanted, home = deployments(state), server_home(state)
+        with get_client(sync_client=True) as client:
+            named = deploy(client, wanted, home)
+            settle_lost(client, named, home, ours)
+            skip_missed(client, named)
+        trains = {one.name: one.flow_name in TRAINS for one in wanted}
+        rules = {one: Rules(name, trains[name], OVERLAP.get(name)) for one, name in named.items()}
+        page = address.removesuffix("/api")
+        print(f"Rootstock is served at {page}/deployments (Ctrl-C stops it)", flush=True)
+        ServedRuns(home, rules, RUNS_AT_ONCE).serve()
 
 
 def _require_alone(state: Path, port: int) -> None:
@@ -64,7 +76,6 @@ def _require_alone(state: Path, port: int) -> None:
 
 def deployments(state: Path) -> "list[RunnerDeployment]":
     """What is served; prefect.yaml deploys the same to a work pool (a test keeps the two alike)."""
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
     from prefect.events import DeploymentEventTrigger
     from prefect.types.entrypoint import EntrypointType
@@ -80,8 +91,6 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from flows.look_for_data import look_for_data
     from flows.promote_model import promote_model
 
-    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    one_after_another = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     here = {"state": str(state)}
     on_new_data = DeploymentEventTrigger(
         name="new data",
@@ -106,19 +115,17 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
             "continual-training-nightly",
             parameters={**here, "spec": "runs/quickstart.yaml"},
             cron=NIGHTLY_CRON,
-            concurrency_limit=one_at_a_time,
         ),
         deploy(
             continual_training,
             "continual-training-on-new-data",
             parameters=here,
             triggers=[on_new_data],
-            concurrency_limit=one_after_another,
         ),
         deploy(look_for_data, "look-for-data", parameters=here),
-        deploy(backfill_flow, "backfill", parameters=here, concurrency_limit=one_after_another),
+        deploy(backfill_flow, "backfill", parameters=here),
         deploy(check_contracts, "check-contracts"),
-        deploy(evaluate_model_flow, "evaluate-model", parameters=here, concurrency_limit=one_after_another),
+        deploy(evaluate_model_flow, "evaluate-model", parameters=here),
         deploy(compare_methods, "compare-methods", parameters=here),
         deploy(compare_remedies_flow, "compare-remedies", parameters=here),
         deploy(choose_replay_flow, "choose-replay", parameters=here),

@@ -4,23 +4,26 @@
 ours.
 """
 
-import functools
+import os
 import runpy
-import shlex
 import sys
 
 from flows.own_code import load_only_ours
 from flows.surroundings import quiet_environment
+from tasks.storage.children import SERVED
+
+COMMAND = (sys.executable, "-P", "-m", "flows.served_run")
 
 
-def start_runs_isolated() -> None:
-    """Have the runner of this process start every run as this module."""
-    from prefect.runner import runner
-    from prefect.runner._starter_engine import EngineCommandStarter
+def leave_end_to_parent() -> None:
+    """Say nothing of our own end when we are asked to end: who asked knows whether the run is cancelled or taken up again.
 
-    load_only_ours(runner)  # when it looks for hooks
-    command = shlex.join([sys.executable, "-P", "-m", "flows.served_run"])
-    vars(runner)["EngineCommandStarter"] = functools.partial(EngineCommandStarter, command=command)
+    Prefect would tell its server *Crashed*, and whatever listens for that would hear it.
+    """
+    from prefect._internal import control_listener
+
+    control_listener._set_intent("relinquish")
+    os.environ[SERVED] = "1"
 
 
 if __name__ == "__main__":
@@ -28,4 +31,5 @@ if __name__ == "__main__":
     from prefect import flow_engine
 
     load_only_ours(flow_engine)
+    leave_end_to_parent()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from flows.given_server import require_answer, require_usable_proxy
 from flows.server_note import NOTE, read_note, write_note
 from flows.server_secret import AUTH, FOREIGN, read_password
+from flows.supervise import kept_running
 from schemas.errors import UserError
 from tasks.storage.children import die_with
 
@@ -52,12 +53,18 @@ def prefect_server(
     port = port or free_port()
     address = f"http://127.0.0.1:{port}/api"
     with ours(address, read_password(password_file)):
-        process = _start(home, port, schedules)
-        try:
-            _wait_until_healthy(process, address, home)
+
+        def started() -> subprocess.Popen[bytes]:
+            process = _start(home, port, schedules)
             if schedules:
                 write_note(home, process.pid, address, password_file)
-            yield address
+            return process
+
+        process = started()
+        try:
+            _wait_until_healthy(process, address, home)
+            with kept_running(process, started, _stop):
+                yield address
         finally:
             if schedules:
                 (home / NOTE).unlink(missing_ok=True)

@@ -1,4 +1,8 @@
-"""Served runs train one after another: two trainings at once would share the memory that each was laid out for."""
+"""Served runs train one after another: two trainings at once would share the memory that each was laid out for.
+
+`rootstock serve` does not even start a run whose turn has not come (`served_runs.py`): it waits without a process. The lock here
+is for what others start, such as the workers of a work pool.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +14,8 @@ from tasks.storage.steps import hold
 
 TURN = "turn-to-train"
 """Name of the lock in the state folder."""
+TRAINS = frozenset({"continual-training", "backfill", "choose-replay", "compare-methods", "compare-remedies"})
+"""The flows that take a turn."""
 WAITING = "another served run trains: waiting for it"
 
 

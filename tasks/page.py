@@ -3,9 +3,13 @@
 Artifacts of one kind form one series per specification name, so that the page shows how they change from run to run.
 """
 
+import contextvars
 import os
 import re
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -33,6 +37,8 @@ from tasks.data.prepare import Tokenized
 MAX_ROWS = 200
 """Rows of a table that a page still shows well."""
 SECONDS_BETWEEN_UPDATES = 2.0
+SECONDS_TO_ARRIVE = 5.0
+DRAWING = threading.Lock()
 WHO: tuple[Who, ...] = ("base", "champion", "candidate")
 NOT_SERVED = (
     " Browsers do not follow links from a web page to a file: open it yourself, or use `rootstock serve`, which shows"
@@ -47,11 +53,18 @@ def artifact_key(name: str, what: str) -> str:
     return f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-{what}"
 
 
+def put(create: Callable[..., Any], **fields: Any) -> None:
+    """Show an artifact; a server that is away for longer than Prefect's client asks costs the artifact, not the run."""
+    with suppress(httpx.HTTPError):
+        create(**fields)
+
+
 def show_ledger(name: str, ledger: Ledger) -> None:
     """Table of where every row went: all files together, then each."""
     rows = [_ledger_row(file) for file in (ledger.total, *ledger.files[: MAX_ROWS - 1])]
     more = len(ledger.files) - MAX_ROWS + 1
-    create_table_artifact(
+    put(
+        create_table_artifact,
         table=rows,
         key=artifact_key(name, "ledger"),
         description="**Where every row went.** read = accepted + quarantined + duplicate + leaked + held out, in every line."
@@ -78,7 +91,8 @@ def show_contracts(name: str, reports: tuple[GateReport, ...]) -> None:
         if broken
         else "Every contract is kept."
     )
-    create_table_artifact(
+    put(
+        create_table_artifact,
         table=sorted(rows, key=lambda row: ORDER.index(row["result"]))[:MAX_ROWS],
         key=artifact_key(name, "contracts"),
         description=f"**Data contracts.** {said}",
@@ -117,7 +131,8 @@ def show_mixture(name: str, tokenized: Tokenized) -> None:
             for share in mixture.replay
         ),
     ]  # fmt: skip
-    create_table_artifact(
+    put(
+        create_table_artifact,
         table=rows,
         key=artifact_key(name, "mixture"),
         description=f"**Training mixture.** Replay ratio {mixture.achieved_ratio:.4f} of all trained tokens (asked:"
@@ -128,7 +143,8 @@ def show_mixture(name: str, tokenized: Tokenized) -> None:
 
 def show_scores(name: str, scores: Scores) -> None:
     """Table of every suite under every model that was scored."""
-    create_table_artifact(
+    put(
+        create_table_artifact,
         table=[_suite_row(scores, suite) for suite in scores.suites],
         key=artifact_key(name, "suites"),
         description="**Loss in nats per token** (lower is better), on documents that were never trained on. The domain"
@@ -158,13 +174,15 @@ def _suite_row(scores: Scores, suite: AnySuite) -> dict[str, Any]:
 def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
     """The verdict with every rule, and a link to the report (through `rootstock serve`, where it runs)."""
     report = (folder / "report.html").absolute()
-    create_markdown_artifact(
+    put(
+        create_markdown_artifact,
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
         description=f"Verdict on {run}: **{decision.verdict}**",
     )
     reports = os.environ.get("ROOTSTOCK_REPORTS")
-    create_link_artifact(
+    put(
+        create_link_artifact,
         link=report_link(run, report),
         link_text=f"Report of {run}",
         key=artifact_key(name, "report"),
@@ -203,12 +221,19 @@ def _rule_line(rule: RuleOutcome) -> str:
 
 
 class Bar:
-    """A progress bar on the page. Never in the way of the work: a server that does not answer only stops the bar."""
+    """A progress bar on the page, drawn by a thread of its own: the work never waits for the server, not even once.
+
+    What the thread has not yet drawn is replaced by what is newer.
+    """
 
     def __init__(self, key: str):
         self.key = key
         self.id: UUID | None = None
         self.updated = 0.0
+        self.newest: tuple[float, str] | None = None
+        self.context = contextvars.copy_context()
+        """Of the run: Prefect finds in it whose artifact this is."""
+        self.drawing: threading.Thread | None = None
 
     def show(self, done: int, total: int, text: str) -> None:
         """Draw `done` of `total`, at most every two seconds, the end always."""
@@ -216,13 +241,36 @@ class Bar:
         if now - self.updated < SECONDS_BETWEEN_UPDATES and done < total:
             return
         self.updated = now
-        percent = 100.0 * done / max(total, 1)
-        try:
-            if self.id is None:
-                created = create_progress_artifact(progress=percent, key=self.key, description=text)
-                assert isinstance(created, UUID)
-                self.id = created
-            else:
-                update_progress_artifact(self.id, progress=percent, description=text)
-        except httpx.HTTPError:
-            self.updated = now + 60  # a training of days outlives a server that is restarted
+        with DRAWING:
+            self.newest = (100.0 * done / max(total, 1), text)
+            if self.drawing is None:
+                self.drawing = threading.Thread(
+                    target=self.context.copy().run, args=(self._draw,), daemon=True
+                )
+                self.drawing.start()
+
+    def close(self) -> None:
+        """Give what was shown last a moment to arrive; without a server it is given up."""
+        thread = self.drawing
+        if thread is not None:
+            thread.join(SECONDS_TO_ARRIVE)
+
+    def _draw(self) -> None:
+        while (drawn := self._take()) is not None:
+            percent, text = drawn
+            with suppress(
+                httpx.HTTPError, RuntimeError
+            ):  # it is away, or the client was closed with its task
+                if self.id is None:
+                    created = create_progress_artifact(progress=percent, key=self.key, description=text)
+                    assert isinstance(created, UUID)
+                    self.id = created
+                else:
+                    update_progress_artifact(self.id, progress=percent, description=text)
+
+    def _take(self) -> tuple[float, str] | None:
+        with DRAWING:
+            newest, self.newest = self.newest, None
+            if newest is None:
+                self.drawing = None
+            return newest

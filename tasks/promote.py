@@ -14,15 +14,16 @@ from tasks.release import promotion
 from tasks.release.registry import Registered
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.stage import stopped
+from tasks.still_wanted import require_wanted
 
 
 @task(name="decide-and-report", task_run_name="decide-and-report", cache_policy=NO_CACHE)
 def conclude(
-    work: Callable[[RunFolder, RunResult], Decision], run: RunFolder, result: RunResult
+    work: Callable[[RunFolder, RunResult, Callable[[], None]], Decision], run: RunFolder, result: RunResult
 ) -> State[Decision]:
     """Decide, write the report, and put a passing model in use; `work` is the journey's own last stage."""
     try:
-        decision = work(run, result)
+        decision = work(run, result, require_wanted)
     except UserError as error:
         return stopped(error)
     show_scores(run.spec.name, result.scores)
@@ -34,6 +35,8 @@ def conclude(
 def promote(state: Path, run_id: str, forced_because: str | None = None) -> State[Registered]:
     """Make a run's model champion, if its decision passes (or with a reason) and is bound to its very files."""
     try:
-        return Completed(data=promotion.promote(state, state / "runs" / run_id, forced_because))
+        return Completed(
+            data=promotion.promote(state, state / "runs" / run_id, forced_because, require_wanted)
+        )
     except UserError as error:
         return stopped(error)

@@ -5,14 +5,19 @@ a second cache would answer from its own records after someone has removed or me
 results as pickles. What Prefect's page shows as Cached is the disk's own answer.
 """
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import State
+from prefect.context import TaskRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from schemas.errors import ExitCode, UserError, WorkerKilled
+from tasks.storage.children import SERVED
 
 RETRIES, RETRY_DELAY_SECONDS = 2, [2.0, 10.0]
 
@@ -32,8 +37,14 @@ def run_stage(state: Path, work: Callable[[], Any]) -> State[Any]:
 
 
 def stopped(error: UserError) -> State[Any]:
-    """A user's mistake as a state whose message is its three lines; Cancelled if we were asked to stop."""
-    if error.exit_code == ExitCode.TERMINATED:
+    """A user's mistake as a state whose message is its three lines; Cancelled if we were asked to stop.
+
+    Raises:
+        TerminationSignal: we were, and a parent that asked tells itself what becomes of the run.
+    """
+    if error.exit_code in (ExitCode.TERMINATED, ExitCode.INTERRUPTED):
+        if os.environ.get(SERVED) and TaskRunContext.get() is None:
+            raise TerminationSignal(signal.SIGTERM)
         return Cancelled(message=str(error), data=error)
     return Failed(message=str(error), data=error)
 

@@ -5,6 +5,8 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+SERVED = "ROOTSTOCK_SERVED_RUN"
+"""Set where `rootstock serve` started this process, and tells what became of its run."""
 
 
 def die_with(parent: int) -> None:

@@ -33,7 +33,14 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
     context = multiprocessing.get_context("spawn")  # torch and fork do not mix
     try:
         with ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
-            return list(pool.map(function, items))
+            try:
+                return list(pool.map(function, items))
+            except Exception:
+                raise
+            except BaseException:  # asked to end: no shard is waited for, each is done again
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+                raise
     except BrokenProcessPool:
         raise WorkerKilled(
             "a worker process was killed from outside, most likely because memory ran out",

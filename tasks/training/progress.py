@@ -1,4 +1,4 @@
-"""What a training run says while it runs: metrics.jsonl, a live line, and a clean stop on SIGTERM."""
+"""What a training run says while it runs: metrics.jsonl, a live line, and a clean stop when a signal asks for it."""
 
 import signal
 import time
@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
 from tasks.storage.atomic import write_atomic
+from tasks.storage.signals import leave_lost_terminal, say, take_signals, told
 from tasks.training.device import Device, peak_memory_bytes
 from tasks.training.progress_file import OnMetrics, read_metrics
 
@@ -52,28 +53,35 @@ class MetricsWriter(TrainerCallback):
             self.on_metrics(metrics, state.max_steps)
 
 
-class StopOnSigterm(TrainerCallback):
-    """On SIGTERM finish the step, write a checkpoint and stop."""
+class StopOnSignal(TrainerCallback):
+    """On SIGTERM, Ctrl-C or a closed terminal finish the step, write a checkpoint and stop; on a second one at once."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self.previous: Any = None
+        self.asked: int | None = None
+        """The signal, once one has come."""
+        self.before: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         import threading
 
         if threading.current_thread() is threading.main_thread():
-            self.previous = signal.signal(signal.SIGTERM, self._ask)
+            self.before = take_signals(self._ask)
 
     def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
+        leave_lost_terminal()
+        if self.asked is not None:
+            self.give_back()
+            signal.raise_signal(number)
+            return
+        self.asked = number
+        say(f"{told(number)}: this step is finished and a checkpoint written (again: stop at once)")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.asked:
+        if self.asked is not None:
             control.should_save = control.should_training_stop = True
 
     def give_back(self) -> None:
-        """Let SIGTERM do again what it did before: also after a failure, or nothing could end the process."""
-        if self.previous is not None:
-            signal.signal(signal.SIGTERM, self.previous)
-            self.previous = None
+        """Let signals do again what they did before: also after a failure, or nothing could end the process."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}

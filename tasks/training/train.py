@@ -10,6 +10,7 @@ from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.prompts import write_frame
+from tasks.storage.signals import exit_code
 from tasks.storage.steps import Step, run_step
 from tasks.training.attach import attach
 from tasks.training.counts import count_parameters
@@ -32,19 +33,30 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
         TrainingFailed: a loss or gradient was not finite, or the process was asked to stop.
     """
     plan = training_plan(root, spec, inputs)
+    asked: int | None = None
 
     def work(folder: Path) -> dict[str, Any]:
-        facts = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
+        nonlocal asked
+        facts, asked = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
         return {**facts, "weights": model_sha256(folder / "model")}
 
     step = run_step(plan, work)
     shutil.rmtree(plan.scratch, ignore_errors=True)
+    if asked is not None:  # in its last step: what is trained is kept, nothing that follows is begun
+        raise _stopped("training was asked to stop; it is finished and kept", "its last step", asked)
     return step
+
+
+def _stopped(what: str, where: str, number: int) -> TrainingFailed:
+    failure = TrainingFailed(what, where, "run the same command again to go on")
+    failure.exit_code = ExitCode(exit_code(number))
+    return failure
 
 
 def _train_into(
     folder: Path, scratch: Path, context: RemedyContext, on_metrics: OnMetrics | None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int | None]:
+    """Facts of the trained model, and the signal that asked to stop, if one came in the last step."""
     from tasks.training.device import find_device
     from tasks.training.remedies.applied import attach_remedies, prepare_remedies
 
@@ -61,20 +73,16 @@ def _train_into(
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
         stop.give_back()
-    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
-        failure = TrainingFailed(
-            "training was asked to stop; a checkpoint was written",
-            f"step {trainer.state.global_step}",
-            "run the same command again to go on",
-        )
-        failure.exit_code = ExitCode.TERMINATED
-        raise failure
+    if stop.asked is not None and trainer.state.global_step < trainer.state.max_steps:
+        where = f"step {trainer.state.global_step}"
+        raise _stopped("training was asked to stop; a checkpoint was written", where, stop.asked)
     shutil.copy(scratch / "metrics.jsonl", folder / "metrics.jsonl")
     remedies.finish()
     tuned.finish()
     parameters = _save(tuned, folder / "model", spec, inputs)
     remedies.save(folder / "model")
-    return {"parameters": parameters.model_dump(), "method": tuned.facts(), "remedies": remedies.facts()}
+    facts = {"parameters": parameters.model_dump(), "method": tuned.facts(), "remedies": remedies.facts()}
+    return facts, stop.asked
 
 
 def _resume_from(scratch: Path) -> Path | None:
@@ -95,7 +103,7 @@ def _make_trainer(
     from transformers import TrainingArguments
 
     from tasks.training.head_trainer import HeadTrainer
-    from tasks.training.progress import MetricsWriter, StopOnSigterm
+    from tasks.training.progress import MetricsWriter, StopOnSignal
     from tasks.training.remedies.applied import Applied
     from tasks.training.trainer import ResumableTrainer
 
@@ -136,7 +144,7 @@ def _make_trainer(
     )
     (scratch / "checkpoints").mkdir(parents=True, exist_ok=True)
     labels = labels_before_steps(pieces, sequences, report.sequences_per_step)
-    stop = StopOnSigterm()
+    stop = StopOnSignal()
     writer = MetricsWriter(scratch / "metrics.jsonl", device, labels, on_metrics)
     kind = ResumableTrainer if inputs.head is None else HeadTrainer
     trainer = kind(

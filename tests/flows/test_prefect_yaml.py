@@ -10,11 +10,12 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
-from flows.serve import deployments
+from flows.serve import OVERLAP, deployments
 from tests.command_line import ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 POOL = "rootstock"
+STRATEGIES = {"skip": "CANCEL_NEW", "queue": "ENQUEUE"}
 
 
 def prefect(*arguments: str) -> str:
@@ -60,11 +61,11 @@ def test_both_ways_start_at_the_same_times_and_skip_what_overlaps(deployed: dict
         ]
         assert {plan.schedule.timezone or "UTC" for plan in theirs.schedules} <= {"UTC"}
         limit = theirs.global_concurrency_limit
-        assert (limit.limit if limit else None) == ours.concurrency_limit
-        if ours.concurrency_limit:
-            assert (
-                theirs.concurrency_options.collision_strategy == ours.concurrency_options.collision_strategy
-            )
+        overlap = OVERLAP.get(ours.name)
+        assert (limit.limit if limit else None) == (1 if overlap else None)
+        assert ours.concurrency_limit is None, "served_runs.py sees to it"
+        if overlap:
+            assert theirs.concurrency_options.collision_strategy.value == STRATEGIES[overlap]
 
 
 def test_both_ways_start_on_the_same_events(deployed: dict[str, Any]) -> None:

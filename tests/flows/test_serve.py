@@ -167,8 +167,8 @@ def test_two_trainings_of_different_names_take_turns(served: Served) -> None:
     ]
     for run in started:
         assert served.wait(run)["state_name"] == "Promoted", served.run(run)["state"]
-    logs = [[log["message"] for log in served.logs(run)] for run in started]
-    assert sorted(lines.count(WAITING) for lines in logs) == [0, 1]
+    states = [served.ask("GET", f"/flow_run_states/?flow_run_id={run}") for run in started]
+    assert sorted([state["message"] for state in one].count(WAITING) for one in states) == [0, 1]
     first, second = sorted((served.filtered("task_runs", run) for run in started), key=began)
     assert max(task["end_time"] for task in first) <= began(second)
 
@@ -202,7 +202,7 @@ def test_stopping_to_serve_stops_everything(served: Served) -> None:
     assert len(started) >= 2, "a server and a run"
     os.kill(served.process.pid, signal.SIGTERM)
     served.process.wait(120)
-    assert served.process.returncode == 0, (served.files / "serve.log").read_text()[-2000:]
+    assert served.process.returncode == 143, (served.files / "serve.log").read_text()[-2000:]
     wait_until(lambda: not [p for p in started if p.is_running() and p.status() != "zombie"], 60)
     assert not (served.files / ".rootstock" / "prefect" / "server.json").exists()
 

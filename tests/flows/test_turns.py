@@ -103,11 +103,14 @@ def spec_for(training: Flow[..., Any], folder: Path) -> Path:
     return folder / "grown.yaml"
 
 
-@pytest.mark.parametrize(
-    "training",
-    [continual_training, backfill_flow, choose_replay_flow, compare_methods, compare_remedies_flow],
-    ids=lambda flow: flow.name,
-)
+TRAINING = [continual_training, backfill_flow, choose_replay_flow, compare_methods, compare_remedies_flow]
+
+
+def test_serve_knows_which_flows_take_a_turn() -> None:
+    assert {flow.name for flow in TRAINING} == turns.TRAINS
+
+
+@pytest.mark.parametrize("training", TRAINING, ids=lambda flow: flow.name)
 def test_every_flow_that_trains_takes_its_turn_before_it_does_anything(
     training: Flow[..., Any],
     place: Path,

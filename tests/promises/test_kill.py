@@ -223,7 +223,7 @@ def test_interrupted_by_the_user_it_says_how_to_go_on(sharded: Project) -> None:
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     told = (sharded.folder / "err.txt").read_text()
-    assert told.splitlines()[-1] == "stopped; the same command goes on where it was"
+    assert told.splitlines()[-1] == "stopped by Ctrl-C; the same command goes on where it was"
     assert "Traceback" not in told
 
 
