@@ -34,6 +34,6 @@ def conclude(
 def promote(state: Path, run_id: str, forced_because: str | None = None) -> State[Registered]:
     """Make a run's model champion, if its decision passes (or with a reason) and is bound to its very files."""
     try:
-        return Completed(data=promotion.promote(state, state / "runs" / run_id, forced_because))
+        return Completed(data=promotion.promote_by_hand(state, state / "runs" / run_id, forced_because))
     except UserError as error:
         return stopped(error)
