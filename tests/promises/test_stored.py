@@ -5,13 +5,21 @@ Which files there are is read from the manifests of a finished run, so a new kin
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.cli_models import find_run_model
+from schemas.errors import UserError
+from tasks.release.promotion import promote_by_hand
+from tasks.release.run_record import FILE, RunRecord, read_record
 from tasks.storage.steps import MANIFEST, Step, open_step
-from tests.command_line import rootstock
+from tests.command_line import Done, rootstock
 from tests.promises.conftest import Project, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -99,3 +107,99 @@ def test_damaged_steps_are_named_and_done_again_to_the_same_bytes(copied: Projec
     weights = [file for file in before if file.match("data/train-*/model/*.safetensors")]
     assert weights
     assert all(file.read_bytes() == before[file] for file in weights)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "flipped": flip,
+    "emptied": lambda file: file.write_bytes(b""),
+    "deleted": lambda file: file.unlink(),
+    "a folder": lambda file: (file.unlink(), file.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_each_file_of_a_finished_run_is_named_before_its_model_is_used(
+    copied: Project, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.chdir(copied.folder)
+    state, run = Path(".rootstock"), Path(".rootstock/runs") / run_of(copied).name
+    record = read_record(run)
+    assert isinstance(record, RunRecord)
+    names = [file.path for file in record.files if file.bytes]
+    assert {"decision.json", "scores.json", "lineage.json", "ledger.json", "incumbent.json", "spec.yaml", "report.html",
+            "metrics.jsonl", "model/model.safetensors", "model/tokenizer.json", "model/config.json"} <= set(names)  # fmt: skip
+    for name in (*names, FILE):
+        whole = (run / name).read_bytes()
+        DAMAGES[damage](run / name)
+        with pytest.raises(UserError) as promoting:
+            promote_by_hand(state, run)
+        assert Path(name).parts[0] in promoting.value.where
+        told = [promoting.value]
+        if (name, damage) != (FILE, "deleted"):  # as if the run had not come to its end
+            with pytest.raises(UserError) as using:
+                find_run_model(state, run.name)
+            told.append(using.value)
+        for error in told:
+            assert "rootstock run " in error.fix
+        if (run / name).is_dir():
+            (run / name).rmdir()
+        (run / name).write_bytes(whole)
+    assert find_run_model(state, run.name) == str(run / "model")
+
+
+def follow_remedy(project: Project, done: Done) -> Done | None:
+    """Do what the only error of a command says."""
+    assert done.code == 2, done.err
+    (error,) = done.errors
+    command = error[2].removeprefix("run: ").split(" (what is damaged")[0]
+    first, *rest = shlex.split(command)
+    if first == "rootstock":
+        return rootstock(*rest, "--no-prefect", cwd=project.folder)
+    subprocess.run(command, shell=True, cwd=project.folder, check=True)
+    return None
+
+
+def history(project: Project) -> Any:
+    return rootstock("history", "tiny", "--json", cwd=project.folder).json()
+
+
+def test_a_run_damaged_all_over_is_done_again_by_the_printed_remedy(copied: Project) -> None:
+    run = run_of(copied)
+    record, before = read_record(run), history(copied)
+    assert isinstance(record, RunRecord)
+    decision = (run / "decision.json").read_bytes()
+    ways = list(DAMAGES.values())
+    for number, file in enumerate(file for file in record.files if file.path != "spec.yaml" and file.bytes):
+        ways[number % len(ways)](run / file.path)
+    again = follow_remedy(copied, rootstock("promote", run.name, cwd=copied.folder))
+    assert again is not None
+    assert f"run {run.name} is damaged, so it is concluded again: " in again.err
+    assert again.out.splitlines()[-1] == f"verdict: {json.loads(decision)['verdict']}"
+    assert (run / "decision.json").read_bytes() == decision
+    assert history(copied) == before, "it was released before: nothing moves"
+    assert rootstock(*RUN, cwd=copied.folder).out.startswith("nothing to do")
+    assert rootstock("promote", run.name, cwd=copied.folder).code == 0
+    assert rootstock("generate", run.name, "The", "--max-new-tokens", "2", cwd=copied.folder).code == 0
+
+
+def test_a_damaged_record_is_told_and_written_anew(copied: Project) -> None:
+    run, before = run_of(copied), history(copied)
+    flip(run / FILE)
+    again = follow_remedy(copied, rootstock("promote", run.name, cwd=copied.folder))
+    assert again is not None
+    assert again.code == 0, again.err
+    assert history(copied) == before
+    assert rootstock("promote", run.name, cwd=copied.folder).code == 0
+
+
+def test_where_the_data_have_changed_the_model_comes_back_from_its_step(copied: Project) -> None:
+    run = run_of(copied)
+    with (copied.folder / "domain-0.jsonl").open("a") as file:
+        file.write('{"text": "One row more, of no topic at all.", "topic": "more"}\n')
+    for name in ("model.safetensors", "config.json"):
+        flip(run / "model" / name)
+    (run / "model" / "added_tokens.json").write_text("{}")
+    for _ in range(3):
+        assert follow_remedy(copied, rootstock("export", run.name, "--to", "out", cwd=copied.folder)) is None
+    done = rootstock("export", run.name, "--to", "out", cwd=copied.folder)
+    assert done.code == 0, done.err
