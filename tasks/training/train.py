@@ -22,7 +22,7 @@ from tasks.training.progress_file import OnMetrics
 from tasks.training.quiet import quiet, silence_libraries
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.schedules import NAMES, own_schedule, warmup_steps
-from tasks.training.threads import threads_of
+from tasks.training.threads import on_threads
 from tasks.training.tuned import save_tuned
 
 
@@ -35,11 +35,10 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
     plan = training_plan(root, spec, inputs)
 
     def work(folder: Path) -> dict[str, Any]:
-        with threads_of(plan) as threads:
-            facts = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
-        return {**facts, "weights": model_sha256(folder / "model"), "threads": threads}
+        facts = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
+        return {**facts, "weights": model_sha256(folder / "model")}
 
-    step = run_step(plan, work)
+    step = run_step(plan, on_threads(plan, work, resumes=True))
     shutil.rmtree(plan.scratch, ignore_errors=True)
     return step
 
