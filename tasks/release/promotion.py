@@ -51,7 +51,7 @@ def promote(
     """
     if forced_because is None:
         return release(state, run_folder, verify(run_folder), "champion", check=check)
-    decision = _verify_files(run_folder, _read_decision(run_folder))
+    decision = _verify_files(run_folder, read_decision(run_folder))
     if not forced_because.strip():
         raise UserError(
             "a forced promotion needs a reason", "--reason", 'write why: --reason "the rule is about ..."'
@@ -71,7 +71,7 @@ def promote_by_hand(state: Path, run_folder: Path, forced_because: str | None = 
     Raises:
         UserError: as for `promote`; or the run is not finished, or a file is not the one that it left.
     """
-    _read_decision(run_folder)  # says what is missing where there is no such run
+    read_decision(run_folder)  # says what is missing where there is no such run
     if read_record(run_folder) is None:
         raise UserError(
             "this run cannot be promoted: it is not finished, or the record of its end was removed",
@@ -92,7 +92,7 @@ def nominate(state: Path, run_folder: Path, check: Check = lambda: None) -> Regi
 
 def refuse(state: Path, run_folder: Path, check: Check = lambda: None) -> Registered:
     """Register a run that did not pass; a rejected increment is consumed, an inconclusive one is not."""
-    return release(state, run_folder, _read_decision(run_folder), None, check=check)
+    return release(state, run_folder, read_decision(run_folder), None, check=check)
 
 
 def release(
@@ -184,7 +184,7 @@ def verify(run_folder: Path) -> Decision:
     Raises:
         UserError: naming the first file that speaks against promotion.
     """
-    decision = _read_decision(run_folder)
+    decision = read_decision(run_folder)
     if decision.verdict != "promote":
         raise UserError(
             f"this run cannot be promoted: its verdict is '{decision.verdict}'. {decision.sentence}",
@@ -229,7 +229,12 @@ def _draft_of(run_folder: Path) -> IncrementRecord | None:
     return IncrementRecord.model_validate_json(file.read_bytes()) if file.is_file() else None
 
 
-def _read_decision(run_folder: Path) -> Decision:
+def read_decision(run_folder: Path) -> Decision:
+    """The decision of a run, if it is the one that the run was finished with.
+
+    Raises:
+        UserError: there is no such run or no decision, or it is damaged.
+    """
     file = run_folder / "decision.json"
     if not run_folder.is_dir():
         known = sorted(folder.name for folder in run_folder.parent.glob("*") if folder.is_dir())

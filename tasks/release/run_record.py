@@ -1,6 +1,7 @@
 """`complete.json`: the last word of a run, written when it is finished: its decision, and the sha256 of all that it leaves."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def consumed_records(state: Path, name: str) -> dict[int, IncrementRecord]:
         listed = [file for file in record.files if file.path == DRAFT]
         if find_damage(draft.parent, listed, besides=None):
             continue
-        found[record.consumed] = IncrementRecord.model_validate_json(draft.read_bytes())
+        with suppress(OSError, ValidationError):
+            found[record.consumed] = IncrementRecord.model_validate_json(draft.read_bytes())
     return found
 
 

@@ -228,6 +228,8 @@ def scores_file(state: Path, name: str) -> Path:
 def write_scores(state: Path, name: str, champion: str | None) -> None:
     """Bring the file of scores up to date with the champion; without increments there is none."""
     if (found := describe(load_watermark(state, name).learned(champion))) is not None:
+        if scores_file(state, name).is_dir():
+            remove(scores_file(state, name))
         write_atomic(scores_file(state, name), found.model_dump_json(indent=1) + "\n")
 
 

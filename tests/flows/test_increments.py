@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from data_contracts.contract import list_contracts
+from flows.cli_models import find_run_model
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
 from schemas.errors import NoNewData, UserError
+from schemas.load import load_spec
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
@@ -313,7 +316,10 @@ def test_the_run_of_an_increment_that_was_damaged_is_found_and_done_again(grown:
     run = copied / "runs" / last.run
     for name in ("model/model.safetensors", "scores.json"):
         break_file(run / name, "flipped")
-    spec = RunSpec.model_validate(read_yaml(run / "spec.yaml").value)
+    with pytest.raises(UserError, match="is not as its run left it") as error:
+        find_run_model(copied, "trades")
+    assert error.value.fix.startswith(f"run: rootstock run {run / 'spec.yaml'} --state {copied} ")
+    spec = load_spec(run / "spec.yaml", [], list_contracts())
     again = follow(spec, copied, Silent(), map_shards=here)
     assert (again.run, again.fresh) == (last.run, True)
     assert again.decision == last.decision

@@ -8,6 +8,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,22 @@ from schemas.errors import UserError
 from tasks.release.promotion import promote_by_hand
 from tasks.release.run_record import FILE, RunRecord, read_record
 from tasks.storage.steps import MANIFEST, Step, open_step
-from tests.command_line import Done, rootstock
+from tests.command_line import ROOT, Done, rootstock
 from tests.promises.conftest import Project, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 RUN = ("run", "spec.yaml", "--no-prefect")
+
+
+WATCHED = """
+import hashlib, os
+digest = hashlib.file_digest
+def file_digest(file, *arguments):
+    with open("reads", "a") as out:
+        print(os.getpid(), os.path.abspath(file.name), file=out)
+    return digest(file, *arguments)
+hashlib.file_digest = file_digest
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +44,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Proje
     """A project whose specification has been run to its verdict."""
     project = make_project(tmp_path_factory.mktemp("stored"), tiny_base)
     project.change(training={**json.loads(project.spec.read_text())["training"], "epochs": 1})
-    done = rootstock(*RUN, "--json", cwd=project.folder)
+    (project.folder / "watched").mkdir()
+    (project.folder / "watched" / "sitecustomize.py").write_text(WATCHED)
+    time.sleep(1.1)  # what was written within the last second is read again
+    path = {"PYTHONPATH": f"{project.folder / 'watched'}{os.pathsep}{ROOT}"}
+    done = rootstock(*RUN, "--json", cwd=project.folder, env=path)
     assert done.code in (0, 10, 11), done.err
     (project.folder / "outcome.json").write_text(done.out)
     return project
@@ -61,6 +78,19 @@ def stored(project: Project) -> list[tuple[Path, Path]]:
     """(step, file) of everything in every step's folder, manifests too."""
     folders = sorted(path for path in (project.folder / ".rootstock/data").iterdir() if path.name[0] != ".")
     return [(folder, file) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def test_base_and_data_are_hashed_once_in_a_process(finished: Project, tiny_base: Path) -> None:
+    reads = Counter((finished.folder / "reads").read_text().splitlines())
+    files = {line.partition(" ")[2] for line in reads}
+    given = {
+        str(file)
+        for file in (*tiny_base.iterdir(), *finished.folder.glob("*.jsonl"), *finished.folder.glob("*.txt"))
+    }
+    assert len(files & given) >= 6
+    assert {
+        line: count for line, count in reads.items() if line.partition(" ")[2] in given and count > 1
+    } == {}
 
 
 def test_a_flipped_byte_in_any_stored_file_is_found(copied: Project) -> None:
