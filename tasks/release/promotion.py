@@ -72,7 +72,8 @@ def promote_by_hand(state: Path, run_folder: Path, forced_because: str | None = 
         UserError: as for `promote`; or the run is not finished, or a file is not the one that it left.
     """
     read_decision(run_folder)  # says what is missing where there is no such run
-    if read_record(run_folder) is None:
+    record = read_record(run_folder)
+    if not isinstance(record, RunRecord) or not record.decision:
         raise UserError(
             "this run cannot be promoted: it is not finished, or the record of its end was removed",
             str(run_folder / RECORD),
@@ -248,7 +249,7 @@ def read_decision(run_folder: Path) -> Decision:
         what = f"this run cannot be promoted: {record.file.name} {record.what}"
         raise UserError(what, str(record.file), how_to_mend(run_folder))
     found = _sha256_if_there(file)
-    if record is not None and found != record.decision:
+    if record is not None and record.decision and found != record.decision:
         what = "this run cannot be promoted: decision.json is not the one it was finished with"
         raise UserError(what, str(file), how_to_mend(run_folder))
     if found == "missing":

@@ -26,7 +26,7 @@ class RunRecord(Schema):
     """What a finished run left."""
 
     decision: str
-    """sha256 of decision.json."""
+    """sha256 of decision.json; empty while a finished run is done again and has come to another decision."""
     name: str = ""
     incumbent: dict[str, Any] | None = None
     """What `incumbent.json` said: restored with it, a run that is done again is measured as it was."""
