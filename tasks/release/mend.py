@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,8 +10,8 @@ from pydantic import ValidationError
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from schemas.run import RunSpec
-from tasks.release.run_record import RunRecord, find_run_damage, read_record
-from tasks.storage.hashing import sha256_file
+from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, read_record
+from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.intact import NOT_OURS, Damage
 from tasks.storage.steps import Step, open_step
 
@@ -49,17 +50,25 @@ def how_to_mend(run: Path, damage: Damage | None = None) -> str:
 
 
 def _specification(run: Path) -> RunSpec | None:
-    """What the run was asked, if that file is as it was."""
+    """What the run was asked. A damaged file is written anew from the run's record, if that still is what it was."""
     from schemas.yaml_reader import read_yaml
 
-    file, record = run / "spec.yaml", read_record(run)
+    file, record = run / SPEC, read_record(run)
     try:
-        listed = {one.path: one.sha256 for one in record.files} if isinstance(record, RunRecord) else {}
-        if listed.get("spec.yaml", sha256_file(file)) != sha256_file(file):
-            return None
+        if isinstance(record, RunRecord) and record.spec and not _says(file, record.spec):
+            remove(file)
+            write_atomic(file, record.spec)
+            print(f"{str(file)!r} was damaged: written anew from {FILE}", file=sys.stderr)
         return RunSpec.model_validate_json(json.dumps(read_yaml(file).value), strict=True)
     except (OSError, UserError, ValidationError, ValueError):
         return None
+
+
+def _says(file: Path, text: str) -> bool:
+    try:
+        return file.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def _names_this_run(state: Path, spec: RunSpec, name: str) -> bool:

@@ -158,10 +158,16 @@ def rollback(state: Path, name: str) -> Registered:
     Raises:
         UserError: see `registry.rollback`.
     """
-    with settled(state, name):
-        restored = registry.rollback(state, name)
-        write_scores(state, name, restored.run_id)
-        return restored
+    try:
+        with settled(state, name):
+            restored = registry.rollback(state, name)
+            write_scores(state, name, restored.run_id)
+            return restored
+    except UserError as error:
+        folder = Path(error.where)
+        if folder.name != "model" or folder.parent.parent.name != "runs":
+            raise
+        raise UserError(error.what, error.where, how_to_mend(folder.parent)) from None
 
 
 def weights_of(state: Path, run: str) -> str | None:

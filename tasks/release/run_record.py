@@ -16,6 +16,7 @@ from tasks.storage.intact import SEAL, Damage, find_damage, hash_folder, list_fi
 
 FILE = "complete.json"
 CARD = "model/README.md"
+SPEC = "spec.yaml"
 FORCED = "forced.json"
 """In a run's folder: who put it in use against its decision, when and why."""
 DRAFT = "increment.json"
@@ -32,6 +33,8 @@ class RunRecord(Schema):
     """What `incumbent.json` said: restored with it, a run that is done again is measured as it was."""
     consumed: int | None = None
     """Its place among the increments of its name that were decided for good; the second record of the watermark."""
+    spec: str = ""
+    """A second copy of spec.yaml: without it, nothing could be done again."""
     files: tuple[FileHash, ...] = ()
     """All but hidden files, this one and the model's card, which people may edit. Empty: an earlier version finished it."""
 

@@ -1,6 +1,7 @@
 """Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
             f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
         )
     found = []
-    for lineage in sorted((state / "runs").glob("*/lineage.json")):
-        run = _read_lineage(lineage)
+    for folder in sorted((state / "runs").glob("*")):
+        record, lineage = read_record(folder), folder / "lineage.json"
+        if not os.path.lexists(lineage) and not isinstance(record, RunRecord):
+            continue
+        run = _read_lineage(lineage, record)
         files = [name for name in run["data"] if name == file or Path(name).resolve() == Path(file).resolve()]
         for name in files:
             found += _in_run(state, run, name, int(line))
@@ -43,15 +47,14 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
     return found
 
 
-def _read_lineage(file: Path) -> dict[str, Any]:
+def _read_lineage(file: Path, record: RunRecord | Damage | None) -> dict[str, Any]:
     """What a run was made of, if that is what it left.
 
     Raises:
         UserError: the file is damaged.
     """
-    record = read_record(file.parent)
     named = [one for one in record.files if one.path == file.name] if isinstance(record, RunRecord) else []
-    damage = find_damage(file.parent, named, besides=None)
+    damage = record if isinstance(record, Damage) else find_damage(file.parent, named, besides=None)
     try:
         lineage = json.loads(file.read_bytes())
         whole = isinstance(lineage["run"], str) and all(
@@ -62,8 +65,8 @@ def _read_lineage(file: Path) -> dict[str, Any]:
     if not whole:
         damage = damage or Damage(file, "is not a lineage that this program wrote")
     if damage is not None:
-        what = f"which rows {file.parent.name} has read cannot be told: {file.name} {damage.what}"
-        raise UserError(what, str(file), how_to_mend(file.parent))
+        what = f"which rows {file.parent.name} has read cannot be told: {damage.file.name} {damage.what}"
+        raise UserError(what, str(damage.file), how_to_mend(file.parent))
     return dict(lineage)
 
 

@@ -199,8 +199,10 @@ def test_a_run_damaged_all_over_is_done_again_by_the_printed_remedy(copied: Proj
     assert isinstance(record, RunRecord)
     decision = (run / "decision.json").read_bytes()
     ways = list(DAMAGES.values())
-    for number, file in enumerate(file for file in record.files if file.path != "spec.yaml" and file.bytes):
+    for number, file in enumerate(file for file in record.files if file.bytes):
         ways[number % len(ways)](run / file.path)
+    traced = rootstock("trace", "domain-0.jsonl:1", cwd=copied.folder)
+    assert (traced.code, "lineage.json" in traced.err) == (2, True)
     again = follow_remedy(copied, rootstock("promote", run.name, cwd=copied.folder))
     assert again is not None
     assert f"run {run.name} is damaged, so it is concluded again: " in again.err
