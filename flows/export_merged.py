@@ -11,6 +11,7 @@ from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
 from tasks.release.export import export_model
 from tasks.release.incumbent import turn_of
+from tasks.release.mend import require_intact
 
 SUITE_TOLERANCE = 1e-3
 """Of a suite's score, in its own unit."""
@@ -29,6 +30,7 @@ def _score(run: Path, merged: Path, state: Path) -> str:
     """Score a merged model on the suites of its run; what was found, or why nothing was."""
     if not (run / "scores.json").is_file() or not (run / "spec.yaml").is_file():
         return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
+    require_intact(run)
     spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
     before = Scores.model_validate_json((run / "scores.json").read_bytes())
     turn = turn_of(run) if before.parts else None

@@ -16,6 +16,7 @@ from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_for_tasks, model_sha256
+from tasks.training.threads import on_threads
 
 CODE = (
     "tasks/evaluation/predictions.py",
@@ -74,7 +75,7 @@ def predict_suites(
             before += sum(len(item.input_ids) - 1 for item in suite.items)
         return {}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def outputs_of(folder: Path, task: str | None) -> tuple[tuple[str, ...], int]:

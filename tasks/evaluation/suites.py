@@ -26,6 +26,7 @@ from tasks.evaluation.predictions import predict_suites
 from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
+from tasks.training.threads import on_threads
 
 CODE = tuple(
     f"tasks/evaluation/{name}.py"
@@ -192,7 +193,7 @@ def score_model(
             before += sum(item.labels for item in suite.items)
         return {}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def _from(before: int, total: int, on_progress: OnProgress | None) -> OnProgress | None:

@@ -23,7 +23,7 @@ def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:
         UserError: see `attach`.
     """
     plan = training_plan(root, spec, inputs)
-    if plan.finished() or plan.scratch.exists():
+    if plan.finished(thorough=False) or plan.scratch.exists():
         return
     import torch
 

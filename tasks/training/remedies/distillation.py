@@ -20,6 +20,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
 from tasks.training.remedies.general import documents_sha256
 from tasks.training.remedies.plan_places import is_replay, unique_pieces
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,7 @@ def prepare(settings: Distillation, context: RemedyContext) -> Step:
         write_teacher(load_base(context.inputs.base), documents, settings, folder)
         return {"documents": len(documents), "positions": sum(len(ids) - 1 for ids in documents)}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def distilled(settings: Distillation, context: RemedyContext) -> tuple[Pieces, npt.NDArray[np.int64]]:

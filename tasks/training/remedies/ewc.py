@@ -17,6 +17,7 @@ from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.differences import differences
 from tasks.training.remedies.general import documents_sha256, take_tokens
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ def prepare(settings: Ewc, context: RemedyContext) -> Step:
         save_file(fisher_information(load_base(base), documents, seed), folder / FILE)
         return {"documents": len(documents), "tokens": sum(len(ids) - 1 for ids in documents)}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def attach(tuned: "Tuned", settings: Ewc, context: RemedyContext, prepared: Step | None) -> Remedy:

@@ -12,6 +12,7 @@ from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.general import documents_sha256
+from tasks.training.threads import on_threads
 
 Documents = Sequence[npt.NDArray[Any]]
 """Token ids, each (length,)."""
@@ -38,7 +39,7 @@ def measure_base(
         settings=None,
         code=code_version((file, "tasks/training/remedies/measure.py"), ("torch", "transformers")),
     )
-    return run_step(plan, lambda folder: work(folder, load_base(base), documents))
+    return run_step(plan, on_threads(plan, lambda folder: work(folder, load_base(base), documents)))
 
 
 def mean_loss(model: Any, documents: Documents) -> float:

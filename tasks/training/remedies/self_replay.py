@@ -25,6 +25,7 @@ from tasks.storage.hashing import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.measure import mean_loss
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
@@ -87,7 +88,7 @@ def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
         dropped |= {"equal_or_not_text": len(texts) - len(whole)}
         return {"written": len(written), "kept": len(whole), "dropped": dropped}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def generate_ids(
