@@ -19,6 +19,7 @@ from schemas.objectives import (
     ObjectiveKind,
     head_kind,
 )
+from schemas.own_text import OwnText
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
 from schemas.remedies import Remedy
@@ -99,6 +100,16 @@ class RunSpec(Schema):
         return bool(self.replay) or any(remedy.kind == "self_replay" for remedy in self.remedies)
 
     @property
+    def own_text(self) -> OwnText | None:
+        """The replay source that the base wrote itself; only the effective specification has one."""
+        return next((source for source in self.replay if isinstance(source, OwnText)), None)
+
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        """Contracts that are named beside those of sources: text that is yet to be written must keep them."""
+        return tuple(name for remedy in self.remedies for name in remedy.contracts)
+
+    @property
     def reads_replay(self) -> bool:
         """Whether the replay sources are read: to train on them, or for a remedy that measures on general text."""
         measured = any(r.general_sample or r.development_sample for r in self.remedies)
@@ -156,7 +167,7 @@ class RunSpec(Schema):
             )
         problems += budget_problems(
             self.mixture.forgetting_budget,
-            replay=bool(self.replay),
+            replay=self.has_general,
             scratch=isinstance(self.base, FromScratch),
             head=self.objective.kind in HEADS,
             allowed=self.promotion.max_forgetting,
