@@ -97,7 +97,12 @@ class RunSpec(Schema):
     @property
     def has_general(self) -> bool:
         """Whether there is general text: in files, or written by the base."""
-        return bool(self.replay) or any(remedy.kind == "self_replay" for remedy in self.remedies)
+        return bool(self.replay) or self.writes_own_text
+
+    @property
+    def writes_own_text(self) -> bool:
+        """Whether the base writes replay text."""
+        return any(remedy.kind == "self_replay" for remedy in self.remedies)
 
     @property
     def own_text(self) -> OwnText | None:
@@ -177,7 +182,7 @@ class RunSpec(Schema):
                 problems.append(
                     f"mixture.{name}: chooses replay text, but replay_ratio is 0; remove it or raise the ratio"
                 )
-        if self.mixture.temperature is not None and len(self.replay) < 2:
+        if self.mixture.temperature is not None and len(self.replay) + self.writes_own_text < 2:
             problems.append(
                 "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
             )

@@ -207,3 +207,10 @@ def test_a_file_that_appears_while_a_run_reads_is_named_and_no_defect(files: Pat
     with pytest.raises(UserError) as error:
         run.write_data(prepare_rows(tmp_path / "state", spec))
     assert error.value.where.endswith("b.jsonl")
+
+
+def test_text_that_the_base_writes_is_weighed_against_a_file_by_their_sizes(files: Path) -> None:
+    mixture = {"replay_ratio": 0.3, "temperature": 2.0}
+    spec_of(files, replay=[source("general.jsonl")], mixture=mixture, remedies=[WRITES])
+    with pytest.raises(ValueError, match="name two or more"):
+        spec_of(files, mixture=mixture, remedies=[WRITES])
