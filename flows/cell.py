@@ -26,7 +26,7 @@ def train_cell(spec: RunSpec, state: Path) -> Trained:
     from tasks.training.progress_file import read_metrics
 
     try:
-        measured = measure(effective(spec, state, None), state, Silent())
+        measured = measure(effective(spec, state, None, Silent()), state, Silent())
     except UserError as error:
         if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith(REFUSALS):
             return Trained(refused=f"{error.what} ({error.fix})")

@@ -13,6 +13,7 @@ read it. Three things are worked out, each once, in this order:
 
 from pathlib import Path
 
+from flows.watch import Watch
 from schemas.errors import UserError
 from schemas.remedies import SelfReplay
 from schemas.replay_choice import ReplayChoice
@@ -21,7 +22,7 @@ from tasks.training.models import find_model
 from tasks.training.remedies.self_replay import own_text
 
 
-def effective(spec: RunSpec, state: Path, champion: Path | None) -> RunSpec:
+def effective(spec: RunSpec, state: Path, champion: Path | None, watch: Watch) -> RunSpec:
     """The specification with the base's own text, if `self_replay` is named; of one that is effective already, itself.
 
     `champion` is the folder that `base_from: champion` means.
@@ -32,7 +33,9 @@ def effective(spec: RunSpec, state: Path, champion: Path | None) -> RunSpec:
     settings = next((remedy for remedy in spec.remedies if isinstance(remedy, SelfReplay)), None)
     if settings is None or spec.own_text is not None:
         return spec
-    text = own_text(state, _base_folder(spec, champion), settings, spec.training.seed)
+    with watch.stage("let the base write its own replay"):
+        text = own_text(state, _base_folder(spec, champion), settings, spec.training.seed)
+        watch.note(f"replay written by the base: {text.path}")
     return spec.model_copy(update={"replay": (*spec.replay, text)})
 
 

@@ -26,7 +26,7 @@ def evaluate_model(
     watch = watch or Console()
     folder = find_model(model)
     champion = registry.champion(state, spec.name) if spec.base_from is not None else None
-    spec = effective(spec, state, None if champion is None else champion.model_folder)
+    spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
     suites = prepare_suites(spec, state, folder, watch, call)
     with watch.stage("score"):
         scores = score_on_suites(spec, state, suites, folder, watch, call)

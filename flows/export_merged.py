@@ -31,7 +31,7 @@ def _followed(run: Path, spec: RunSpec, state: Path) -> RunSpec:
     """The specification that the run followed: from the champion that it was pinned to, at the ratio that it chose."""
     choice = run / "replay_choice.json"
     chosen = ReplayChoice.model_validate_json(choice.read_bytes()) if choice.is_file() else None
-    return laid_out(effective(spec, state, incumbent.model_folder(state, spec.name, run)), chosen)
+    return laid_out(effective(spec, state, incumbent.model_folder(state, spec.name, run), Console()), chosen)
 
 
 def _score(run: Path, merged: Path, state: Path) -> str:

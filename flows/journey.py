@@ -84,7 +84,7 @@ def follow(
 
 def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> Decision:
     run.start()
-    run = run.following(provide_spec(run.spec, run.state, watch, run.champion_folder))
+    run = run.following(effective(run.spec, run.state, run.champion_folder, watch))
 
     def write_data(prepared: Prepared) -> None:
         run.write_data(prepared)
@@ -138,15 +138,6 @@ class Measured(NamedTuple):
     latency: Latency
     choice: ReplayChoice | None
     """Of the replay ratio, where a budget was given."""
-
-
-def provide_spec(spec: RunSpec, state: Path, watch: Watch, champion: Path | None) -> RunSpec:
-    """The effective specification; what the base writes itself is written now."""
-    with watch.stage("work out what is followed"):
-        spec = effective(spec, state, champion)
-        if spec.own_text is not None:
-            watch.note(f"replay written by the base: {spec.own_text.path}")
-    return spec
 
 
 def measure(

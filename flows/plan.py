@@ -42,8 +42,8 @@ def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
 def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
     run = RunFolder.open(state, spec)
+    spec = effective(spec, state, run.champion_folder, watch)
     with watch.stage("data"):
-        spec = effective(spec, state, run.champion_folder)
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
         laid, budget = laid_out(spec), spec.mixture.forgetting_budget

@@ -36,8 +36,8 @@ def propose(spec: RunSpec, state: Path, watch: Watch | None = None, call: Call =
     """
     watch = watch or Console()
     run = RunFolder.open(state, spec)
+    spec = effective(spec, state, run.champion_folder, watch)
     with watch.stage("data"):
-        spec = effective(spec, state, run.champion_folder)
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
         base = call(provide_base, state, spec, prepared, run.champion_folder)
     with watch.stage("choose the replay ratio"):

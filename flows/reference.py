@@ -56,7 +56,7 @@ def learn_alone(
 
     `spec`: the one that the candidate was trained by; where a budget was given, its ratio is taken, not chosen again.
     """
-    alone = effective(alone_spec(spec), state, None)
+    alone = effective(alone_spec(spec), state, None, watch)
     prepared = call(prepare, state, alone, map_shards=map_shards, note=watch.note)
     base = call(provide_base, state, alone, prepared, None)
     tokenized = call(tokenize, state, alone, prepared, base.folder, map_shards=map_shards, note=watch.note)

@@ -10,6 +10,7 @@ from flows.cells import run_processes
 from flows.effective import effective, laid_out, with_ratio
 from flows.realign import worth_asking
 from flows.reference import alone_spec
+from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
 from schemas.increments import Increment, PickedSource, Watermark
 from schemas.replay_choice import ReplayChoice
@@ -138,10 +139,10 @@ def test_a_cell_of_a_comparison_trains_with_text_that_the_base_writes(
 
 def test_it_is_made_once_and_nothing_is_taken_out(files: Path, tmp_path: Path) -> None:
     asked = spec_of(files, mixture={"forgetting_budget": 5.0})
-    spec = effective(asked, tmp_path, None)
+    spec = effective(asked, tmp_path, None, Silent())
     assert spec.own_text is not None
     assert spec.own_text.kept == len(Path(spec.own_text.path).read_text(encoding="utf-8").splitlines())
-    assert effective(spec, tmp_path, None) is spec
+    assert effective(spec, tmp_path, None, Silent()) is spec
     laid = with_ratio(spec, 0.4)
     assert (laid.mixture.replay_ratio, laid.mixture.forgetting_budget) == (0.4, 5.0)
     assert laid_out(laid) is laid
@@ -156,14 +157,14 @@ def test_it_is_made_once_and_nothing_is_taken_out(files: Path, tmp_path: Path) -
 
 
 def test_a_model_that_learns_an_increment_alone_has_text_of_its_own_base(files: Path, tmp_path: Path) -> None:
-    spec = effective(spec_of(files), tmp_path, None)
+    spec = effective(spec_of(files), tmp_path, None, Silent())
     new = (PickedSource(path="domain.jsonl", contract="domain_text", files=("domain.jsonl",)),)
     increment = Increment(
         number=2, original=str(make_base(tmp_path / "original", seed=4)), parent="run", new=new
     )
     alone = alone_spec(spec.model_copy(update={"increment": increment}))
     assert alone.own_text is None
-    text = effective(alone, tmp_path, None).own_text
+    text = effective(alone, tmp_path, None, Silent()).own_text
     assert text is not None
     assert spec.own_text is not None
     assert text.path != spec.own_text.path

@@ -32,7 +32,7 @@ def test_remedies_compose_in_a_whole_run_and_the_same_run_is_there_already(tmp_p
         training={"steps": 3, "learning_rate": 1e-3},
         remedies=REMEDIES,
     )
-    spec = effective(asked, tmp_path / "state", None)
+    spec = effective(asked, tmp_path / "state", None, Silent())
     measured = measure(spec, tmp_path / "state", Silent())
     facts = measured.trained.facts["remedies"]
     assert list(facts) == [remedy["kind"] for remedy in REMEDIES]

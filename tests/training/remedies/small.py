@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.effective import effective
+from flows.watch import Silent
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.inputs import TrainingInputs
@@ -89,4 +90,4 @@ def spec_with(root: Path, base: Path, *remedies: dict[str, Any], **keys: Any) ->
         del training["steps"]
     keys = {"mixture": {"replay_ratio": 0.25}, "replay": [source(root / "replay.jsonl")], **keys}
     spec = spec_of(root, base, remedies=list(remedies), training=training, **keys)
-    return effective(spec, root, None)
+    return effective(spec, root, None, Silent())
