@@ -25,8 +25,6 @@ def evaluate_model(
     """One row per suite: documents, every score there is, and the floor (unigram, or always the same answer)."""
     watch = watch or Console()
     folder = find_model(model)
-    champion = registry.champion(state, spec.name) if spec.base_from is not None else None
-    spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
     suites = prepare_suites(spec, state, folder, watch, call)
     with watch.stage("score"):
         scores = score_on_suites(spec, state, suites, folder, watch, call)
@@ -52,10 +50,13 @@ class PreparedSuites(NamedTuple):
 def prepare_suites(
     spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly, turn: int | None = None
 ) -> PreparedSuites:
-    """The suites of an effective specification for a model, and for any other with the same tokenizer.
+    """The suites of a specification for a model, and for any other with the same tokenizer.
 
-    `turn`: see `build_suites`.
+    `base_from: champion` means the present one, unless the specification is the effective one of a run. `turn`: see
+    `build_suites`.
     """
+    champion = registry.champion(state, spec.name) if spec.base_from is not None else None
+    spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
         tokenized = call(

@@ -107,6 +107,21 @@ def test_every_command_follows_a_specification_whose_base_writes_its_own_replay(
     left = rootstock_here("export", run.name, "--merge", "--to", "out", cwd=files)
     assert left.code == 0, left.err
     assert "on the 2 suites of its run the largest difference" in left.out
+    both = [
+        "combine",
+        run.name,
+        f".rootstock/runs/{run.name}/model",
+        "--to",
+        "both",
+        "--spec",
+        file,
+        "--json",
+    ]
+    combined = rootstock_here(*both, cwd=files)
+    assert combined.code == 0, combined.err
+    assert [row["model"] for row in json.loads(combined.out)["scores"]][-1] == "combination"
+    told = rootstock_here("trace", f"{text['file']}:1", "--json", cwd=files)
+    assert [row["fate"] for row in json.loads(told.out)] == ["accepted"], told.err
 
 
 @pytest.mark.slow
