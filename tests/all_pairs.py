@@ -17,9 +17,9 @@ from typing import Any
 
 from tasks.training.methods.registry import METHODS
 from tasks.training.remedies.registry import REMEDIES
-from tests.command_line import ROOT
+from tests.command_line import ROOT, Done
 from tests.corpora import make_spec, source, write_rows
-from tests.in_process import Ended, rootstock_here
+from tests.in_process import rootstock_here
 from tests.tiny_base import prose
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import labelled_rows, toy_spec, toy_texts, write_labelled
@@ -149,7 +149,7 @@ def try_case(case: Case, place: Path, state: str = ".rootstock") -> tuple[str, l
     """How the case ended, and what was wrong."""
     faults: list[str] = []
 
-    def call(*arguments: str, allowed: Sequence[int] = (0,)) -> Ended:
+    def call(*arguments: str, allowed: Sequence[int] = (0,)) -> Done:
         done = rootstock_here(*arguments, "--state", state, cwd=place)
         if done.code not in allowed:
             faults.append(

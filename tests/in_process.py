@@ -1,32 +1,26 @@
-"""The command line in this process: its libraries are imported once for many commands."""
+"""The real command line in the process of the tests: many commands share one import of the libraries."""
 
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
+
+from tests.command_line import Done
+
+Said = Done
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-def rootstock_here(*arguments: str, cwd: Path) -> Ended:
-    """`rootstock ARGUMENTS` in `cwd`, to its exit code."""
+def rootstock_here(*arguments: str, cwd: Path | None = None) -> Done:
+    """Run `rootstock ARGUMENTS` (in `cwd`); its exit code is what the process's would be."""
     from flows.cli import main
 
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
+    out, err, code = io.StringIO(), io.StringIO(), 0
     with (
-        _arguments(arguments),
-        contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", ["rootstock", *arguments]),
+        mock.patch.dict(os.environ, {"COLUMNS": "200"}),
+        contextlib.chdir(cwd or Path.cwd()),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -34,18 +28,13 @@ def rootstock_here(*arguments: str, cwd: Path) -> Ended:
             main()
         except SystemExit as done:
             code = int(done.code or 0)
-    return Ended(code, out.getvalue(), err.getvalue())
+    return Done(code, out.getvalue(), err.getvalue(), frozenset())
 
 
-@contextlib.contextmanager
-def _arguments(arguments: tuple[str, ...]) -> Iterator[None]:
-    before, columns = sys.argv, os.environ.get("COLUMNS")
-    sys.argv, os.environ["COLUMNS"] = ["rootstock", *arguments], "200"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if columns is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = columns
+def require_refusal(said: Done) -> str:
+    """Three lines and exit code 2; return them."""
+    lines = said.err.rstrip("\n").split("\n")
+    assert said.code == 2, said.out + said.err
+    told = next((number for number, line in enumerate(lines) if line.startswith("error: ")), len(lines))
+    assert [line.split(":")[0].strip() for line in lines[told:]] == ["error", "where", "fix"], said.err
+    return "\n".join(lines[told:])
