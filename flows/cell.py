@@ -20,12 +20,13 @@ REFUSALS = ("method", "remedies")
 
 def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
+    from flows.effective import effective
     from flows.journey import measure
     from flows.watch import Silent
     from tasks.training.progress_file import read_metrics
 
     try:
-        measured = measure(spec, state, Silent())
+        measured = measure(effective(spec, state, None, Silent()), state, Silent())
     except UserError as error:
         if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith(REFUSALS):
             return Trained(refused=f"{error.what} ({error.fix})")

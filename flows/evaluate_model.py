@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.effective import effective, laid_out
 from flows.journey import Call, assemble, call_plainly
-from flows.proxies import with_ratio
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
@@ -13,6 +13,7 @@ from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
+from tasks.release import registry
 from tasks.release.shown_scores import score_columns
 from tasks.storage.workers import map_in_processes
 from tasks.training.models import find_model, load_model
@@ -49,12 +50,17 @@ class PreparedSuites(NamedTuple):
 def prepare_suites(
     spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly, turn: int | None = None
 ) -> PreparedSuites:
-    """The suites of a specification for a model, and for any other with the same tokenizer; `turn`: see `build_suites`."""
+    """The suites of a specification for a model, and for any other with the same tokenizer.
+
+    `base_from: champion` means the present one, unless the specification is the effective one of a run. `turn`: see
+    `build_suites`.
+    """
+    champion = registry.champion(state, spec.name) if spec.base_from is not None else None
+    spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        laid = spec if spec.mixture.forgetting_budget is None else with_ratio(spec, 0.0)
         tokenized = call(
-            tokenize, state, laid, prepared, folder, map_shards=map_in_processes, note=watch.note
+            tokenize, state, laid_out(spec), prepared, folder, map_shards=map_in_processes, note=watch.note
         )
         return PreparedSuites(build_suites(spec, prepared, tokenized, turn), tokenized)
 

@@ -27,6 +27,8 @@ from schemas.yaml_reader import Document, parse_yaml, survey_yaml
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))
+_NAMING = (*_SOURCES, ("remedies",))
+"""Lists of what may name files, contracts and encodings."""
 
 
 def load_spec(
@@ -131,7 +133,7 @@ def check_names(document: Document, contracts: set[str]) -> list[UserError]:
     Whatever the specification's other mistakes are; what has the wrong shape is passed over.
     """
     errors = []
-    for path in _SOURCES:
+    for path in _NAMING:
         node = document.value
         for key in path:
             node = node.get(key) if isinstance(node, dict) else None

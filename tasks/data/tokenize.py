@@ -18,15 +18,14 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.records import RecordKind
 from tasks.data.sources import PreparedSource
-from tasks.storage.hashing import code_version, sha256_files
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_files
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 if TYPE_CHECKING:
     from tasks.data.chunk_cache import Encoder
     from tasks.data.prompts import Frame
-
-CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "words", "prompts", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def tokenize_source(
         name="tokenize",
         inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
         settings=[record, None if frame is None else asdict(frame)],
-        code=code_version(CODE, ("tokenizers",)),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

@@ -23,15 +23,11 @@ from tasks.evaluation.documents import find_documents, read_items
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
-from tasks.storage.hashing import code_version, sha256_value
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
 from tasks.training.threads import on_threads
-
-CODE = tuple(
-    f"tasks/evaluation/{name}.py"
-    for name in ("suites", "choice", "development", "documents", "items", "score", "answers", "final_answer")
-)
 
 
 def build_suites(
@@ -162,7 +158,7 @@ def score_model(
             **{f"suite {suite.name}": suite.key for suite in suites},
         },
         settings=[spec.training.sequence_length, most],
-        code=code_version(CODE, ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

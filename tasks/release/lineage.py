@@ -8,14 +8,14 @@ from pathlib import Path
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
-from tasks.storage.hashing import code_version, sha256_file
+from tasks.storage.code import project_version
+from tasks.storage.hashing import sha256_file
 from tasks.training.models import model_files, model_sha256
 
 _LIBRARIES = (
     "rootstock", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "bitsandbytes",
     "numpy", "scipy", "pandas", "pyarrow", "pydantic", "great-expectations", "prefect", "mlflow-skinny",
 )  # fmt: skip
-_CODE = ("schemas", "data_contracts", "tasks", "flows")
 
 
 def weights_sha256(folder: Path) -> str:
@@ -72,7 +72,7 @@ def build_lineage(
         spec=sha256_file(spec),
         data=dict(sorted(data.items())),
         contracts={file.name: sha256_file(file) for file in sorted(contracts)},
-        code=code_version(_CODE),
+        code=project_version(),
         base=base,
         base_name=base_name,
         weights=weights_sha256(model),

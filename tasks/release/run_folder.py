@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ from tasks.release.run_record import DRAFT, RunRecord, close_run, find_run_damag
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
-from tasks.storage.hashing import code_version, sha256_file, sha256_value
+from tasks.storage.code import project_version
+from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage
 from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
 from tasks.training.models import model_sha256
 from tasks.training.progress_file import read_metrics
 
-ALL_CODE = ("schemas", "data_contracts", "tasks")
 _FILES = (
     "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",
     "scores.json", "decision.json", "lineage.json", DRAFT, ROWS, "report.html", RECORD,
@@ -73,6 +73,7 @@ class RunFolder:
 
     state: Path
     spec: RunSpec
+    """As it was asked for, which names the run; from `following` on as it is followed."""
     id: str
     data: Mapping[str, str]
     """file -> sha256, when the run was opened"""
@@ -87,6 +88,11 @@ class RunFolder:
         promotion.settle(state, spec.name)
         files = _hash_data(spec)
         return cls(state, spec, name_run(state, spec, files), files)
+
+    def following(self, spec: RunSpec) -> "RunFolder":
+        """The same run with its effective specification; text that was written for it on the way is data of the run too."""
+        own = [] if spec.own_text is None else list(spec.own_text.files)
+        return replace(self, spec=spec, data={**self.data, **hash_files(own)})
 
     @contextmanager
     def held(self, note: Note) -> Iterator[None]:
@@ -171,7 +177,7 @@ class RunFolder:
             UserError: a file has changed since the run was opened: its id would stand for other data.
         """
         for file, sha256 in self._data_hashes(prepared).items():
-            if self.data[file] != sha256:
+            if self.data.get(file) != sha256:
                 fix = "run the same command again when nothing writes to the file"
                 raise UserError("the file changed while the run was reading it", file, fix)
         write_atomic(self.folder / "ledger.json", prepared.ledger.model_dump_json(indent=1))
@@ -311,11 +317,12 @@ def name_run(state: Path, spec: RunSpec, files: Mapping[str, str] | None = None)
         UserError: a file cannot be read, or there is no champion yet.
     """
     files = _hash_data(spec) if files is None else files
-    contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
+    named = {*spec.contracts, *(source.contract for _, source in sources_of(spec))}
+    contracts = {contract: contract_sha256(load_contract(contract)) for contract in named}
     original = None if spec.increment is None else _identity(spec.increment.original)
 
     def name(base: str | None) -> str:
-        key = [spec.model_dump(mode="json"), files, contracts, original, base, code_version(ALL_CODE)]
+        key = [spec.model_dump(mode="json"), files, contracts, original, base, project_version()]
         return f"{spec.name}-{sha256_value(key)[:10]}"
 
     if isinstance(spec.base, str):

@@ -4,8 +4,7 @@ import hashlib
 import os
 import time
 
-from tasks.storage import hashing
-from tasks.storage.hashing import code_version, sha256_file, sha256_files, sha256_value
+from tasks.storage.hashing import sha256_file, sha256_files, sha256_value
 
 
 def test_the_hash_of_a_file_is_its_sha256(tmp_path):
@@ -43,38 +42,3 @@ def test_names_and_contents_of_files_both_count(tmp_path):
     a.write_text("1")
     b.write_text("2")
     assert len({sha256_files(files) for files in ({"a": a}, {"b": a}, {"a": b}, {"a": a, "b": b})}) == 4
-
-
-def test_one_changed_byte_of_code_or_another_library_is_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(hashing, "_ROOT", tmp_path)
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "a.py").write_text("x = 1\n")
-    (tmp_path / "tasks" / "notes.md").write_text("first")
-    version = code_version.__wrapped__
-    first = version(("tasks",))
-    assert version(("tasks/a.py",)) == first
-    (tmp_path / "tasks" / "notes.md").write_text("second")
-    assert version(("tasks",)) == first
-    assert version(("tasks",), ("numpy",)) != first
-    (tmp_path / "tasks" / "a.py").write_text("x = 2\n")
-    assert version(("tasks",)) != first
-    assert code_version(("schemas",)) == code_version(("schemas",))
-
-
-def test_every_step_names_code_that_exists():
-    """A misspelt path would hash nothing, and a change of that code would not run the step again."""
-    from tasks.data import divide, plan, sources, tokenize
-    from tasks.evaluation import suites
-    from tasks.training import scratch
-
-    for paths in (
-        divide.CODE,
-        plan.CODE,
-        tokenize.CODE,
-        sources.READING_CODE,
-        sources.GATING_CODE,
-        suites.CODE,
-        scratch.CODE,
-    ):
-        for path in paths:
-            assert (hashing._ROOT / path).exists(), path

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from schemas.remedies import Distillation
 from tasks.data.mix import Pieces, offsets_of
 from tasks.data.plan import load_plan
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
 from tasks.training.remedies.general import documents_sha256
@@ -97,7 +97,7 @@ def prepare(settings: Distillation, context: RemedyContext) -> Step:
         name="teacher",
         inputs={"base": model_sha256(context.inputs.base), "documents": documents_sha256(documents)},
         settings=[settings.temperature, settings.top_k],
-        code=code_version(("tasks/training/remedies/distillation.py",), ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

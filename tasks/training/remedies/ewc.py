@@ -12,7 +12,8 @@ import numpy as np
 from schemas.errors import UserError
 from schemas.remedies import Ewc
 from tasks.data.plan import load_general
-from tasks.storage.hashing import code_version, sha256_file
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.differences import differences
@@ -86,7 +87,7 @@ def prepare(settings: Ewc, context: RemedyContext) -> Step:
         name="fisher",
         inputs={"base": model_sha256(base), "documents": documents_sha256(documents)},
         settings=seed,
-        code=code_version(("tasks/training/remedies/ewc.py",), ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
