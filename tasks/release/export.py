@@ -8,13 +8,15 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.prompts import PROMPT_FILE
+from tasks.data.model_folder import CARD, PROMPT_FILE, model_files, require_sound, weight_files
 from tasks.data.tokenize import encode_text
 from tasks.training.models import TOKENIZER_FILES, load_model, model_sha256
 from tasks.training.tuned import find_base, is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
 MEAN_KL = 1e-6  # nats per token
+RECIPE = "combination.json"
+"""Beside a model that `rootstock combine` made."""
 PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
 
 
@@ -30,7 +32,7 @@ def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path],
     """
     if target.exists():
         raise UserError(f"{target} exists already", str(target), "name a new folder")
-    if not list(model.glob("*.safetensors")):
+    if not weight_files(model):
         fix = "name a run, a promoted model, or the folder of one (rootstock history NAME lists them)"
         raise UserError(f"there is no model to export in {model}", str(model.absolute()), fix)
     adapter = is_tuned(model)
@@ -48,7 +50,7 @@ def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path],
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "model"
         (tuned.merge() if tuned.merges else tuned.dequantized(model)).save_pretrained(staged)
-        for name in (*TOKENIZER_FILES, PROMPT_FILE, "README.md"):
+        for name in (*TOKENIZER_FILES, PROMPT_FILE, CARD):
             if (model / name).is_file():
                 shutil.copy(model / name, staged / name)
         found = [_require_equivalent(model, staged), judge(staged)]
@@ -68,11 +70,25 @@ def _copy(model: Path, target: Path, adapter: bool) -> str:
             str(model),
             "add --merge: what is written then stands for itself",
         )
-    shutil.copytree(model, target)
+    copy_model(model, target)
     if model_sha256(target) != model_sha256(model):
         shutil.rmtree(target)
         raise UserError("the copy differs from the model", str(target), "check the disk, then export again")
     return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
+
+
+def copy_model(model: Path, target: Path) -> None:
+    """Copy what is read of a model folder, and what people read; nothing else that lies in it leaves.
+
+    Raises:
+        UserError: a file is a link to elsewhere, or names code.
+    """
+    require_sound(model)
+    people = {name: model / name for name in (CARD, "LICENSE", RECIPE) if (model / name).is_file()}
+    target.mkdir(parents=True)
+    for name, file in {**people, **model_files(model)}.items():
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target / name)
 
 
 def _require_equivalent(model: Path, merged: Path) -> str:
