@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +34,29 @@ def loading(what: str, where: Path | str, fix: str, shown: Path | None = None) -
         raise UserError(f"{what}: {reason_of(error, where, shown)}", str(where), fix) from None
 
 
+@contextlib.contextmanager
+def library_refusal(what: str, where: Path | str, fix: str) -> Iterator[None]:
+    """As `loading`, for blocks with much of our own code: only what a library itself raises is the input's fault.
+
+    Raises:
+        UserError: `what: the library's reason`.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if "site-packages" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+            raise
+        with loading(what, where, fix):
+            raise
+
+
 def reason_of(error: BaseException, where: Path | str = "", shown: Path | None = None) -> str:
     """The first line that says something, without the places that only we know; a class's name where none does."""
     text = str(error) if shown is None else str(error).replace(str(shown), str(where))
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    first, second, *_ = (*(line.strip() for line in text.splitlines() if line.strip()), "", "")
+    line = f"{first} {second}" if first.endswith(":") else first
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, KeyError | IndexError | AttributeError | TypeError) or not line:

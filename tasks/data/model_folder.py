@@ -71,6 +71,8 @@ def _weights(folder: Path) -> tuple[str, ...]:
 
 
 def _object_or_nothing(file: Path) -> dict[str, Any]:
+    if not file.is_file():  # a FIFO would be waited for
+        return {}
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -26,6 +26,7 @@ from tasks.evaluation.predictions import predict_suites
 from tasks.storage.hashing import code_version, sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
+from tasks.training.soundness import require_positions
 
 CODE = tuple(
     f"tasks/evaluation/{name}.py"
@@ -170,6 +171,7 @@ def score_model(
 
         device = find_device()
         model = load_model(model_folder, device.frozen_dtype, "language_modeling").to(device.name)
+        require_positions(model, spec.training.sequence_length)
         total = sum(item.labels for suite in suites for item in suite.items)
         before = 0
         for number, suite in enumerate(suites):

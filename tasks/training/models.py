@@ -33,7 +33,7 @@ from tasks.training.soundness import (
     stored_shapes,
 )
 
-__all__ = ["TOKENIZER_FILES", "model_files", "read_config"]
+__all__ = ["TOKENIZER_FILES", "VOCABULARY_FILES", "model_files", "read_config"]
 
 
 def model_sha256(folder: Path) -> str:

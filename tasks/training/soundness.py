@@ -130,6 +130,24 @@ def require_ids_fit(model: Any, folder: Path) -> None:
         raise UserError(what, str(file), "name a model with the tokenizer it was trained with")
 
 
+def require_positions(model: Any, length: int, where: str = "training.sequence_length") -> None:
+    """Refuse sequences longer than a model that learnt its positions knows: it has no embedding for the rest.
+
+    Raises:
+        UserError: naming how many it knows.
+    """
+    import torch
+
+    known = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    learnt = any(
+        isinstance(module, torch.nn.Embedding) and ("position" in name.lower() or name.endswith("wpe"))
+        for name, module in model.named_modules()
+    )
+    if learnt and isinstance(known, int) and length > known:
+        what = f"the model cannot read {length} tokens: it knows {known} positions"
+        raise UserError(what, where, f"write {known} or less")
+
+
 def read_tensors(file: Path) -> "dict[str, torch.Tensor]":
     """The tensors of a safetensors file that a method stored.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.loading import loading
-from tasks.data.model_folder import view
+from tasks.data.model_folder import ADAPTER_CONFIG, read_config, view
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
+from tasks.training.quiet import quiet
 from tasks.training.soundness import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
@@ -125,7 +126,7 @@ def load_peft_model(model: Any, folder: Path) -> Any:
     from peft import get_peft_model
 
     config = inference_config(folder)
-    with loading("PEFT cannot put the adapter on its base", folder, _FIX):
+    with quiet(), loading("PEFT cannot put the adapter on its base", folder, _FIX):
         peft_model = get_peft_model(model, config)
     _fill(peft_model, folder, TRAINED)
     return peft_model
@@ -138,13 +139,20 @@ def inference_config(folder: Path) -> Any:
         UserError: it names code, or PEFT does not know what it says.
     """
     from peft import PeftConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
     fix = "fetch the adapter again; PEFT must know its peft_type and every key"
-    with view(folder) as shown, loading("cannot read the adapter's configuration", folder, fix, shown):
-        config: Any = PeftConfig.from_pretrained(str(shown))
+    what, told = "cannot read the adapter's configuration", read_config(folder / ADAPTER_CONFIG)
+    with view(folder) as shown, loading(what, folder / ADAPTER_CONFIG, fix, shown):
+        kind = told.get("peft_type")
+        if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+            raise ValueError(f"PEFT knows no peft_type {str(kind)[:40]}")
+        known = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__.keys() | {"auto_mapping"}
+        if strange := sorted(key for key, value in told.items() if value and key not in known):
+            raise ValueError(f"PEFT does not know the key {strange[0][:40]}, and would leave it out")
+        with quiet():
+            config: Any = PeftConfig.from_pretrained(str(shown))
         config.inference_mode = True
-        if config.peft_type is None:
-            raise ValueError("it has no peft_type")
     return config
 
 
