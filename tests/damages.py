@@ -90,9 +90,13 @@ def indexed(names: Any) -> Damage:
     return damage
 
 
-def unpickled(place: Path) -> bytes:
-    """A pickle that makes a file when it is opened."""
-    return f"cposix\nsystem\n(S'touch {place}'\ntR.".encode()
+def pickle(name: str) -> Damage:
+    """A pickle that leaves the file `ran` when it is opened."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(f"cposix\nsystem\n(S'touch {folder / 'ran'}'\ntR.".encode())
+
+    return damage
 
 
 DEEP = "[" * 60_000 + "]" * 60_000
@@ -136,7 +140,7 @@ BASE_REFUSED: dict[str, Damage] = {
     "quantisation a text": edit(CONFIG, quantization_config="4 bits"),
     "weights named outside": edit(CONFIG, transformers_weights="../a.safetensors"),
     "weights named a pickle": both(
-        gone("model.safetensors"), edit(CONFIG, transformers_weights="adapter_model.bin")
+        gone("model.safetensors"), edit(CONFIG, transformers_weights="adapter_model.bin"), pickle("adapter_model.bin")
     ),
     **{
         f"safetensors {what}": text("model.safetensors", content) for what, content in HEADER.items()
@@ -148,7 +152,9 @@ BASE_REFUSED: dict[str, Damage] = {
     "config a link to nothing": instead(CONFIG, lambda file: file.symlink_to("nowhere")),
     "weights elsewhere": moved_out("model.safetensors"),
     "tokenizer elsewhere": moved_out("tokenizer.json"),
-    "index of a pickle": indexed({"weight_map": {"a": "pytorch_model.bin"}}),
+    "index of a pickle": both(
+        indexed({"metadata": {}, "weight_map": {"a": "pytorch_model.bin"}}), pickle("pytorch_model.bin")
+    ),
     "index outside": indexed({"weight_map": {"a": "../a.safetensors"}}),
     "index absolute": indexed({"weight_map": {"a": "/etc/passwd"}}),
     "index of a missing shard": indexed({"weight_map": {"a": "b.safetensors"}}),
@@ -178,6 +184,7 @@ BASE_HARMLESS: dict[str, Damage] = {
     "attention inside": edit(CONFIG, attn_implementation="evil/kernel:f", _attn_implementation_internal="e/k"),
     "experts of the Hub": edit(CONFIG, experts_implementation="evil/kernel"),
     "fusions": edit(CONFIG, fusion_config={"evil": True}, _commit_hash="abc"),
+    "a pickle beside": pickle("pytorch_model.bin"),
     "a module": text("modeling_evil.py", "raise SystemExit('ran')"),
     "a way to generate": text("custom_generate/generate.py", "raise SystemExit('ran')"),
     "templates in a folder": text("additional_chat_templates/a.jinja", "{{ 'a' * 10**10 }}"),
@@ -216,6 +223,7 @@ ADAPTER_REFUSED: dict[str, Damage] = {
     "its own code": edit(ADAPTER, auto_map={"A": "evil.A"}),
     "NaN": number_in("adapter_model.safetensors", "lora_A", float("nan")),
     "weights gone": gone("adapter_model.safetensors"),
+    "a pickle instead": both(gone("adapter_model.safetensors"), pickle("adapter_model.bin")),
     "weights no safetensors": text("adapter_model.safetensors", HEADER["no JSON"]),
     "weights elsewhere": moved_out("adapter_model.safetensors"),
 }  # fmt: skip

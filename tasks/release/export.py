@@ -12,7 +12,7 @@ from tasks.data.model_folder import CARD, PROMPT_FILE, model_files, require_soun
 from tasks.data.tokenize import encode_text
 from tasks.release.writing import writing
 from tasks.storage.atomic import follow_umask
-from tasks.training.models import TOKENIZER_FILES, load_model, model_sha256
+from tasks.training.models import TOKENIZER_FILES, load_model, merged, model_sha256
 from tasks.training.tuned import find_base, is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
@@ -51,7 +51,7 @@ def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path],
         tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary,
     ):
         staged = Path(temporary) / "model"
-        (tuned.merge() if tuned.merges else tuned.dequantized(model)).save_pretrained(staged)
+        (merged(tuned, model) if tuned.merges else tuned.dequantized(model)).save_pretrained(staged)
         for name in (*TOKENIZER_FILES, PROMPT_FILE, CARD):
             if (model / name).is_file():
                 shutil.copy(model / name, staged / name)
@@ -102,13 +102,13 @@ def copy_model(model: Path, target: Path) -> None:
         staged.rename(target)
 
 
-def _require_equivalent(model: Path, merged: Path) -> str:
+def _require_equivalent(model: Path, written: Path) -> str:
     """Compare base with method beside it to what was merged, on the probes.
 
     Raises:
         UserError: they differ.
     """
-    difference, divergence = _compare(load_tuned(model).model.eval(), load_model(merged), merged)
+    difference, divergence = _compare(load_tuned(model).model.eval(), load_model(written), written)
     if difference > TOLERANCE or divergence > MEAN_KL:
         raise UserError(
             f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE}),"

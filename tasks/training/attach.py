@@ -84,4 +84,16 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
         return entry.try_on(model, settings, context)
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
+    if trial:
+        _read_one_text(tuned.model, spec.training.sequence_length)
     return tuned
+
+
+def _read_one_text(model: Any, length: int) -> None:
+    """What a method does not bear of a base's architecture may show only when it computes."""
+    import torch
+
+    ids = torch.ones((1, min(8, length)), dtype=torch.int64, device=model.device)
+    model.eval()
+    with torch.inference_mode():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))

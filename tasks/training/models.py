@@ -9,7 +9,7 @@ from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
-from tasks.data.loading import loading
+from tasks.data.loading import library_refusal, loading
 from tasks.data.model_folder import (
     CONFIGS,
     METHOD_FILE,
@@ -62,7 +62,8 @@ def find_model(base: str) -> Path:
         raise UserError(what, "the model", f"run: export {error.args[0]}=...") from None
     if not folder.is_dir():
         fix = "name a folder that holds a transformers model, or a Hub id such as Qwen/Qwen3-0.6B"
-        raise UserError(f"there is no model folder {base}", str(folder.absolute()), fix)
+        where = base if "$" in base else str(folder.absolute())  # a variable may be a secret
+        raise UserError(f"there is no model folder {base}", where, fix)
     require_sound(folder)
     if not weight_files(folder):
         raise UserError(
@@ -106,7 +107,7 @@ def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = Non
     if not is_tuned(folder):
         return load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
     tuned = load_tuned(folder, dtype)
-    model = tuned.merge() if tuned.merges else tuned.model
+    model = merged(tuned, folder) if tuned.merges else tuned.model
     model.requires_grad_(False)
     return model.eval()
 
@@ -164,7 +165,18 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
         raise UserError(
             "the base is a tuned model that cannot be merged into plain weights", str(folder), fix
         )
-    return tuned.merge()
+    return merged(tuned, folder)
+
+
+def merged(tuned: Any, folder: Path) -> Any:
+    """The model with the method's update in its own weights.
+
+    Raises:
+        UserError: PEFT cannot merge it into such a base.
+    """
+    fix = "use base and adapter side by side, or a base in 16 or 32 bits"
+    with library_refusal("the method cannot be merged into its base", folder, fix):
+        return tuned.merge()
 
 
 def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:

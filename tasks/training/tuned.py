@@ -88,6 +88,9 @@ def base_of(folder: Path) -> str:
     if not isinstance(named, str) or not named:
         fix = "write base_model_name_or_path: the folder or Hub id of the model it was trained on"
         raise UserError("the adapter does not say which model it belongs to", str(file), fix)
+    if "$" in named:
+        fix = "write the folder itself: variables are read in what you name, not in a folder's files"
+        raise UserError("the adapter names its base by an environment variable", str(file), fix)
     return named
 
 

@@ -1,12 +1,17 @@
 """A run's model is a closed set of files: changed, added to or taken from, no command uses it."""
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.damages import Damage, edit, gone, text
+from schemas.load import load_spec
+from tasks.release.run_folder import RunFolder
+from tests.command_line import ROOT, rootstock
+from tests.damages import Damage, edit, gone, number_in, text
 from tests.in_process import require_refusal, rootstock_here
 from tests.tiny import write_tiny
 
@@ -15,8 +20,6 @@ def flipped(name: str) -> Damage:
     """One bit of a file; its size and time stay."""
 
     def damage(folder: Path) -> None:
-        import os
-
         file = folder / name
         told, content = file.stat(), bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
@@ -93,6 +96,48 @@ def test_a_changed_champion_is_neither_a_yardstick_nor_a_base(tiny: Path, model:
     )
     (tiny / "again.yaml").write_text(again)
     assert model.parent.name in require_refusal(rootstock_here("run", str(tiny / "again.yaml"), *state))
+
+
+def test_an_index_turned_to_other_weights_is_another_base(tiny: Path, tmp_path: Path) -> None:
+    (model,) = (tiny / "state" / "runs").glob("*/model")
+    base = tmp_path / "base"
+    shutil.copytree(model, base)
+    (base / "model.safetensors").rename(base / "a.safetensors")
+    shutil.copy(base / "a.safetensors", base / "b.safetensors")
+    number_in("b.safetensors", "embed_tokens", 9.0)(base)
+    runs = []
+    for shard in ("a", "b", "a"):
+        named = {"metadata": {}, "weight_map": {"any": f"{shard}.safetensors"}}
+        (base / "model.safetensors.index.json").write_text(json.dumps(named))
+        spec = load_spec(tiny / "tiny.yaml", [f"base={base}"])
+        runs.append(RunFolder.open(tmp_path / "state", spec).id)
+    assert runs[0] == runs[2] != runs[1]
+    number_in("b.safetensors", "embed_tokens", 1.0)(base)
+    assert RunFolder.open(tmp_path / "state", spec).id == runs[0], "what is not read does not matter"
+
+
+@pytest.mark.parametrize(("to", "code"), [("file/out", 74), ("file", 2), ("link", 2), ("x" * 300, 74)])
+def test_a_place_that_cannot_be_written_is_told_with_the_option_that_chose_it(
+    tiny: Path, tmp_path: Path, to: str, code: int
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    said = rootstock_here("export", "tiny", "--to", str(tmp_path / to), "--state", str(tiny / "state"))
+    assert said.code == code, said.err
+    assert said.err.splitlines()[2].startswith("  fix: name a new folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.slow
+def test_no_package_that_fetches_kernels_is_imported(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = rootstock(
+        "evaluate", "tiny", str(tiny / "tiny.yaml"), "--state", str(tiny / "state"), cwd=tmp_path, env=env
+    )
+    assert done.code == 0, done.err
+    assert not (tmp_path / "imported").exists()
 
 
 def test_the_card_is_for_people_and_may_be_edited(tiny: Path, model: Path, tmp_path: Path) -> None:

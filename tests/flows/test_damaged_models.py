@@ -12,6 +12,7 @@ from tests.damages import (
     Damage,
 )
 from tests.in_process import Said, require_refusal, rootstock_here
+from tests.tiny import write_tiny
 from tests.tiny_base import make_base
 
 
@@ -51,13 +52,46 @@ def answer(folder: Path) -> Said:
 
 @pytest.mark.parametrize("what", BASE_REFUSED)
 def test_a_damaged_base_is_refused(what: str, base: Path, tmp_path: Path) -> None:
-    told = require_refusal(answer(damaged(base, tmp_path, BASE_REFUSED[what])))
+    folder = damaged(base, tmp_path, BASE_REFUSED[what])
+    told = require_refusal(answer(folder))
+    assert not (folder / "ran").exists(), "a pickle was opened"
     assert "rootstock-model-" not in told, "a place that only we know"
 
 
 @pytest.mark.parametrize("what", ADAPTER_REFUSED)
 def test_a_damaged_adapter_is_refused(what: str, adapter: Path, tmp_path: Path) -> None:
-    require_refusal(answer(damaged(adapter, tmp_path, ADAPTER_REFUSED[what])))
+    folder = damaged(adapter, tmp_path, ADAPTER_REFUSED[what])
+    require_refusal(answer(folder))
+    assert not (folder / "ran").exists(), "a pickle was opened"
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A specification of a few steps on short texts; its base is given by --set."""
+    folder = write_tiny(tmp_path_factory.mktemp("tiny"))
+    lines = (folder / "tiny.yaml").read_text().splitlines()
+    (folder / "tiny.yaml").write_text(
+        "\n".join("base: nowhere" if line.startswith("base:") else line for line in lines)
+    )
+    return folder / "tiny.yaml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "what",
+    sorted(
+        {*BASE_REFUSED}
+        - {"dtype of nothing", "frame odd", "frame a list", "added tokens a list", "special tokens a list"}
+    ),
+)
+def test_no_run_and_no_scores_come_of_a_damaged_base(
+    what: str, base: Path, spec: Path, tmp_path: Path
+) -> None:
+    folder = damaged(base, tmp_path, BASE_REFUSED[what])
+    given = (str(spec), "--set", f"base={folder}", "--state", str(spec.parent / "state"))
+    require_refusal(rootstock_here("evaluate", str(folder), *given[:1], "--set", f"base={base}", *given[3:]))
+    require_refusal(rootstock_here("run", *given, "--no-prefect"))
+    assert not (folder / "ran").exists(), "a pickle was opened"
 
 
 @pytest.mark.parametrize("what", BASE_HARMLESS)
