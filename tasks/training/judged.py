@@ -31,7 +31,7 @@ def closed_sha256(folder: Path) -> str:
             raise UserError(
                 f"{path.relative_to(folder)} does not belong to this model: it was not there when it was judged",
                 str(path),
-                f"take it away: mv {path} elsewhere; then the same command again",
+                "move it out of the folder, then run the same command again",
             )
     return model_sha256(folder)
 

@@ -64,6 +64,7 @@ def find_model(base: str) -> Path:
         fix = "name a folder that holds a transformers model, or a Hub id such as Qwen/Qwen3-0.6B"
         where = base if "$" in base else str(folder.absolute())  # a variable may be a secret
         raise UserError(f"there is no model folder {base}", where, fix)
+    require_judged(folder)
     require_sound(folder)
     if not weight_files(folder):
         raise UserError(
@@ -71,7 +72,6 @@ def find_model(base: str) -> Path:
             str(folder),
             "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
         )
-    require_judged(folder)
     return folder
 
 

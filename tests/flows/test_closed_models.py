@@ -76,10 +76,11 @@ def test_no_command_uses_a_model_that_is_not_the_one_judged(
         ("generate", str(model), "warm", "--max-new-tokens", "2"),
         ("evaluate", run, spec),
         ("export", run, "--to", str(tmp_path / "out")),
-        ("combine", run, run, "--to", str(tmp_path / "out")),
+        ("combine", run, str(tiny / "kept"), "--to", str(tmp_path / "out")),
         ("promote", run),
     ):
-        require_refusal(rootstock_here(*arguments, *state))
+        told = require_refusal(rootstock_here(*arguments, *state))
+        assert "judged" in told or "decision" in told
     assert not (tmp_path / "out").exists()
 
 
