@@ -216,8 +216,10 @@ def find_run_model(state: Path, name: str) -> str:
         champion = registry.champion(state, name)
         if champion is not None:
             from tasks.release.mend import require_intact
+            from tasks.training.judged import require_judged
 
             require_intact(champion.model_folder.parent)
+            require_judged(champion.model_folder, champion.weights_sha256)
             return str(champion.model_folder)
         runs = (
             sorted(path.name for path in (state / "runs").glob("*") if path.is_dir())

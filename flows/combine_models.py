@@ -9,8 +9,9 @@ from flows.watch import Console, Watch
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release.combinable import common_base, read_origin
-from tasks.release.combine import combine_models, require_new
+from tasks.release.combine import combine_models
 from tasks.release.combine_recipe import Recipe
+from tasks.release.writing import require_new
 from tasks.training.models import find_model
 
 Row = dict[str, str | float]

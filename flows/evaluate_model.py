@@ -11,6 +11,7 @@ from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
+from tasks.data.tokenize import load_auto_tokenizer
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release import registry
@@ -82,7 +83,6 @@ def generate_text(
     model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
 ) -> None:
     """Print the prompt and the model's continuation as it comes; a model for instructions is asked as it was trained."""
-    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     from tasks.evaluation.generate import generate
@@ -93,9 +93,8 @@ def generate_text(
     folder = find_model(model)
     device = find_device()
     loaded = load_model(folder, device.frozen_dtype, "language_modeling").to(device.name)
-    frame = read_frame(folder)
+    frame, tokenizer = read_frame(folder), load_auto_tokenizer(folder)
     print(prompt, end="" if frame is None else "\n", flush=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     generate(
         loaded,
         tokenizer,

@@ -14,6 +14,7 @@ from schemas.yaml_reader import read_yaml
 from tasks.release import incumbent
 from tasks.release.export import export_model
 from tasks.release.mend import require_intact
+from tasks.training.judged import require_judged
 
 SUITE_TOLERANCE = 1e-3
 """Of a suite's score, in its own unit."""
@@ -23,8 +24,9 @@ def export_run(model: Path, target: Path, merge: bool, state: Path) -> str:
     """Copy or merge a model; see export_model. A merged one of a run is held against the scores it was judged by.
 
     Raises:
-        UserError: see export_model; or the merged model scores differently.
+        UserError: see export_model; the model is not the one that was judged; or the merged model scores differently.
     """
+    require_judged(model)
     return export_model(model, target, merge, lambda merged: _score(model.parent, merged, state))
 
 

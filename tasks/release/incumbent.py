@@ -8,6 +8,7 @@ from typing import Any
 from schemas.errors import UserError
 from tasks.release import registry
 from tasks.storage.atomic import write_atomic
+from tasks.training.judged import require_judged
 
 FILE = "incumbent.json"
 
@@ -47,12 +48,20 @@ def turn_of(run: Path) -> int:
 
 
 def model_folder(state: Path, name: str, run: Path) -> Path | None:
-    """Model of the pinned champion; before a run has started, of the present one. None if there is none."""
+    """Model of the pinned champion; before a run has started, of the present one. None if there is none.
+
+    Raises:
+        UserError: the pinned model's files are not those that were promoted.
+    """
     if load(run) is None:
         champion = registry.champion(state, name)
         return None if champion is None else champion.model_folder
     pinned = _read(run)
-    return None if pinned is None else state / pinned["folder"]
+    if pinned is None:
+        return None
+    folder: Path = state / pinned["folder"]
+    require_judged(folder, pinned["weights"])
+    return folder
 
 
 def began_with(run: Path) -> str | None:

@@ -34,6 +34,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
     """Make everything below `temporary` durable, then rename it to `final`."""
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
+            follow_umask(path)
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
@@ -56,6 +57,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def follow_umask(path: Path) -> None:
+    """Let others read a file as they may read any new file: safetensors makes its files for the owner alone."""
+    status = Path("/proc/self/status").read_text().split()  # os.umask would change it for all threads
+    path.chmod(0o666 & ~int(status[status.index("Umask:") + 1], 8))
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 _SETTLED_NANOSECONDS = 1_000_000_000
 _read: dict["Identity", str] = {}
 

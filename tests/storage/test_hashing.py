@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 
+from tasks.storage import hashing
 from tasks.storage.hashing import sha256_file, sha256_files, sha256_value
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from schemas.errors import UserError
 from schemas.remedies import Ewc
+from tasks.data.model_folder import FISHER_FILE
 from tasks.data.plan import load_general
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
 
 FILE = "fisher.safetensors"
-BESIDE = Path("ewc") / FILE
+BESIDE = Path(FISHER_FILE)
 """In the folder of a model: out of the way of its own weights."""
 
 
@@ -107,12 +108,14 @@ def attach(tuned: "Tuned", settings: Ewc, context: RemedyContext, prepared: Step
     """
     from safetensors.torch import load_file
 
+    from tasks.training.soundness import read_tensors
+
     assert prepared is not None
     fisher = load_file(prepared.folder / FILE)
     earlier = context.inputs.base / BESIDE
     online = settings.gamma is not None and earlier.is_file()
     if settings.gamma is not None and online:
-        before = load_file(earlier)
+        before = read_tensors(earlier)
         if {n: t.shape for n, t in before.items()} != {n: t.shape for n, t in fisher.items()}:
             fix = "remove the folder ewc from the base, or remove gamma from the remedy"
             raise UserError("the base's Fisher information does not fit its weights", str(earlier), fix)
