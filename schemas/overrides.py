@@ -112,7 +112,7 @@ def _fix_of_override(fix: str) -> str:
 
 def _contradiction(one: Override, other: Override) -> UserError | None:
     """Why one of two overrides would be lost."""
-    broad, narrow = sorted((one, other), key=lambda override: (len(override.path), override.layer))
+    broad, narrow = sorted((other, one), key=lambda override: (len(override.path), override.layer))
     if narrow.path[: len(broad.path)] != broad.path or narrow.layer > broad.layer:
         return None
     for within in _within(broad.value, narrow.path[len(broad.path) :]):
