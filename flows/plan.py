@@ -53,7 +53,8 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "run": run.id,
         "rows read": total.read,
-        "rows trained on": total.accepted - sum(len(s.items) for s in suites if s.kind == "general"),
+        "rows trained on": prepared.ledger.training_rows,
+        "rows scored": prepared.ledger.scored_rows,
         "rows quarantined": total.quarantined,
         "rows duplicate": total.duplicate,
         "rows leaked": total.leaked,
