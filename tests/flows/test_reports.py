@@ -41,3 +41,13 @@ def test_a_taken_port_is_evaded(state: Path) -> None:
     port = free_port()
     with serve_reports(state, port), serve_reports(state, port) as second:
         assert urllib.request.urlopen(f"{second}/medical-1a2b/report.html").status == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.test"}, {"Origin": "http://evil.test"}, {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}]
+)  # fmt: skip
+def test_a_page_of_elsewhere_is_shown_no_report(state: Path, headers: dict[str, str]) -> None:
+    with serve_reports(state, free_port()) as address:
+        asked = urllib.request.Request(f"{address}/medical-1a2b/report.html", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(asked)
