@@ -36,7 +36,7 @@ def read_note(home: Path) -> dict[str, Any] | None:
         if port is None or note["boot"] != boot_id() or note["started"] != started(pid):
             return None
         return note if _is_our_server(pid, port) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # none, or killed before it could take its note away
 
 

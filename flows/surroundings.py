@@ -28,6 +28,8 @@ PLACES = (
     "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE",
 )  # fmt: skip
 """Which of them this is, and where the others are; torch waits for those others as soon as one is set."""
+PLANS = ("ACCELERATE_", "TORCHELASTIC_", "FSDP_", "PARALLELISM_CONFIG_")
+"""How they would share the work: transformers' trainer obeys, and wraps the model, also in a single process."""
 
 
 def quiet_environment() -> None:
@@ -56,8 +58,9 @@ def leave_launcher() -> None:
                 f"environment variable {name}",
                 f"start rootstock without torchrun, accelerate launch or mpirun; if none is meant: unset {' '.join(there)}",
             )
-    for name in (*SIZES, *PLACES):
-        os.environ.pop(name, None)
+    for name in list(os.environ):
+        if name in (*SIZES, *PLACES) or name.startswith(PLANS):
+            del os.environ[name]
 
 
 def _keep_to_ourselves() -> None:
