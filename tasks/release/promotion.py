@@ -220,6 +220,8 @@ def _verify_files(run_folder: Path, decision: Decision) -> Decision:
             found = hashed(run_folder / name)
         except UserError as error:  # a model folder without weights, or that is none
             raise UserError(error.what, error.where, how_to_mend(run_folder)) from None
+        except OSError:  # such as a folder in the place of a file
+            found = "unreadable"
         if found != sha256:
             raise UserError(
                 f"this run cannot be promoted: {name} is not the one the decision was made on",

@@ -8,7 +8,9 @@ import pytest
 from schemas.artifacts import Decision
 from schemas.errors import UserError
 from tasks.release import registry
-from tasks.release.promotion import nominate, promote, verify
+from tasks.release.promotion import nominate, promote, promote_by_hand, verify
+from tasks.release.run_record import FILE, close_run
+from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 
 
@@ -122,3 +124,30 @@ def test_an_unknown_run_is_answered_with_the_known_ones(state: Path, make_run: M
     assert "'two'" in caught.value.what
     assert caught.value.where == str(state / "runs" / "two")
     assert caught.value.fix == "known runs: one"
+
+
+@pytest.mark.parametrize(
+    "name", ["spec.yaml", "scores.json", "decision.json", "incumbent.json", "model/config.json", FILE]
+)
+def test_a_file_of_a_finished_run_that_is_damaged_in_any_way_is_named_with_a_way_out(
+    state: Path, make_run: MakeRun, name: str
+) -> None:
+    run = make_run("one")
+    (run / "incumbent.json").write_text('{"champion": null, "turn": 0}')
+    close_run(run, sha256_file(run / "decision.json"), "medical", None, written=True)
+    assert verify(run).verdict == "promote"
+    whole = (run / name).read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), b"", None, "a folder"):
+        (run / name).unlink()
+        if damaged == "a folder":
+            (run / name).mkdir()
+        elif isinstance(damaged, bytes):
+            (run / name).write_bytes(damaged)
+        with pytest.raises(UserError) as caught:
+            promote_by_hand(state, run)
+        assert Path(name).parts[0] in caught.value.where
+        assert "rootstock run " in caught.value.fix
+        if damaged == "a folder":
+            (run / name).rmdir()
+        (run / name).write_bytes(whole)
+    assert promote_by_hand(state, run).run_id == "one"
