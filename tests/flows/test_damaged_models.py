@@ -9,11 +9,13 @@ from tests.damages import (
     ADAPTER_REFUSED,
     BASE_HARMLESS,
     BASE_REFUSED,
+    METHOD_REFUSED,
     Damage,
 )
 from tests.in_process import Said, require_refusal, rootstock_here
 from tests.tiny import write_tiny
 from tests.tiny_base import make_base
+from tests.tuned_folder import make_tuned
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,16 @@ def test_a_damaged_adapter_is_refused(what: str, adapter: Path, tmp_path: Path) 
     folder = damaged(adapter, tmp_path, ADAPTER_REFUSED[what])
     require_refusal(answer(folder))
     assert not (folder / "ran").exists(), "a pickle was opened"
+
+
+@pytest.mark.parametrize("what", METHOD_REFUSED)
+def test_a_damaged_model_of_ours_is_refused(what: str, sparse: Path, tmp_path: Path) -> None:
+    require_refusal(answer(damaged(sparse, tmp_path, METHOD_REFUSED[what])))
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    return make_tuned(base, tmp_path_factory.mktemp("ours") / "sparse", "sparse", 1)
 
 
 @pytest.fixture(scope="module")
