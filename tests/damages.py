@@ -100,6 +100,16 @@ def pickle(name: str) -> Damage:
 
 
 DEEP = "[" * 60_000 + "]" * 60_000
+
+
+def token_beyond(folder: Path) -> None:
+    """Give the tokenizer a token for which there is no embedding."""
+    file = folder / "tokenizer.json"
+    value = json.loads(file.read_text())
+    value["model"]["vocab"]["evil"] = 99_999
+    file.write_text(json.dumps(value))
+
+
 HEADER = {
     "too long": (2**60).to_bytes(8, "little") + b"{}",
     "no JSON": (4).to_bytes(8, "little") + b"nope",
@@ -165,6 +175,7 @@ BASE_REFUSED: dict[str, Damage] = {
     "tokenizer empty": text("tokenizer.json", "{}"),
     "tokenizer deep": text("tokenizer.json", '{"model":' + DEEP + "}"),
     "tokenizer gone": gone("tokenizer.json"),
+    "a token beyond the embedding": token_beyond,
     "tokenizer settings a list": text("tokenizer_config.json", "[]"),
     "tokenizer settings no JSON": text("tokenizer_config.json", "{"),
     "eos a number": edit("tokenizer_config.json", eos_token=3),
