@@ -37,6 +37,8 @@ def quiet_environment() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     limit_threads()
+    # bitsandbytes and transformers fetch kernels from the Hub, unasked, where this package is installed
+    sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
     _keep_to_ourselves()
     _pin_prefect()
     ignore_found_settings()

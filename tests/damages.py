@@ -100,6 +100,16 @@ def pickle(name: str) -> Damage:
 
 
 DEEP = "[" * 60_000 + "]" * 60_000
+
+
+def token_beyond(folder: Path) -> None:
+    """Give the tokenizer a token for which there is no embedding."""
+    file = folder / "tokenizer.json"
+    value = json.loads(file.read_text())
+    value["model"]["vocab"]["evil"] = 99_999
+    file.write_text(json.dumps(value))
+
+
 HEADER = {
     "too long": (2**60).to_bytes(8, "little") + b"{}",
     "no JSON": (4).to_bytes(8, "little") + b"nope",
@@ -165,6 +175,7 @@ BASE_REFUSED: dict[str, Damage] = {
     "tokenizer empty": text("tokenizer.json", "{}"),
     "tokenizer deep": text("tokenizer.json", '{"model":' + DEEP + "}"),
     "tokenizer gone": gone("tokenizer.json"),
+    "a token beyond the embedding": token_beyond,
     "tokenizer settings a list": text("tokenizer_config.json", "[]"),
     "tokenizer settings no JSON": text("tokenizer_config.json", "{"),
     "eos a number": edit("tokenizer_config.json", eos_token=3),
@@ -198,6 +209,32 @@ BASE_HARMLESS: dict[str, Damage] = {
     "one shard": indexed({"metadata": {}, "weight_map": {"a": "a.safetensors"}}),
 }  # fmt: skip
 """What is not read, or chooses what we choose: the model answers as it did."""
+
+METHOD_REFUSED: dict[str, Damage] = {
+    "no JSON": text("method.json", "{"),
+    "a list": text("method.json", "[]"),
+    "base itself": lambda folder: edit("method.json", base=str(folder))(folder),
+    "another base": edit("method.json", base_sha256="0" * 64),
+    "no base": edit("method.json", base="/nowhere"),
+    "method unknown": edit("method.json", method={"kind": "evil"}),
+    "method that stores all": edit("method.json", method={"kind": "full"}),
+    "weights gone": gone("deltas.safetensors"),
+    "weights no safetensors": text("deltas.safetensors", HEADER["no JSON"]),
+    "NaN": number_in("deltas.safetensors", ".values", float("nan")),
+    "index before the first": number_in("deltas.safetensors", ".indices", -(10**6)),
+    "values without indices": lambda folder: _without(folder, ".indices"),
+    "indices without values": lambda folder: _without(folder, ".values"),
+}
+"""Of a model that method `sparse` made."""
+
+
+def _without(folder: Path, end: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "deltas.safetensors")
+    del tensors[next(name for name in tensors if name.endswith(end))]
+    save_file(tensors, folder / "deltas.safetensors", metadata={"format": "pt"})
+
 
 ADAPTER = "adapter_config.json"
 ADAPTER_REFUSED: dict[str, Damage] = {

@@ -74,7 +74,8 @@ def _bound_to(run: Path) -> str:
     try:
         told: Any = json.loads(file.read_bytes())
         bound = told["bindings"]["weights"] if file.name == DECISION else told["weights"]
-        if closed.exists() and json.loads(closed.read_bytes())["decision"] != sha256_file(file):
+        finished_with = json.loads(closed.read_bytes())["decision"] if closed.exists() else ""
+        if finished_with and finished_with != sha256_file(file):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         what = f"the record of {run.name} is damaged: {file.name} does not say which model was judged"

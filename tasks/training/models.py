@@ -24,6 +24,7 @@ from tasks.data.model_folder import (
     weight_files,
 )
 from tasks.storage.hashing import sha256_files
+from tasks.training.quiet import silence_libraries
 from tasks.training.soundness import (
     require_finite,
     require_ids_fit,
@@ -199,6 +200,7 @@ def read_weights(
     """
     import torch
 
+    silence_libraries()  # what they find is told below
     require_plausible(folder, fix)
     with view(folder) as shown, loading("cannot load the model", folder, fix, shown):
         model, report = kind.from_pretrained(

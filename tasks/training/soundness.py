@@ -161,5 +161,8 @@ def read_tensors(file: Path) -> "dict[str, torch.Tensor]":
         raise UserError(f"{file.name} is missing from the model", str(file), fix)
     with loading("cannot read the weights", file, fix):
         tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() and "indices" not in name:
+            raise UserError(f"{name} is stored in {str(tensor.dtype).removeprefix('torch.')}", str(file), fix)
     require_finite(tensors.items(), file)
     return tensors

@@ -141,6 +141,9 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
         return load_peft(load_base(base, dtype), folder)
     saved = read_method(folder)
     entry = METHODS[saved.method.kind]
+    if saved.method.replaces_base:
+        what = f"method.json names {saved.method.kind}, which stores whole weights: what lies here would not be used"
+        raise UserError(what, str(folder / METHOD_FILE), "export the run again")
     if model_sha256(base) != saved.base_sha256:
         raise UserError(
             f"the base {saved.base} is not the model that was tuned: its files have changed",

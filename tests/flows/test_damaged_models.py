@@ -9,11 +9,13 @@ from tests.damages import (
     ADAPTER_REFUSED,
     BASE_HARMLESS,
     BASE_REFUSED,
+    METHOD_REFUSED,
     Damage,
 )
 from tests.in_process import Said, require_refusal, rootstock_here
 from tests.tiny import write_tiny
 from tests.tiny_base import make_base
+from tests.tuned_folder import make_tuned
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,16 @@ def test_a_damaged_adapter_is_refused(what: str, adapter: Path, tmp_path: Path) 
     assert not (folder / "ran").exists(), "a pickle was opened"
 
 
+@pytest.mark.parametrize("what", METHOD_REFUSED)
+def test_a_damaged_model_of_ours_is_refused(what: str, sparse: Path, tmp_path: Path) -> None:
+    require_refusal(answer(damaged(sparse, tmp_path, METHOD_REFUSED[what])))
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    return make_tuned(base, tmp_path_factory.mktemp("ours") / "sparse", "sparse", 1)
+
+
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A specification of a few steps on short texts; its base is given by --set."""
@@ -81,7 +93,14 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "what",
     sorted(
         {*BASE_REFUSED}
-        - {"dtype of nothing", "frame odd", "frame a list", "added tokens a list", "special tokens a list"}
+        - {
+            "dtype of nothing",
+            "eos in words",
+            "frame odd",
+            "frame a list",
+            "added tokens a list",
+            "special tokens a list",
+        }
     ),
 )
 def test_no_run_and_no_scores_come_of_a_damaged_base(

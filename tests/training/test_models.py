@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from schemas.errors import UserError
+from tasks.data.model_folder import view
 from tasks.training.models import count_stored, find_model, load_model, model_files, model_sha256
+from tasks.training.soundness import require_positions
 from tests.command_line import ROOT
 
 
@@ -75,3 +77,36 @@ def test_weights_load_in_single_precision_unless_told_otherwise(base):
 
 def test_the_numbers_in_the_weights_are_counted_without_loading_them():
     assert count_stored(ROOT / "assets" / "base") == 1_762_944, "as its card says"
+
+
+def test_sequences_longer_than_learnt_positions_are_refused(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    shape = {"vocab_size": 30, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}
+    GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).save_pretrained(tmp_path / "gpt2")
+    model = load_model(find_model(str(tmp_path / "gpt2")))
+    require_positions(model, 16)
+    with pytest.raises(UserError, match="cannot read 17 tokens: it knows 16 positions") as error:
+        require_positions(model, 17)
+    assert error.value.where == "training.sequence_length"
+    rotary = LlamaConfig(
+        vocab_size=30, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    require_positions(LlamaForCausalLM(rotary), 17)
+
+
+def test_a_library_is_shown_what_is_hashed_and_nothing_else(base, tmp_path):
+    folder = shutil.copytree(base, tmp_path / "m")
+    (folder / "added_tokens.json").write_text("{}")
+    (folder / "vocab.json").write_text("{}")
+    before = model_sha256(folder)
+    for name in ("pytorch_model.bin", "modeling_x.py", "model-00001-of-00002.safetensors", "onnx/model.onnx"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
+    assert model_sha256(folder) == before
+    with view(folder) as shown:
+        assert {path.name for path in shown.iterdir()} == model_files(folder).keys()
+    assert not shown.exists()
+    (folder / "vocab.json").write_text('{"a": 1}')
+    assert model_sha256(folder) != before

@@ -234,6 +234,9 @@ def _saved_entries(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]
 
     tensors = read_tensors(folder / FILE)
     names = [key.removesuffix(".indices") for key in tensors if key.endswith(".indices")]
+    paired = {f"{name}.{part}" for name in names for part in ("indices", "values")}
+    if alone := sorted(paired ^ tensors.keys()):
+        raise misfit(alone[0], folder)
     return {name: (tensors[f"{name}.indices"].long(), tensors[f"{name}.values"]) for name in names}
 
 
@@ -243,7 +246,12 @@ def _deltas_of(
     deltas: dict[str, Delta] = {}
     for name, (indices, values) in entries.items():
         tensor = getattr(*places[name][0]) if name in places else None
-        if tensor is None or int(indices.max()) >= tensor.numel():
+        if (
+            tensor is None
+            or indices.shape != values.shape
+            or int(indices.min()) < 0
+            or int(indices.max()) >= tensor.numel()
+        ):
             raise misfit(name, folder)
         delta = SparseDelta(indices, tensor.device)
         with torch.no_grad():
