@@ -3,10 +3,11 @@
 import importlib.metadata
 import platform
 import shutil
+from pathlib import Path
 from typing import Any
 
 
-def examine() -> list[dict[str, Any]]:
+def examine(state: Path) -> list[dict[str, Any]]:
     """One row per thing worth knowing: name, what was found, what it means."""
     rows = [
         _row("python", platform.python_version(), "3.11 or newer is needed"),
@@ -18,7 +19,7 @@ def examine() -> list[dict[str, Any]]:
         _library("bitsandbytes", "needed for 4-bit and 8-bit weights (extra: gpu)", needed=False),
         _library("prefect-dask", "needed for --dask (extra: dask)", needed=False),
     ]
-    return rows + _devices() + _resources()
+    return rows + _devices() + _resources() + _state(state)
 
 
 def _row(name: str, found: Any, meaning: str) -> dict[str, Any]:
@@ -66,3 +67,27 @@ def _resources() -> list[dict[str, Any]]:
         ),
         _row("disk", f"{free:.0f} GiB free", "a run keeps its tokens, two checkpoints and its model"),
     ]
+
+
+def _state(state: Path) -> list[dict[str, Any]]:
+    """How large the state folder is, and whether its registry is in order."""
+    from schemas.errors import UserError
+    from tasks.release.soundness import repair_command, require_sound
+    from tasks.storage.space import size_of, told_size
+
+    if not state.is_dir():
+        return [_row("state folder", f"none at {state}", "the first run makes it")]
+    parts = {name: size_of(state / name) for name in ("data", "runs")}
+    told = ", ".join(f"{name} {told_size(size)}" for name, size in parts.items())
+    rows = [
+        _row(
+            "state folder",
+            f"{told_size(size_of(state))} ({told})",
+            "data is made again where it is needed, runs are not",
+        )
+    ]
+    try:
+        found = "in order" if require_sound(state) else "none yet"
+        return [*rows, _row("registry of models", found, "which model is in use")]
+    except UserError as error:
+        return [*rows, _row("registry of models", error.what, f"run: {repair_command(state)}")]

@@ -5,6 +5,7 @@ then each part of it is done, and may be done twice; then the file is removed. A
 intent, and whoever next reads or moves anything of that name finishes it first.
 """
 
+import functools
 import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tasks.release import registry
 from tasks.release.intent import FORCED, Intent, carry_out, clear_intent, read_intent, write_intent
 from tasks.release.lineage import weights_sha256
 from tasks.release.registry import Registered
+from tasks.release.releases import Release, now
 from tasks.release.watermark import DRAFT, write_scores
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import hold
@@ -136,9 +138,17 @@ def rollback(state: Path, name: str) -> Registered:
         UserError: see `registry.rollback`.
     """
     with settled(state, name):
-        restored = registry.rollback(state, name)
+        restored = registry.rollback(state, name, functools.partial(_record_rollback, state))
         write_scores(state, name, restored.run_id)
         return restored
+
+
+def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
+    line = Release(
+        when=now(), name=restored.name, run=restored.run_id, weights=restored.weights_sha256,
+        alias="rolled-back-to", instead_of=replaced,
+    )  # fmt: skip
+    registry.record(state, line)
 
 
 def forced_of(run_folder: Path) -> Forced | None:

@@ -13,11 +13,12 @@ import pytest
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
-from schemas.errors import NoNewData, UserError
+from schemas.errors import MachineFailed, NoNewData, UserError
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
 from tasks.release import promotion, registry
+from tasks.release.rebuild import repair
 from tasks.release.run_folder import dump_yaml
 from tasks.release.watermark import load_watermark, scores_file, watermark_file
 from tests.corpora import here
@@ -107,6 +108,28 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
 def copied(grown: Grown, tmp_path: Path) -> Path:
     """The state after the three increments, for a test that changes it."""
     return Path(shutil.copytree(grown.state, tmp_path / "state"))
+
+
+def test_a_lost_registry_stops_an_increment_and_once_repaired_it_starts_from_the_champion(
+    grown: Grown, copied: Path
+) -> None:
+    spec = growing(grown.folder, domain=[
+        {"path": str(grown.folder / "new" / "*.txt"), "contract": "general_text"},
+        {"path": str(copied / "more.txt"), "contract": "general_text"},
+    ])  # fmt: skip
+    write(copied / "more.txt", rows(TRADES[3], 80))
+    champion = registry.champion(copied, "trades")
+    assert champion is not None
+    (copied / "registry.db").write_bytes(b"")
+    with pytest.raises(MachineFailed) as caught:
+        once(spec, copied)
+    assert caught.value.fix.endswith(f"rootstock doctor --repair --state {copied}")
+    assert repair(copied, print, really=True)
+    assert registry.champion(copied, "trades") == champion
+    with due(spec, copied) as now:
+        assert now.increment is not None
+        assert now.increment.parent == champion.run_id
+        assert now.base_from == "champion"
 
 
 def test_each_increment_learns_what_is_new_and_becomes_champion(grown: Grown) -> None:
