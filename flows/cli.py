@@ -229,6 +229,26 @@ def doctor(
 
 
 @app.command()
+def clean(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Really remove; without it, only say what may go.")
+    ] = False,
+    days: Annotated[
+        float,
+        typer.Option(min=0, help="Keep what was written in the last so many days, and all it rests on."),
+    ] = 14,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Remove steps that no model in use (champion, previous, challenger) and no recent run rests on."""
+    from flows.doctor import told_removable
+    from tasks.release.clean import clean as remove
+
+    found = remove(state, days, really=yes)
+    print_table("removed" if yes else "may go (dry run: --yes removes)", told_removable(found), as_json)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the specification, for editors."""
     from schemas.run import RunSpec

@@ -83,7 +83,7 @@ def _state(state: Path) -> list[dict[str, Any]]:
         _row(
             "state folder",
             f"{told_size(size_of(state))} ({told})",
-            "data is made again where it is needed, runs are not",
+            "rootstock clean says what may go",
         )
     ]
     try:
@@ -91,3 +91,13 @@ def _state(state: Path) -> list[dict[str, Any]]:
         return [*rows, _row("registry of models", found, "which model is in use")]
     except UserError as error:
         return [*rows, _row("registry of models", error.what, f"run: {repair_command(state)}")]
+
+
+def told_removable(found: list[Any]) -> list[dict[str, Any]]:
+    """What may go, by kind, and in all."""
+    from tasks.storage.space import told_size
+
+    kinds = {one.kind: [other.size for other in found if other.kind == one.kind] for one in found}
+    rows = [{"what": kind, "folders": len(s), "frees": told_size(sum(s))} for kind, s in kinds.items()]
+    total = {"what": "in all", "folders": len(found), "frees": told_size(sum(one.size for one in found))}
+    return [*rows, total]

@@ -90,6 +90,15 @@ def register(
     return int(client.create_model_version(name, source=source, tags=tags).version)
 
 
+def exists(state: Path) -> bool:
+    """Whether anything was ever registered.
+
+    Raises:
+        MachineFailed: the registry is damaged or gone.
+    """
+    return require_sound(state)
+
+
 def champion(state: Path, name: str) -> Registered | None:
     """Return the model in use, or None if none was ever promoted."""
     if not require_sound(state):

@@ -98,7 +98,13 @@ def verbs(state: Path) -> dict[str, Callable[[], object]]:
     }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+FAST = ("empty", "deleted")
+"""A registry is made anew in each case, which takes seconds: the others are tried with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "damage", [d if d in FAST else pytest.param(d, marks=pytest.mark.slow) for d in DAMAGES]
+)
 def test_every_verb_names_it_and_the_printed_remedy_brings_all_back(damage: str, released: Path) -> None:
     before = {name: registry.history(released, name) for name in ("medical", "law")}
     assert {a for entry in before["medical"] for a in entry.aliases} == {"champion", "previous", "challenger"}
@@ -145,6 +151,7 @@ def test_left_overs_of_sqlite_lose_nothing(released: Path) -> None:
         (released / f"registry.db{ending}").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_written_anew_from_the_registry(released: Path) -> None:
     before = registry.history(released, "medical")
     file = released / FILE
@@ -162,6 +169,7 @@ def test_a_damaged_record_is_written_anew_from_the_registry(released: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_without_a_record_a_damaged_registry_comes_from_the_runs(released: Path) -> None:
     (released / FILE).unlink()
     (released / "registry.db").write_bytes(b"")
@@ -184,6 +192,7 @@ def test_without_a_record_a_damaged_registry_comes_from_the_runs(released: Path)
     assert len(read(released)) == 6
 
 
+@pytest.mark.slow
 def test_an_older_states_record_begins_with_what_its_registry_holds(
     released: Path, make_run: MakeRun
 ) -> None:
