@@ -206,11 +206,47 @@ def serve(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Tell what will and will not work on this machine."""
+def doctor(
+    state: State = DEFAULT_STATE,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild a damaged or lost registry of models; the old is kept.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --repair: only say what would be done.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what will and will not work on this machine, and mend the registry of models."""
+    if repair:
+        from tasks.release.rebuild import repair as rebuild
+
+        rebuild(state, print, really=not dry_run)
+        return
+    if dry_run:
+        raise UserError("there is nothing to try", "--dry-run", "add --repair, or leave out --dry-run")
     from flows.doctor import examine
 
-    print_table("this machine", examine(), as_json)
+    print_table("this machine", examine(state), as_json)
+
+
+@app.command()
+def clean(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Really remove; without it, only say what may go.")
+    ] = False,
+    days: Annotated[
+        float,
+        typer.Option(min=0, help="Keep what was written in the last so many days, and all it rests on."),
+    ] = 14,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Remove steps that no model in use (champion, previous, challenger) and no recent run rests on."""
+    from flows.doctor import told_removable
+    from tasks.release.clean import clean as remove
+
+    found = remove(state, days, really=yes)
+    print_table("removed" if yes else "may go (dry run: --yes removes)", told_removable(found), as_json)
 
 
 @app.command()

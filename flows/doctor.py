@@ -5,10 +5,11 @@ import os
 import platform
 import pwd
 import shutil
+from pathlib import Path
 from typing import Any
 
 
-def examine() -> list[dict[str, Any]]:
+def examine(state: Path) -> list[dict[str, Any]]:
     """One row per thing worth knowing: name, what was found, what it means."""
     rows = [
         _row("python", platform.python_version(), "3.11 or newer is needed"),
@@ -20,7 +21,7 @@ def examine() -> list[dict[str, Any]]:
         _library("bitsandbytes", "needed for 4-bit and 8-bit weights (extra: gpu)", needed=False),
         _library("prefect-dask", "needed for --dask (extra: dask)", needed=False),
     ]
-    return rows + _devices() + _resources() + _surroundings()
+    return rows + _devices() + _resources() + _surroundings() + _state(state)
 
 
 def _row(name: str, found: Any, meaning: str) -> dict[str, Any]:
@@ -101,3 +102,37 @@ def _surroundings() -> list[dict[str, Any]]:
             _row(name, os.environ[name], "left by a launcher: unset it, Rootstock trains in one process")
         )
     return rows
+
+
+def _state(state: Path) -> list[dict[str, Any]]:
+    """How large the state folder is, and whether its registry is in order."""
+    from schemas.errors import UserError
+    from tasks.release.soundness import repair_command, require_sound
+    from tasks.storage.space import size_of, told_size
+
+    if not state.is_dir():
+        return [_row("state folder", f"none at {state}", "the first run makes it")]
+    parts = {name: size_of(state / name) for name in ("data", "runs")}
+    told = ", ".join(f"{name} {told_size(size)}" for name, size in parts.items())
+    rows = [
+        _row(
+            "state folder",
+            f"{told_size(size_of(state))} ({told})",
+            "rootstock clean says what may go",
+        )
+    ]
+    try:
+        found = "in order" if require_sound(state) else "none yet"
+        return [*rows, _row("registry of models", found, "which model is in use")]
+    except UserError as error:
+        return [*rows, _row("registry of models", error.what, f"run: {repair_command(state)}")]
+
+
+def told_removable(found: list[Any]) -> list[dict[str, Any]]:
+    """What may go, by kind, and in all."""
+    from tasks.storage.space import told_size
+
+    kinds = {one.kind: [other.size for other in found if other.kind == one.kind] for one in found}
+    rows = [{"what": kind, "folders": len(s), "frees": told_size(sum(s))} for kind, s in kinds.items()]
+    total = {"what": "in all", "folders": len(found), "frees": told_size(sum(one.size for one in found))}
+    return [*rows, total]

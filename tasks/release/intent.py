@@ -14,6 +14,7 @@ from schemas.errors import UserError
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from tasks.release import incumbent, registry
+from tasks.release.releases import Release, now
 from tasks.release.run_record import FORCED, close_run
 from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
 from tasks.storage.atomic import sync_folder, write_atomic
@@ -92,6 +93,7 @@ def carry_out(state: Path, intent: Intent) -> int:
         registry.set_champion(state, intent.name, version)
     elif intent.alias == "challenger":
         registry.set_challenger(state, intent.name, version)
+    registry.record(state, _line_of(intent))
     consumed = None
     if intent.record is not None:
         watermark = with_record(load_watermark(state, intent.name), intent.record)
@@ -102,3 +104,12 @@ def carry_out(state: Path, intent: Intent) -> int:
     if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
         close_run(folder, intent.decision, intent.name, incumbent.load(folder), consumed)
     return version
+
+
+def _line_of(intent: Intent) -> Release:
+    """The line of the record of releases; written after the registry, and again if this process is killed before its end."""
+    forced = "" if intent.forced is None else f"{intent.forced.who}: {intent.forced.why}"
+    return Release(
+        when=now(), name=intent.name, run=intent.run, weights=intent.weights, decision=intent.decision,
+        verdict=intent.verdict, alias=intent.alias, forced=forced,
+    )  # fmt: skip

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import UserError
+from schemas.errors import MachineFailed, UserError
+from tasks.release.soundness import repair_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,14 +22,21 @@ def open_registry(database: Path) -> "MlflowClient":
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "1"
+    # no connection is kept: it would go on in a file that was moved away and rebuilt meanwhile
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with _quiet():
             if not database.exists():
                 _create_database(database)
             return _open(database)
+    except SQLAlchemyError as error:
+        raise _unusable(database, error) from error
     except MlflowException as error:
+        if isinstance(error.__cause__ or error.__context__, SQLAlchemyError):
+            raise _unusable(database, error) from error
         if "schema" not in str(error):
             raise
         raise UserError(
@@ -36,6 +44,14 @@ def open_registry(database: Path) -> "MlflowClient":
             str(database),
             f"copy it as a backup, then run: mlflow db upgrade sqlite:///{database}",
         ) from error
+
+
+def _unusable(database: Path, error: Exception) -> MachineFailed:
+    what = f"the registry of models cannot be opened: {str(error).splitlines()[0]}"
+    fix = (
+        f"end what holds it and run the same command again, or rebuild it: {repair_command(database.parent)}"
+    )
+    return MachineFailed(what, str(database), fix)
 
 
 def _create_database(database: Path) -> None:

@@ -5,6 +5,7 @@ then each part of it is done, and may be done twice; then the file is removed. A
 intent, and whoever next reads or moves anything of that name finishes it first.
 """
 
+import functools
 import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, w
 from tasks.release.lineage import weights_sha256
 from tasks.release.mend import how_to_mend
 from tasks.release.registry import Registered
+from tasks.release.releases import Release, now
 from tasks.release.run_record import DRAFT, FORCED, RunRecord, find_run_damage, read_record
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import is_behind, mend_watermark, write_scores
@@ -162,7 +164,7 @@ def rollback(state: Path, name: str) -> Registered:
     """
     try:
         with settled(state, name):
-            restored = registry.rollback(state, name)
+            restored = registry.rollback(state, name, functools.partial(_record_rollback, state))
             write_scores(state, name, restored.run_id)
             return restored
     except UserError as error:
@@ -179,6 +181,14 @@ def weights_of(state: Path, run: str) -> str | None:
     if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
         return None
     return Decision.model_validate_json(file.read_bytes()).bindings.weights
+
+
+def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
+    line = Release(
+        when=now(), name=restored.name, run=restored.run_id, weights=restored.weights_sha256,
+        alias="rolled-back-to", instead_of=replaced,
+    )  # fmt: skip
+    registry.record(state, line)
 
 
 def forced_of(run_folder: Path) -> Forced | None:

@@ -6,6 +6,7 @@ waits for approval) and `previous` (what a rollback returns to). MLflow takes se
 only where a registry exists or is to be made.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,9 @@ from schemas.artifacts import Verdict
 from schemas.errors import UserError
 from tasks.release.lineage import weights_sha256
 from tasks.release.mlflow_store import open_registry
+from tasks.release.releases import FILE as RECORD
+from tasks.release.releases import Release, append
+from tasks.release.soundness import require_sound
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,16 +90,25 @@ def register(
     return int(client.create_model_version(name, source=source, tags=tags).version)
 
 
+def exists(state: Path) -> bool:
+    """Whether anything was ever registered.
+
+    Raises:
+        MachineFailed: the registry is damaged or gone.
+    """
+    return require_sound(state)
+
+
 def champion(state: Path, name: str) -> Registered | None:
     """Return the model in use, or None if none was ever promoted."""
-    if not _database(state).exists():
+    if not require_sound(state):
         return None
     return _by_alias(state, _client(state), name, _CHAMPION)
 
 
 def decisions(state: Path, name: str) -> int:
     """Count the runs of a name that were decided, whichever way."""
-    if not _database(state).exists():
+    if not require_sound(state):
         return 0
     return len({found.tags.get("run_id") for found in _client(state).search_model_versions(f"name='{name}'")})
 
@@ -133,8 +146,12 @@ def set_challenger(state: Path, name: str, version: int) -> None:
         client.set_registered_model_alias(name, _CHALLENGER, str(version))
 
 
-def rollback(state: Path, name: str) -> Registered:
+def rollback(
+    state: Path, name: str, on_move: Callable[[Registered, str], None] = lambda _restored, _replaced: None
+) -> Registered:
     """Put `previous` in use again; what it replaces becomes `previous`, so a second rollback returns.
+
+    `on_move` is told what comes into use, and the run that it replaces, before anything moves.
 
     Raises:
         UserError: there is nothing to roll back to, or its files are not what was promoted.
@@ -152,6 +169,7 @@ def rollback(state: Path, name: str) -> Registered:
         )
     restored = _registered(state, client.get_model_version(name, str(target)))
     _require_same_weights(restored)
+    on_move(restored, client.get_model_version(name, str(replaced)).tags["run_id"])
     client.set_registered_model_alias(name, _ROLLING_BACK, str(replaced))
     client.set_registered_model_alias(name, _CHAMPION, str(target))
     client.set_registered_model_alias(name, _PREVIOUS, str(replaced))
@@ -183,11 +201,36 @@ def history(state: Path, name: str) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: -entry.version)
 
 
+def as_record(state: Path) -> list[Release]:
+    """Everything that the registry holds, as the record of releases would have it."""
+    client = open_registry(_database(state).resolve())
+    lines: list[Release] = []
+    for model in client.search_registered_models(max_results=1000):
+        held = _aliases(client, model.name)
+        found = client.search_model_versions(f"name='{model.name}'")
+        by_number = {int(v.version): _as_line(v) for v in sorted(found, key=lambda v: int(v.version))}
+        lines += by_number.values()
+        for alias in (_CHALLENGER, _CHAMPION, _PREVIOUS):
+            if alias in held:
+                lines.append(by_number[held[alias]].model_copy(update={"alias": alias}))
+    return lines
+
+
+def _as_line(found: "ModelVersion") -> Release:
+    when = datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    tags = found.tags
+    return Release(
+        when=when, name=found.name, run=tags["run_id"], weights=tags["weights_sha256"], verdict=tags["verdict"],
+        decision=tags["decision_sha256"], forced=tags.get("forced", ""),
+    )  # fmt: skip
+
+
 def _database(state: Path) -> Path:
     return state / "registry.db"
 
 
 def _client(state: Path) -> "MlflowClient":
+    require_sound(state)
     return open_registry(_database(state).resolve())
 
 
@@ -204,7 +247,7 @@ def _create_model(client: "MlflowClient", name: str) -> None:
 def _existing(state: Path, name: str) -> "MlflowClient":
     """Open the registry of a model that must be there."""
     known: list[str] = []
-    if _database(state).exists():
+    if require_sound(state):
         client = _client(state)
         known = sorted(model.name for model in client.search_registered_models(max_results=1000))
         if name in known:
@@ -262,3 +305,10 @@ def _require_same_weights(model: Registered) -> None:
             str(model.model_folder),
             f"restore the folder from a backup, or run the specification of {model.run_id} again",
         )
+
+
+def record(state: Path, line: Release) -> None:
+    """Add to the record of releases; where there is none yet, it begins with all that the registry holds."""
+    if not (state / RECORD).exists() and _database(state).exists():
+        append(state, as_record(state))
+    append(state, [line])

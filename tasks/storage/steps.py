@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.artifacts import Manifest
+from schemas.errors import UserError
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, sealed
@@ -93,6 +94,7 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
 
     `work` fills the folder and returns the facts of the manifest. Two processes that want the same step do it once.
     """
+    use(plan.root)
     if done := plan.finished():
         return done
     with hold(plan.root, plan.folder.name):
@@ -112,15 +114,53 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
     return done
 
 
+IN_USE = "in-use"
+_used: dict[Path, int] = {}
+"""State folder -> open lock, shared by all processes that use its steps, until they end."""
+
+
+def use(root: Path) -> None:
+    """From now on, until this process ends, no step of a state folder may be removed; wait while some are."""
+    if root.absolute() not in _used:
+        try:
+            descriptor = _open_lock(root, IN_USE)
+        except OSError:  # where nothing may be written, nothing can be removed either
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _used[root.absolute()] = descriptor
+
+
+@contextmanager
+def alone(root: Path, command: str) -> Iterator[None]:
+    """Hold a state folder while no other process uses its steps; whoever begins meanwhile waits.
+
+    Raises:
+        UserError: another process uses them; `command` is what to run again then.
+    """
+    descriptor = _open_lock(root, IN_USE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        what = "a run is going on in this state folder, and needs steps that only it knows of"
+        raise UserError(what, str(root), f"wait until it has ended, then run: {command}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(root: Path, name: str) -> int:
+    locks = root / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return os.open(locks / name, os.O_CREAT | os.O_RDWR)
+
+
 @contextmanager
 def hold(root: Path, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock of that name in a state folder; the system releases it when the process dies.
 
     `waiting` is called once if another process holds it.
     """
-    locks = root / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(locks / name, os.O_CREAT | os.O_RDWR)
+    descriptor = _open_lock(root, name)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

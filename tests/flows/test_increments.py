@@ -4,23 +4,28 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from data_contracts.contract import list_contracts
+from flows.cli import app
 from flows.cli_models import find_run_model
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
-from schemas.errors import NoNewData, UserError
+from schemas.errors import MachineFailed, NoNewData, UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
 from tasks.release import promotion, registry
+from tasks.release.rebuild import repair
 from tasks.release.run_folder import dump_yaml
 from tasks.release.watermark import load_watermark, scores_file, watermark_file
 from tests.corpora import here
@@ -110,6 +115,79 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
 def copied(grown: Grown, tmp_path: Path) -> Path:
     """The state after the three increments, for a test that changes it."""
     return Path(shutil.copytree(grown.state, tmp_path / "state"))
+
+
+def test_clean_frees_steps_and_what_is_in_use_works_on(grown: Grown, copied: Path) -> None:
+    champion = registry.champion(copied, "trades")
+    assert champion is not None
+    data, options = copied / "data", ["--state", str(copied)]
+    (data / ".train-0123.work" / "checkpoints").mkdir(parents=True)
+    before = {folder.name for folder in data.iterdir()}
+
+    def command(*arguments: str) -> Any:
+        done = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+        assert done.exit_code == 0, done.stdout
+        return done.stdout
+
+    assert json.loads(command("clean", "--json"))[-1]["folders"] == 0, "all of it is recent"
+    told = json.loads(command("clean", "--days", "0", "--json"))
+    assert {folder.name for folder in data.iterdir()} == before, "only said"
+    assert {"train", "score", "what was not finished"} <= {row["what"] for row in told}
+    with running(copied), pytest.raises(UserError, match="a run is going on"):
+        command("clean", "--days", "0", "--yes")
+    assert json.loads(command("clean", "--days", "0", "--yes", "--json")) == told
+    left = {folder.name for folder in data.iterdir()}
+    assert len(before) - len(left) == told[-1]["folders"] > 5
+    finished = json.loads((copied / "runs" / champion.run_id / "lineage.json").read_bytes())
+    for name, key in finished["steps"].items():
+        assert any(key[:20] in folder for folder in left), f"{name} of the champion stays"
+    assert registry.champion(copied, "trades") == champion
+    with pytest.raises(NoNewData):
+        once(growing(grown.folder), copied)
+    assert command("generate", "trades", "The graft", "--max-new-tokens", "4")
+    assert command("export", "trades", "--to", str(copied / "out"))
+    assert command("history", "trades", "--json")
+    assert champion.run_id in command("trace", f"{grown.folder}/new/{2}.txt:3", "--json")
+    assert json.loads(command("clean", "--days", "0", "--json"))[-1]["folders"] == 0
+
+
+@contextmanager
+def running(state: Path) -> Iterator[None]:
+    """A process that uses a state folder's steps."""
+    program = "import sys; from pathlib import Path; from tasks.storage.steps import use; use(Path(sys.argv[1])); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(state)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        yield
+        process.communicate("\n")
+
+
+def test_a_lost_registry_stops_an_increment_and_once_repaired_it_starts_from_the_champion(
+    grown: Grown, copied: Path
+) -> None:
+    spec = growing(grown.folder, domain=[
+        {"path": str(grown.folder / "new" / "*.txt"), "contract": "general_text"},
+        {"path": str(copied / "more.txt"), "contract": "general_text"},
+    ])  # fmt: skip
+    write(copied / "more.txt", rows(TRADES[3], 80))
+    champion = registry.champion(copied, "trades")
+    assert champion is not None
+    (copied / "registry.db").write_bytes(b"")
+    with pytest.raises(MachineFailed) as caught:
+        once(spec, copied)
+    assert caught.value.fix.endswith(f"rootstock doctor --repair --state {copied}")
+    assert repair(copied, print, really=True)
+    assert registry.champion(copied, "trades") == champion
+    with due(spec, copied) as now:
+        assert now.increment is not None
+        assert now.increment.parent == champion.run_id
+        assert now.base_from == "champion"
 
 
 def test_each_increment_learns_what_is_new_and_becomes_champion(grown: Grown) -> None:

@@ -1,0 +1,113 @@
+"""`rootstock clean`: remove steps that no model in use and no recent run rests on, and what killed processes left.
+
+Folders of runs stay: they are the evidence of every decision. What is removed is made again where it is needed.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.release import registry
+from tasks.storage.space import size_of
+from tasks.storage.steps import MANIFEST, alone
+
+EVIDENCE = ("spec.yaml", "lineage.json", "incumbent.json", "replay_choice.json")
+"""Files of a run that name the steps it rests on."""
+DAY_SECONDS = 24 * 3600
+
+
+class Removable(NamedTuple):
+    """A folder that may go."""
+
+    folder: Path
+    kind: str
+    size: int
+
+
+def clean(state: Path, days: float, really: bool) -> list[Removable]:
+    """What may go; removed, if `really`.
+
+    `days`: a step or run that was written since then is recent, and kept with all it rests on.
+
+    Raises:
+        UserError: something is going on in this state folder: what it rests on is known to itself alone.
+    """
+    if not (state / "data").is_dir():
+        return []
+    if not really:
+        return _removable(state, days)
+    with alone(state, "rootstock clean --yes"):
+        found = _removable(state, days)
+        for one in found:
+            hidden = one.folder.with_name(f".{one.folder.name.lstrip('.')}.old")
+            if one.folder != hidden:
+                shutil.rmtree(hidden, ignore_errors=True)
+                one.folder.rename(hidden)  # out of sight first: what is visible is whole
+            shutil.rmtree(hidden)
+        return found
+
+
+def _removable(state: Path, days: float) -> list[Removable]:
+    since = time.time() - days * DAY_SECONDS
+    folders = sorted(folder for folder in (state / "data").iterdir() if folder.is_dir())
+    steps = [folder for folder in folders if not folder.name.startswith(".")]
+    recent = [folder for folder in steps if _written(folder / MANIFEST) > since]
+    needed = _with_inputs(steps, recent, _evidence(state, since))
+    gone = [(folder, folder.name.rpartition("-")[0]) for folder in steps if folder not in needed]
+    gone += [
+        (folder, "what was not finished") for folder in folders
+        if folder.name.startswith(".") and max(map(_written, (folder, *folder.iterdir()))) <= since
+    ]  # fmt: skip
+    return [Removable(folder, kind, size_of(folder)) for folder, kind in gone]
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _evidence(state: Path, since: float) -> str:
+    """All that the runs which must go on working say of what they rest on."""
+    used = {
+        line.run for line in registry.as_record(state) if line.alias is not None
+    } if registry.exists(state) else set()  # fmt: skip
+    texts = []
+    for run in sorted((state / "runs").glob("*/")):
+        written = max(map(_written, (run, *run.iterdir())), default=0.0)
+        if run.name in used or written > since:
+            texts += [
+                file.read_text(encoding="utf-8", errors="replace")
+                for name in EVIDENCE
+                if (file := run / name).is_file()
+            ]
+    return "\n".join(texts)
+
+
+def _with_inputs(steps: Sequence[Path], begin: Iterable[Path], text: str) -> set[Path]:
+    """Steps that the text names, by folder or key, those to begin with, and all that these were made from."""
+    manifests = {folder: _manifest(folder) for folder in steps}
+    by_key = {str(manifest["key"]): folder for folder, manifest in manifests.items() if "key" in manifest}
+    todo = [*begin, *(folder for folder in steps if folder.name in text or not manifests[folder])]
+    todo += [folder for key, folder in by_key.items() if key in text]
+    needed: set[Path] = set()
+    while todo:
+        folder = todo.pop()
+        if folder not in needed:
+            needed.add(folder)
+            inputs = dict(manifests[folder].get("inputs", {})).values()
+            todo += [by_key[key] for key in inputs if key in by_key]
+    return needed
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a step says of itself; nothing where that cannot be read: such a step stays, for people to look at."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
