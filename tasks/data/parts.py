@@ -52,10 +52,10 @@ def schema_of(record: RecordKind) -> pa.Schema:
 
 
 class PartsWriter:
-    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, all rows from one file."""
+    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text."""
 
-    def __init__(self, folder: Path, stem: str, file: str, record: RecordKind = "text"):
-        self._folder, self._stem, self._file = folder, stem, file
+    def __init__(self, folder: Path, stem: str, record: RecordKind = "text"):
+        self._folder, self._stem, self._file = folder, stem, ""
         self._record, self._schema = record, schema_of(record)
         self._names: list[str] = []
         self._writer: pq.ParquetWriter | None = None
@@ -63,6 +63,7 @@ class PartsWriter:
         self._clear()
 
     def _clear(self) -> None:
+        self._begun: list[tuple[str, int]] = [(self._file, 0)]  # each file, and the first of its rows held
         self._lines: list[int] = []
         self._groups: list[str | None] = []
         self._extras: list[tuple[Any, ...]] = []
@@ -77,6 +78,13 @@ class PartsWriter:
     def names(self) -> tuple[str, ...]:
         """Names of the files written so far."""
         return tuple(self._names)
+
+    def begin(self, file: str) -> None:
+        """The rows that follow are of this file."""
+        self._file = file
+        if self._begun[-1][1] == len(self._lines):
+            self._begun.pop()  # of the last one there is no row
+        self._begun.append((file, len(self._lines)))
 
     def add(self, line: int, text: str, group: str | int | None, extra: tuple[Any, ...] = ()) -> None:
         """Add one row; `extra` are the values of EXTRA's columns."""
@@ -141,7 +149,9 @@ class PartsWriter:
         ends = np.zeros(rows + 1, np.int64)
         np.cumsum(sizes, out=ends[1:])
         texts = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(self._texts))]
-        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([self._file]))
+        counts = np.diff([*(start for _, start in self._begun), rows])
+        of_file = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        files = pa.DictionaryArray.from_arrays(of_file, pa.array([file for file, _ in self._begun]))
         columns = [
             files,
             pa.array(self._lines, pa.int64()),
