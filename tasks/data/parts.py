@@ -12,6 +12,7 @@ from schemas.records import RecordKind
 from tasks.data.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster
+PART_ROWS = 100_000  # or short rows would be held by the million
 GROUP_BYTES = 8 * 2**20
 GROUP_ROWS = 50_000
 BATCH_CHARACTERS = 256 * 2**10  # what is folded and hashed together stays in the processor's cache
@@ -52,14 +53,14 @@ def schema_of(record: RecordKind) -> pa.Schema:
 
 
 class PartsWriter:
-    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text."""
+    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, or PART_ROWS rows."""
 
     def __init__(self, folder: Path, stem: str, record: RecordKind = "text"):
         self._folder, self._stem, self._file = folder, stem, ""
         self._record, self._schema = record, schema_of(record)
         self._names: list[str] = []
         self._writer: pq.ParquetWriter | None = None
-        self._part_bytes = 0
+        self._part_bytes = self._part_rows = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -134,14 +135,15 @@ class PartsWriter:
             )
         self._writer.write_table(self._table(), row_group_size=len(self._lines))
         self._part_bytes += self._bytes
+        self._part_rows += len(self._lines)
         self._clear()
-        if self._part_bytes >= PART_BYTES:
+        if self._part_bytes >= PART_BYTES or self._part_rows >= PART_ROWS:
             self._close_part()
 
     def _close_part(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer, self._part_bytes = None, 0
+        self._writer, self._part_bytes, self._part_rows = None, 0, 0
 
     def _table(self) -> pa.Table:
         rows = len(self._lines)
