@@ -45,8 +45,8 @@ def hash_files(files: Sequence[str]) -> dict[str, str]:
     return hashes
 
 
-def share_steps(files: Sequence[str]) -> list[tuple[str, ...]]:
-    """The files in their order, those together that share a step.
+def share_steps(sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """The files in their order, those together that share a step; `sizes` in bytes.
 
     Of more than MOST_STEPS files, small neighbours share one. Where it ends is told by a hash of a file's name, so that
     one file more or less changes the step that it falls into, and no other.
@@ -54,12 +54,12 @@ def share_steps(files: Sequence[str]) -> list[tuple[str, ...]]:
     import xxhash
 
     every = 1
-    while len(files) > MOST_STEPS * every:
+    while len(sizes) > MOST_STEPS * every:
         every *= 2
     shared: list[tuple[str, ...]] = []
     held: tuple[str, ...] = ()
-    for file in files:
-        small = Path(file).stat().st_size < SMALL_BYTES
+    for file, size in sizes.items():
+        small = size < SMALL_BYTES
         if held and not small:
             shared.append(held)
             held = ()
@@ -89,7 +89,7 @@ def read_files(
     code = code_version(__name__)
     plans = [
         StepPlan(root, "read", {file: hashes[file] for file in shared}, settings, code)
-        for shared in share_steps(files)
+        for shared in share_steps({file: state[1] if state else 0 for file, state in before.items()})
     ]
 
     def read(missing: Sequence[StepPlan]) -> None:

@@ -125,22 +125,18 @@ def test_what_a_source_does_not_read_reads_no_file_again(tmp_path):
     assert len(steps(tmp_path / "state", "read")) == 4
 
 
-def test_many_small_files_share_steps_and_one_more_changes_one_of_them(tmp_path, monkeypatch):
+def test_many_small_files_share_steps_and_one_more_changes_one_of_them(monkeypatch):
     monkeypatch.setattr(reading, "MOST_STEPS", 8)
-    monkeypatch.setattr(reading, "SMALL_BYTES", 1000)
-    monkeypatch.chdir(tmp_path)  # names decide which share: the same in each run of this test
-    files = []
-    for number in range(100):
-        files.append(f"{number:03d}.txt")
-        Path(files[-1]).write_text("x" * (2000 if number == 50 else 10))
-    shared = share_steps(files)
-    assert [file for step in shared for file in step] == files
+    sizes = {f"{number:03d}.txt": 2 * reading.SMALL_BYTES if number == 50 else 10 for number in range(100)}
+    shared = share_steps(sizes)
+    assert [file for step in shared for file in step] == list(sizes)
     assert 3 <= len(shared) <= 25
-    assert (files[50],) in shared
-    for number in range(0, 100, 7):
-        fewer = share_steps(files[:number] + files[number + 1 :])
+    assert ("050.txt",) in shared
+    for gone in list(sizes)[::7]:
+        fewer = share_steps({file: size for file, size in sizes.items() if file != gone})
         assert len(set(shared) - set(fewer)) <= 2
-    assert share_steps(files[:8]) == [(file,) for file in files[:8]]
+    few = dict(list(sizes.items())[:8])
+    assert share_steps(few) == [(file,) for file in few]
 
 
 def test_files_that_share_a_step_keep_their_lines_ledgers_and_quarantine(
