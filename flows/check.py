@@ -10,15 +10,15 @@ from typing import Any
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
-from schemas.artifacts import FileLedger, GateReport, RuleResult
+from schemas.artifacts import GateReport, RowCounts, RuleResult
 from schemas.base import Schema
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, plan_shards
-from tasks.data.validate import validate_shard
+from tasks.data.shard import Shard, find_files, plan_shards
+from tasks.data.validate import validate_shards
 from tasks.storage.workers import map_in_processes
 
 READABLE = "rows.readable"
@@ -29,7 +29,7 @@ PARALLEL_BYTES = 64 * 2**20
 class CheckedShard(Schema):
     """One shard, read and gated; its rows are gone again."""
 
-    ledger: FileLedger
+    counts: RowCounts
     gates: tuple[ShardGate, ...]
     quarantine_places: tuple[str, ...]
 
@@ -86,9 +86,9 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     """
     loaded = load_contract(contract)
     shards: list[Shard] = []
-    for index, path in enumerate(dict.fromkeys(data)):
+    for path in dict.fromkeys(data):
         source = Source(path=path, contract=contract)
-        shards += plan_shards(source, "domain", index, len(shards), record=loaded.record)
+        shards += plan_shards(source, find_files(source), len(shards), record=loaded.record)
     shards = with_schemes(with_layouts(shards)[0], _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
         work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
@@ -104,13 +104,13 @@ def _map_here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
 
 def _check_shard(contract_file: str, folder: Path, shard: Shard) -> CheckedShard:
     """Read, validate and gate one shard; remove its rows, so that disk use does not grow with the data."""
-    result = validate_shard(shard, folder)
+    result = validate_shards([shard], folder)
     parts = [folder / name for name in result.parts]
     gates = tuple(gate_parquet(contract_file, part) for part in parts)
     for part in parts:
         part.unlink()
     return CheckedShard(
-        ledger=result.ledger,
+        counts=result.counts[0],
         gates=gates,
         quarantine_places=_places(folder / f"quarantine-{shard.ordinal:05d}.jsonl"),
     )
@@ -128,10 +128,10 @@ def _places(quarantine: Path) -> tuple[str, ...]:
 def _with_readable(contract: Contract, report: GateReport, checked: Sequence[CheckedShard]) -> GateReport:
     """Add the rule about rows that never reached the contract because they could not be read."""
     read, refused = (
-        sum(shard.ledger.read for shard in checked),
-        sum(shard.ledger.quarantined for shard in checked),
+        sum(shard.counts.read for shard in checked),
+        sum(shard.counts.quarantined for shard in checked),
     )
-    reasons = sorted({reason for shard in checked for reason in shard.ledger.reasons})
+    reasons = sorted({reason for shard in checked for reason in shard.counts.reasons})
     rule = RuleResult(
         contract=contract.name,
         rule=READABLE,

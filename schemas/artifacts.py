@@ -38,6 +38,28 @@ class Manifest(Schema):
 Role = Literal["domain", "replay", "domain_suite", "general_suite"]
 
 
+class RowCounts(Schema):
+    """What reading made of the rows of one file, whatever they are read for."""
+
+    file: str
+    read: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    """Quarantined rows by reason code."""
+
+    def __add__(self, other: "RowCounts") -> "RowCounts":
+        """Counts of two parts of the file together."""
+        codes = dict.fromkeys([*self.reasons, *other.reasons])
+        return RowCounts(
+            file=self.file,
+            read=self.read + other.read,
+            accepted=self.accepted + other.accepted,
+            quarantined=self.quarantined + other.quarantined,
+            reasons={code: self.reasons.get(code, 0) + other.reasons.get(code, 0) for code in codes},
+        )
+
+
 class FileLedger(Schema):
     """Where every row of one file went. Each row is in exactly one place."""
 

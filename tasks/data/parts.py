@@ -12,6 +12,7 @@ from schemas.records import RecordKind
 from tasks.data.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster
+PART_ROWS = 100_000  # or short rows would be held by the million
 GROUP_BYTES = 8 * 2**20
 GROUP_ROWS = 50_000
 BATCH_CHARACTERS = 256 * 2**10  # what is folded and hashed together stays in the processor's cache
@@ -52,17 +53,18 @@ def schema_of(record: RecordKind) -> pa.Schema:
 
 
 class PartsWriter:
-    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, all rows from one file."""
+    """Files `<stem>-<part>.parquet` in a folder, each with about PART_BYTES of text, or PART_ROWS rows."""
 
-    def __init__(self, folder: Path, stem: str, file: str, record: RecordKind = "text"):
-        self._folder, self._stem, self._file = folder, stem, file
+    def __init__(self, folder: Path, stem: str, record: RecordKind = "text"):
+        self._folder, self._stem, self._file = folder, stem, ""
         self._record, self._schema = record, schema_of(record)
         self._names: list[str] = []
         self._writer: pq.ParquetWriter | None = None
-        self._part_bytes = 0
+        self._part_bytes = self._part_rows = 0
         self._clear()
 
     def _clear(self) -> None:
+        self._begun: list[tuple[str, int]] = [(self._file, 0)]  # each file, and the first of its rows held
         self._lines: list[int] = []
         self._groups: list[str | None] = []
         self._extras: list[tuple[Any, ...]] = []
@@ -77,6 +79,13 @@ class PartsWriter:
     def names(self) -> tuple[str, ...]:
         """Names of the files written so far."""
         return tuple(self._names)
+
+    def begin(self, file: str) -> None:
+        """The rows that follow are of this file."""
+        self._file = file
+        if self._begun[-1][1] == len(self._lines):
+            self._begun.pop()  # of the last one there is no row
+        self._begun.append((file, len(self._lines)))
 
     def add(self, line: int, text: str, group: str | int | None, extra: tuple[Any, ...] = ()) -> None:
         """Add one row; `extra` are the values of EXTRA's columns."""
@@ -126,14 +135,15 @@ class PartsWriter:
             )
         self._writer.write_table(self._table(), row_group_size=len(self._lines))
         self._part_bytes += self._bytes
+        self._part_rows += len(self._lines)
         self._clear()
-        if self._part_bytes >= PART_BYTES:
+        if self._part_bytes >= PART_BYTES or self._part_rows >= PART_ROWS:
             self._close_part()
 
     def _close_part(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer, self._part_bytes = None, 0
+        self._writer, self._part_bytes, self._part_rows = None, 0, 0
 
     def _table(self) -> pa.Table:
         rows = len(self._lines)
@@ -141,7 +151,9 @@ class PartsWriter:
         ends = np.zeros(rows + 1, np.int64)
         np.cumsum(sizes, out=ends[1:])
         texts = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(self._texts))]
-        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([self._file]))
+        counts = np.diff([*(start for _, start in self._begun), rows])
+        of_file = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        files = pa.DictionaryArray.from_arrays(of_file, pa.array([file for file, _ in self._begun]))
         columns = [
             files,
             pa.array(self._lines, pa.int64()),

@@ -1,10 +1,9 @@
 """Cut a source's files into shards: byte ranges of whole lines that are read independently of one another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.artifacts import Role
 from schemas.errors import UserError
 from schemas.load import source_files
 from schemas.records import FIELDS, RecordKind
@@ -28,9 +27,6 @@ class Shard:
     """Field of the record -> column or key that holds it; a number (from 1) where there is no header. Empty for
     instructions of a layout that `layouts.with_layouts` is to tell."""
     group: str | int | None
-    role: Role
-    source: int
-    """Index of the source within its role."""
     ordinal: int
     """Place in the order of all shards of the plan."""
     start: int
@@ -49,23 +45,21 @@ class Shard:
 
 def plan_shards(
     source: Source,
-    role: Role,
-    index: int,
+    files: Sequence[str],
     first_ordinal: int = 0,
     shard_bytes: int = 64 * 2**20,
     record: RecordKind = "text",
     labels: tuple[str, ...] | None = None,
 ) -> list[Shard]:
-    """Shards of all files of a source, in the order of file and place. An empty file is one empty shard.
+    """Shards of some files of a source, in the order of file and place. An empty file is one empty shard.
 
-    `index` is the source's place within its role. Plain txt (by line) and jsonl files are cut into about
-    `shard_bytes`; other files are one shard each.
+    Plain txt (by line) and jsonl files are cut into about `shard_bytes`; other files are one shard each.
 
     Raises:
-        UserError: no file matches, a file cannot be read, or the encoding is unknown.
+        UserError: a file cannot be read, or the encoding is unknown.
     """
     shards: list[Shard] = []
-    for file in _files(source):
+    for file in files:
         encoding = (
             resolve_encoding(source.encoding, source.path) if source.encoding else detect_encoding(file)
         )
@@ -88,8 +82,6 @@ def plan_shards(
                         if (column := getattr(source.columns, field)) is not None
                     },
                     group=source.group,
-                    role=role,
-                    source=index,
                     ordinal=first_ordinal + len(shards),
                     start=start,
                     stop=stop,
@@ -101,7 +93,12 @@ def plan_shards(
     return shards
 
 
-def _files(source: Source) -> list[str]:
+def find_files(source: Source) -> list[str]:
+    """The files of a source, in their order.
+
+    Raises:
+        UserError: none matches, or a name cannot be printed.
+    """
     try:
         files = source_files(source)
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""Validate a source's files shard by shard, and gate the result with its contract."""
+"""A source of a run: its files, each read and gated once per content, put together."""
 
 import functools
 import shutil
@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import FileLedger, GateReport, Role, RuleResult
+from schemas.contracts import ShardGate
 from schemas.errors import ContractFailed, UserError
-from schemas.load import source_files
 from schemas.records import RecordKind
 from schemas.sources import Source
-from tasks.data.layouts import with_layouts
-from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, plan_shards
-from tasks.data.validate import validate_shard
+from tasks.data.reading import read_files
+from tasks.data.shard import find_files
 from tasks.storage.code import code_version
-from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
+
+QUARANTINE = "quarantine-00000.jsonl"
+"""In the folder of a source: the refused rows of all its files."""
+_GATES = TypeAdapter(list[ShardGate])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,16 @@ class PreparedSource:
 
     @property
     def parts(self) -> list[Path]:
-        return [self.validated.folder / name for name in self.validated.facts["parts"]]
+        return [self.validated.folder.parent / name for name in self.validated.facts["parts"]]
+
+    @property
+    def steps(self) -> list[tuple[str, list[Path]]]:
+        """Keys of the steps that hold the rows of its files, each with its parts."""
+        parts, facts = iter(self.parts), self.validated.facts
+        return [
+            (key, [next(parts) for _ in range(count)])
+            for key, count in zip(facts["keys"], facts["parts_of_steps"], strict=True)
+        ]
 
     @property
     def part_rows(self) -> list[int]:
@@ -44,7 +56,11 @@ class PreparedSource:
 
     @property
     def ledgers(self) -> list[FileLedger]:
-        return [FileLedger.model_validate(ledger) for ledger in self.validated.facts["ledgers"]]
+        """What reading made of each of its files."""
+        return [
+            FileLedger(role=self.role, source=self.index, **counts)
+            for counts in self.validated.facts["counts"]
+        ]
 
     @property
     def layouts(self) -> dict[str, str]:
@@ -56,31 +72,6 @@ class PreparedSource:
         return f"{self.role}-{self.index}"
 
 
-def hash_files(files: list[str]) -> dict[str, str]:
-    """sha256 of each file.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    hashes = {}
-    for file in files:
-        try:
-            hashes[file] = sha256_file(Path(file))
-        except OSError as error:
-            fix = "check its permissions and the disk"
-            raise UserError(f"cannot read the file: {error.strerror}", file, fix) from None
-    return hashes
-
-
-def _state_of(file: str) -> tuple[int, int, int] | None:
-    """What a file system says of a file's content: equal before and after means unchanged."""
-    try:
-        stat = Path(file).stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
 def validate_source(
     root: Path,
     source: Source,
@@ -90,38 +81,14 @@ def validate_source(
     record: RecordKind = "text",
     labels: tuple[str, ...] | None = None,
 ) -> PreparedSource:
-    """Read and validate every file of a source, shard by shard; rows with none of `labels` (if given) are refused.
+    """Read and validate every file of a source, each once per content; rows with none of `labels` (if given) are refused.
 
     Raises:
         UserError: a file cannot be read in its format, or no row of the source is usable.
     """
-    files = source_files(source)
-    before = {file: _state_of(file) for file in files}
-    plan = StepPlan(
-        root=root,
-        name="validate",
-        inputs=hash_files(files),
-        settings=[
-            source.model_dump(mode="json", exclude={"contract", "weight"}),
-            role,
-            index,
-            record,
-            labels,
-        ],
-        code=code_version(__name__),
-    )
-
-    def work(folder: Path) -> dict[str, Any]:
-        shards, layouts = with_layouts(plan_shards(source, role, index, record=record, labels=labels))
-        facts = _validate(source, with_schemes(shards, map_shards), map_shards, folder)
-        facts["layouts"] = layouts
-        changed = [file for file in files if _state_of(file) != before[file]]
-        if changed:
-            fix = "run the same command again when nothing writes to the file"
-            raise UserError("the file changed while it was being read", ", ".join(changed[:3]), fix)
-        return facts
-
-    step = run_step(plan, work)
+    hashes, steps = read_files(root, source, find_files(source), map_shards, record, labels)
+    plan = StepPlan(root, "validate", hashes, [step.key for step in steps], code_version(__name__))
+    step = run_step(plan, functools.partial(_merge, steps))
     prepared = PreparedSource(role, index, source, step)
     if not sum(prepared.part_rows):
         read = sum(ledger.read for ledger in prepared.ledgers)
@@ -130,69 +97,61 @@ def validate_source(
             if read
             else f"no row in {role} source {index}: the files are empty",
             source.path,
-            f"see {step.folder}/quarantine-*.jsonl for the reasons" if read else "name files that hold data",
+            f"see {step.folder}/{QUARANTINE} for the reasons" if read else "name files that hold data",
         )
     return prepared
 
 
-def _validate(source: Source, shards: Sequence[Shard], map_shards: ShardMap, folder: Path) -> dict[str, Any]:
-    results = map_shards(functools.partial(validate_shard, folder=folder), shards)
-    ledgers: dict[str, FileLedger] = {
-        file: FileLedger(file=file, role=shards[0].role, source=shards[0].source)
-        for file in source_files(source)
-    }
-    for result in results:
-        ledgers[result.shard.file] = _add(ledgers[result.shard.file], result.ledger)
-    parts = [part for result in results for part in result.parts]
+def _merge(steps: Sequence[Step], folder: Path) -> dict[str, Any]:
+    """The source as the rows of its files, which stay where they are, and their quarantines put together."""
+    with (folder / QUARANTINE).open("wb") as out:
+        for step in steps:
+            for name in step.facts["quarantine"]:
+                with (step.folder / name).open("rb") as part:
+                    shutil.copyfileobj(part, out)
+    if not (folder / QUARANTINE).stat().st_size:
+        (folder / QUARANTINE).unlink()
     return {
-        "parts": parts,
-        "part_rows": [_num_rows(folder / part) for part in parts],
-        "ledgers": [ledger.model_dump(mode="json") for ledger in ledgers.values()],
-        "schemes": {s.file: s.scheme for s in shards if s.record == "tagged_tokens"},
+        "steps": [step.folder.name for step in steps],
+        "keys": [step.key for step in steps],
+        "parts_of_steps": [len(step.facts["parts"]) for step in steps],
+        "parts": [f"{step.folder.name}/{name}" for step in steps for name in step.facts["parts"]],
+        "part_rows": [rows for step in steps for rows in step.facts["part_rows"]],
+        "counts": [counts for step in steps for counts in step.facts["counts"]],
+        "layouts": {file: layout for step in steps for file, layout in step.facts["layouts"].items()},
+        "schemes": {file: scheme for step in steps for file, scheme in step.facts["schemes"].items()},
     }
-
-
-def _add(total: FileLedger, shard: FileLedger) -> FileLedger:
-    reasons = dict(total.reasons)
-    for reason, count in shard.reasons.items():
-        reasons[reason] = reasons.get(reason, 0) + count
-    return total.model_copy(
-        update={
-            "read": total.read + shard.read,
-            "accepted": total.accepted + shard.accepted,
-            "quarantined": total.quarantined + shard.quarantined,
-            "reasons": reasons,
-        }
-    )
-
-
-def _num_rows(part: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(part).num_rows)
 
 
 def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map_in_processes) -> GateReport:
-    """Check a validated source against its contract; the report says whether it passed."""
+    """Check a validated source against its contract, each file once; the report says whether it passed.
+
+    Counts add up, so the verdict is that on all rows together.
+    """
+    from data_contracts.gate import gate_parquet, merge
+
     contract = load_contract(prepared.source.contract)
-    plan = StepPlan(
-        root=root,
-        name="gate",
-        inputs={"rows": prepared.validated.key, "contract": contract_sha256(contract)},
-        settings=prepared.source.path,
-        code=code_version(__name__),
-    )
+    code = code_version(__name__)
+    steps = prepared.steps
+    plans = [
+        StepPlan(root, "gate", {"rows": key, "contract": contract_sha256(contract)}, None, code)
+        for key, _ in steps
+    ]
+    missing = [number for number, plan in enumerate(plans) if plan.finished() is None]
+    parts = [part for number in missing for part in steps[number][1]]
+    gated = iter(map_shards(functools.partial(gate_parquet, prepared.source.contract), parts))
+    for number in missing:
+        own = [next(gated) for _ in steps[number][1]]
+        run_step(plans[number], functools.partial(_write_gates, own))
+    shards = [
+        gate for plan in plans for gate in _GATES.validate_json((plan.folder / "gates.json").read_bytes())
+    ]
+    return merge(contract, prepared.source.path, shards)
 
-    def work(folder: Path) -> dict[str, Any]:
-        from data_contracts.gate import gate_parquet, merge
 
-        shards = map_shards(functools.partial(gate_parquet, prepared.source.contract), prepared.parts)
-        report = merge(contract, prepared.source.path, shards)
-        (folder / "gate.json").write_text(report.model_dump_json(indent=1))
-        return {"passed": report.passed}
-
-    step = run_step(plan, work)
-    return GateReport.model_validate_json((step.folder / "gate.json").read_bytes())
+def _write_gates(gates: Sequence[ShardGate], folder: Path) -> dict[str, Any]:
+    (folder / "gates.json").write_bytes(_GATES.dump_json(list(gates), indent=1))
+    return {}
 
 
 def require_passed(reports: list[GateReport]) -> None:
@@ -223,7 +182,7 @@ def _found(rule: RuleResult) -> str:
 
 def copy_quarantine(prepared: PreparedSource, target: Path) -> None:
     """Append a source's quarantine to one file people can read."""
-    with target.open("ab") as out:
-        for file in sorted(prepared.validated.folder.glob("quarantine-*.jsonl")):
-            with file.open("rb") as part:
-                shutil.copyfileobj(part, out)
+    quarantine = prepared.validated.folder / QUARANTINE
+    if quarantine.exists():
+        with target.open("ab") as out, quarantine.open("rb") as rows:
+            shutil.copyfileobj(rows, out)

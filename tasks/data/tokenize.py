@@ -18,6 +18,7 @@ from schemas.errors import UserError
 from schemas.records import RecordKind
 from tasks.data.loading import loading
 from tasks.data.model_folder import read_config, view
+from tasks.data.reading import run_missing
 from tasks.data.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_files
@@ -194,39 +195,88 @@ def tokenize_source(
     record: RecordKind = "text",
     frame: "Frame | None" = None,
 ) -> Step:
-    """Tokenise every validated row of a source (whatever its fate: a new split or mixture tokenises nothing).
+    """Tokenise every validated row of a source, each file once (whatever its fate: a new split tokenises nothing).
 
     Tagged words are encoded one by one, so that each id belongs to one word. Prompts of instructions stand in a frame.
     """
-    plan = StepPlan(
+    sha256, version = tokenizer_sha256(tokenizer_folder), code_version(__name__)
+    settings = [record, None if frame is None else asdict(frame)]
+    plans = [
+        StepPlan(root, "encode", {"rows": key, "tokenizer": sha256}, settings, version)
+        for key, _ in source.steps
+    ]
+    parts = {plan.key: own for plan, (_, own) in zip(plans, source.steps, strict=True)}
+
+    def encode(missing: Sequence[StepPlan]) -> None:
+        jobs = [(plan, str(part)) for plan in missing for part in parts[plan.key]]
+        scratch = missing[0].scratch
+        work_one = _work(record, tokenizer_folder, scratch, frame)
+        counts = map_shards(work_one, [(part, number) for number, (_, part) in enumerate(jobs)])
+        written = _by_number(scratch)
+        for plan in missing:
+            numbers = [number for number, (owner, _) in enumerate(jobs) if owner is plan]
+            files = [written[number] for number in numbers]
+            tokens = sum(counts[number] for number in numbers)
+            run_step(plan, functools.partial(_put_in_place, files, tokens))
+
+    steps = run_missing(root, plans, encode)
+    merged = StepPlan(
         root=root,
         name="tokenize",
-        inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
-        settings=[record, None if frame is None else asdict(frame)],
-        code=code_version(__name__),
+        inputs={"rows": source.validated.key, "tokenizer": sha256},
+        settings=[step.key for step in steps],
+        code=version,
     )
+    return run_step(merged, functools.partial(_merge, steps))
 
-    def work(folder: Path) -> dict[str, Any]:
-        from tasks.data.prompts import frame_work
-        from tasks.data.words import tokenize_words
 
-        jobs = [(str(part), number) for number, part in enumerate(source.parts)]
-        work_one: Callable[[tuple[str, int]], int]
-        if record == "tagged_tokens":
-            work_one = functools.partial(
-                tokenize_words, tokenizer_folder=str(tokenizer_folder), out=str(folder)
-            )
-        elif record == "instruction":
-            assert frame is not None
-            work_one = frame_work(tokenizer_folder, folder, frame)
-        else:
-            framed = record == "labeled_text"
-            work_one = functools.partial(
-                tokenize_part, tokenizer_folder=str(tokenizer_folder), out=str(folder), framed=framed
-            )
-        return {"tokens": sum(map_shards(work_one, jobs))}
+def _work(
+    record: RecordKind, tokenizer_folder: Path, out: Path, frame: "Frame | None"
+) -> Callable[[tuple[str, int]], int]:
+    """What workers do with (part, number): write its `tokens-N.bin` and what belongs to it, and count its tokens."""
+    from tasks.data.prompts import frame_work
+    from tasks.data.words import tokenize_words
 
-    return run_step(plan, work)
+    folder, to = str(tokenizer_folder), str(out)
+    if record == "tagged_tokens":
+        return functools.partial(tokenize_words, tokenizer_folder=folder, out=to)
+    if record == "instruction":
+        assert frame is not None
+        return frame_work(tokenizer_folder, out, frame)
+    return functools.partial(tokenize_part, tokenizer_folder=folder, out=to, framed=record == "labeled_text")
+
+
+def _by_number(folder: Path) -> dict[int, list[Path]]:
+    """The files that were written of each part."""
+    found: dict[int, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        found.setdefault(int(file.stem.rpartition("-")[2]), []).append(file)
+    return found
+
+
+def _put_in_place(files: Sequence[Sequence[Path]], tokens: int, folder: Path) -> dict[str, Any]:
+    """Move what was written of some parts into a step's folder, numbered from 0."""
+    for number, of_part in enumerate(files):
+        for file in of_part:
+            file.rename(folder / f"{file.stem.rpartition('-')[0]}-{number:05d}{file.suffix}")
+    return {"tokens": tokens, "parts": len(files)}
+
+
+def _merge(steps: Sequence[Step], _folder: Path) -> dict[str, Any]:
+    """The tokens of a source: those of its files, which stay where they are."""
+    return {
+        "tokens": sum(step.facts["tokens"] for step in steps),
+        "steps": [step.folder.name for step in steps],
+        "parts": [
+            (place, number) for place, step in enumerate(steps) for number in range(step.facts["parts"])
+        ],
+    }
+
+
+def token_file(step: Step, part: int, kind: str, suffix: str = "npy") -> Path:
+    """A file of a tokenised source: `kind` (tokens, offsets, words, contexts) of one of its parts."""
+    place, number = step.facts["parts"][part]
+    return step.folder.parent / str(step.facts["steps"][place]) / f"{kind}-{number:05d}.{suffix}"
 
 
 def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed: bool = False) -> int:
@@ -274,12 +324,12 @@ def open_tokens(step: Step, num_parts: int, vocab_size: int) -> list[TokenPart]:
     dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
     opened = []
     for number in range(num_parts):
-        offsets = np.load(step.folder / f"offsets-{number:05d}.npy")
-        file = step.folder / f"tokens-{number:05d}.bin"
+        offsets = np.load(token_file(step, number, "offsets"))
+        file = token_file(step, number, "tokens", "bin")
         tokens = np.memmap(file, dtype, "r") if offsets[-1] else np.zeros(0, dtype)
-        beside = step.folder / f"words-{number:05d}.npy"
+        beside = token_file(step, number, "words")
         words = np.load(beside, mmap_mode="r") if beside.is_file() else None
-        beside = step.folder / f"contexts-{number:05d}.npy"
+        beside = token_file(step, number, "contexts")
         contexts = np.load(beside) if beside.is_file() else None
         opened.append(TokenPart(tokens, offsets, words, contexts))
     return opened

@@ -21,7 +21,8 @@ from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
-from tasks.data.sources import copy_quarantine, hash_files
+from tasks.data.reading import hash_files
+from tasks.data.sources import copy_quarantine
 from tasks.release import incumbent, promotion, registry
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from schemas.artifacts import Manifest
 from schemas.errors import UserError
 from tasks.data.divide import Fate
+from tasks.data.tokenize import token_file
 from tasks.release import registry
 from tasks.release.mend import how_to_mend
 from tasks.release.run_record import RunRecord, read_record
@@ -72,14 +74,9 @@ def _read_lineage(file: Path, record: RunRecord | Damage | None) -> dict[str, An
 
 def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict[str, Any]]:
     steps = run["steps"]
-    removed = [
-        name
-        for name, key in steps.items()
-        if name != "train" and not _folder(state, name.split()[0], key).exists()
-    ]
+    removed = [folder for folder in _folders(state, steps) if not folder.exists()]
     if removed:
-        step = _folder(state, removed[0].split()[0], steps[removed[0]]).name
-        unknown = f"not known: the step {step} was removed"
+        unknown = f"not known: the step {removed[0].name} was removed"
         return [{"run": run["run"], "role": "", "fate": unknown, "steps": "", "models": _models(state, run)}]
     traces = []
     for label in [key.removeprefix("validate ") for key in steps if key.startswith("validate ")]:
@@ -99,8 +96,10 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
                 row = json.loads(text)
                 if row["file"] == file and row["line"] == line:
                     trace["fate"] = f"quarantined: {row['code']}"
+        for step in _manifest(folder).facts["steps"]:
+            _manifest(folder.parent / step)
         for number, part in enumerate(_manifest(folder).facts["parts"]):
-            index = _row_index(folder / part, file, line)
+            index = _row_index(folder.parent / part, file, line)
             if index is not None:
                 fate = Fate(
                     np.load(_folder(state, "divide", steps["divide"]) / f"{label}-{number:05d}.npy")[index]
@@ -113,6 +112,16 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
                     )
         traces.append(trace)
     return traces
+
+
+def _folders(state: Path, steps: dict[str, str]) -> Iterator[Path]:
+    """The folders of a run's steps on its data, and of the steps of files that they put together."""
+    for name, key in steps.items():
+        if name != "train":
+            folder = _folder(state, name.split()[0], key)
+            yield folder
+            if folder.exists():
+                yield from (folder.parent / step for step in _manifest(folder).facts.get("steps", ()))
 
 
 def _folder(state: Path, name: str, key: str) -> Path:
@@ -150,8 +159,9 @@ def _trained_in(state: Path, steps: dict[str, str], label: str, part: int, row: 
     manifest = _manifest(plan)
     sources = [key for key in manifest.inputs if key != "divided"]
     tokens = _folder(state, "tokenize", steps[f"tokenize {label}"])
-    _manifest(tokens)
-    offsets = np.load(tokens / f"offsets-{part:05d}.npy")
+    file = token_file(Step(tokens, _manifest(tokens)), part, "offsets")
+    _manifest(file.parent)
+    offsets = np.load(file)
     pieces, sequences = np.load(plan / "pieces.npy", mmap_mode="r"), np.load(plan / "sequences.npy")
     start, stop = offsets[row], offsets[row + 1]
     hits = (

@@ -15,13 +15,13 @@ from tests.data.test_validate import accepted, refused
 
 
 def read(path: Path, out: Path, labels=None, **settings):
-    from tasks.data.validate import validate_shard
+    from tasks.data.validate import validate_shards
 
     source = Source(path=str(path), contract="any", format="conll", **settings)
-    shards = with_schemes(plan_shards(source, "domain", 0, record="tagged_tokens", labels=labels), here)
+    shards = with_schemes(plan_shards(source, [str(path)], record="tagged_tokens", labels=labels), here)
     out.mkdir(exist_ok=True)
-    results = [validate_shard(shard, out) for shard in shards]
-    return shards[0].scheme, results[0].ledger, accepted(results, out), refused(out)
+    results = [validate_shards([shard], out) for shard in shards]
+    return shards[0].scheme, results[0].counts[0], accepted(results, out), refused(out)
 
 
 def rows_of(tmp_path: Path, text: str, **settings):
@@ -93,7 +93,7 @@ def test_broken_sentences_are_refused_each_with_its_line_and_reason(tmp_path) ->
     ]  # fmt: skip
     assert "secret" not in str(entries)
     assert "line 6 has 1 columns, the file has 2" in entries[0]["detail"]
-    assert ledger.read == ledger.placed == 6
+    assert ledger.read == (ledger.accepted + ledger.quarantined) == 6
 
 
 def test_a_byte_that_does_not_decode_refuses_its_sentence_alone(tmp_path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import LedgerImbalance
-from tasks.data import sources as sources_module
+from tasks.data import reading
 from tasks.data.divide import Fate, build_ledger, load_fates, load_ledger
 from tasks.data.shard import plan_shards
 from tasks.storage.workers import map_in_processes
@@ -202,7 +202,7 @@ def test_the_split_does_not_depend_on_the_number_of_shards(tmp_path, monkeypatch
     spec = split_spec(tmp_path / "data")
     whole = prepare_rows(tmp_path / "one", spec)
     small = functools.partial(plan_shards, shard_bytes=shard_bytes)
-    monkeypatch.setattr(sources_module, "plan_shards", small)
+    monkeypatch.setattr(reading, "plan_shards", small)
     cut = prepare_rows(tmp_path / "many", spec)
     assert len(cut.sources[0].parts) > len(whole.sources[0].parts)
     assert rows_with_fates(cut) == rows_with_fates(whole)

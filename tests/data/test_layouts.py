@@ -125,7 +125,7 @@ def test_a_stray_row_does_not_decide_the_layout(tmp_path) -> None:
 def test_all_shards_of_a_file_have_the_layout_of_its_start(tmp_path) -> None:
     rows = [{"question": f"q{n}", "answer": "a" * 50} for n in range(40)]
     source = Source(path=str(write_rows(tmp_path / "a.jsonl", rows)), contract="instruction")
-    shards = plan_shards(source, "domain", 0, shard_bytes=500, record="instruction")
+    shards = plan_shards(source, [source.path], shard_bytes=500, record="instruction")
     assert len(shards) > 3
     told, _ = with_layouts(shards)
     assert {tuple(shard.columns.items()) for shard in told} == {

@@ -28,7 +28,7 @@ def data_file(name: str) -> Path:
 
 
 def rows_of(path, shard_bytes=64 * 2**20, **settings):
-    shards = plan_shards(Source(path=str(path), contract="any", **settings), "domain", 0, 0, shard_bytes)
+    shards = plan_shards(Source(path=str(path), contract="any", **settings), [str(path)], 0, shard_bytes)
     return [row for shard in shards for row in read_rows(shard)]
 
 
@@ -183,7 +183,7 @@ def test_shards_of_a_jsonl_give_the_same_rows_and_lines_as_the_whole(tmp_path, s
     assert [line for line, _, _ in rows] == [number for number, _ in expected] + [301]
     assert rows == rows_of(file)
     size = file.stat().st_size
-    count = len(plan_shards(Source(path=str(file), contract="any"), "domain", 0, 0, shard_bytes))
+    count = len(plan_shards(Source(path=str(file), contract="any"), [str(file)], 0, shard_bytes))
     assert count == 1 if shard_bytes > size else count > 2
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.sources import Source
-from tasks.data.shard import plan_shards
+from tasks.data.shard import find_files, plan_shards
 
 
 def plan(path, shard_bytes=64 * 2**20, **settings):
-    return plan_shards(Source(path=str(path), contract="any", **settings), "domain", 0, 5, shard_bytes)
+    source = Source(path=str(path), contract="any", **settings)
+    return plan_shards(source, find_files(source), 5, shard_bytes)
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 7, 100, 4096, 300_000, 10**9])
@@ -84,11 +85,10 @@ def test_a_shard_carries_the_sources_settings(tmp_path):
     file.write_text("body,who\n1,2\n")
     shards = plan_shards(
         Source(path=str(file), contract="c", columns={"text": "body"}, group="who", encoding="gbk"),
-        "replay",
-        3,
+        [str(file)],
     )
     assert (shards[0].columns, shards[0].group, shards[0].encoding) == ({"text": "body"}, "who", "gb18030")
-    assert (shards[0].role, shards[0].source, shards[0].ordinal) == ("replay", 3, 0)
+    assert shards[0].ordinal == 0
 
 
 def test_no_match_an_unset_variable_and_a_pointer_are_user_errors(tmp_path, monkeypatch):

@@ -15,21 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from schemas.artifacts import Ledger
 from schemas.errors import UserError
 from schemas.records import ReasonCode
 from schemas.sources import Source
 from tasks.data import parts
 from tasks.data.digest import text_digest, text_digests
 from tasks.data.shard import plan_shards
-from tasks.data.validate import validate_shard
+from tasks.data.validate import validate_shards
 
 
 def validate(path, folder, shard_bytes=64 * 2**20, record="text", labels=None, **settings):
     folder.mkdir(exist_ok=True)
     source = Source(path=str(path), contract="any", **settings)
-    shards = plan_shards(source, "domain", 0, 0, shard_bytes, record, labels)
-    return [validate_shard(shard, folder) for shard in shards]
+    shards = plan_shards(source, [str(path)], 0, shard_bytes, record, labels)
+    return [validate_shards([shard], folder) for shard in shards]
 
 
 def accepted(results, folder):
@@ -37,6 +36,12 @@ def accepted(results, folder):
     return [
         row for result in results for name in result.parts for row in pq.read_table(folder / name).to_pylist()
     ]
+
+
+def balanced(results):
+    """Every row read is accepted or quarantined, and every quarantined one has its reason."""
+    counts = [count for result in results for count in result.counts]
+    assert all(c.read == c.accepted + c.quarantined == c.accepted + sum(c.reasons.values()) for c in counts)
 
 
 def refused(folder):
@@ -109,8 +114,8 @@ def test_every_reason_is_given_for_its_fault_and_its_row_alone(tmp_path, code):
     labels = ("ham", "spam") if record == "labeled_text" else None
     (result,) = validate(file, tmp_path / "out", record=record, labels=labels, encoding="utf-8")
     good = len(GOOD) - (form == "csv") - (not end) - 1
-    assert result.ledger.reasons == {code: 1}
-    assert (result.ledger.read, result.ledger.accepted) == (good + 1, good)
+    assert result.counts[0].reasons == {code: 1}
+    assert (result.counts[0].read, result.counts[0].accepted) == (good + 1, good)
     (entry,) = refused(tmp_path / "out")
     assert (entry["file"], entry["line"], entry["code"]) == (str(file), 2, code)
     assert entry["byte_offset"] == len(head) + 1
@@ -138,7 +143,7 @@ def test_types_are_strict_and_other_keys_nobodys_business(tmp_path, row, code):
     file = tmp_path / "a.jsonl"
     file.write_text(row)
     (result,) = validate(file, tmp_path / "out", group="who")
-    assert result.ledger.reasons == ({code: 1} if code else {})
+    assert result.counts[0].reasons == ({code: 1} if code else {})
 
 
 @pytest.mark.parametrize(
@@ -174,8 +179,8 @@ def test_a_label_is_text_or_a_whole_number(tmp_path, row, label):
     file.write_text(row, encoding="utf-8")
     (result,) = validate(file, tmp_path / "out", record="labeled_text")
     rows = accepted([result], tmp_path / "out")
-    assert [row["label"] for row in rows] == ([] if result.ledger.reasons else [label])
-    assert result.ledger.reasons == ({} if rows else {label: 1})
+    assert [row["label"] for row in rows] == ([] if result.counts[0].reasons else [label])
+    assert result.counts[0].reasons == ({} if rows else {label: 1})
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_tagged_words_are_lists_of_texts(tmp_path, row, code):
     file = tmp_path / "a.jsonl"
     file.write_text(row, encoding="utf-8")
     (result,) = validate(file, tmp_path / "out", record="tagged_tokens")
-    assert result.ledger.reasons == ({code: 1} if code else {})
+    assert result.counts[0].reasons == ({code: 1} if code else {})
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_real_labelled_files_are_read_whole(tmp_path, data_root, name, settings,
         data_root / "data/classification" / name, tmp_path / "out", record="labeled_text", **settings
     )
     rows = accepted([result], tmp_path / "out")
-    assert (result.ledger.read, result.ledger.quarantined) == ({"s": 3900, "b": 10003}[name[0]], 0)
+    assert (result.counts[0].read, result.counts[0].quarantined) == ({"s": 3900, "b": 10003}[name[0]], 0)
     assert len({row["label"] for row in rows}) == {"s": 2, "b": 77}[name[0]]
     assert {label: sum(row["label"] == label for row in rows) for label in counts} == counts
     assert rows[0]["line"] == first
@@ -247,7 +252,7 @@ def test_an_empty_file_has_a_ledger_and_no_files(tmp_path):
     file = tmp_path / "a.txt"
     file.touch()
     (result,) = validate(file, tmp_path / "out")
-    assert (result.parts, result.ledger.read, list((tmp_path / "out").iterdir())) == ((), 0, [])
+    assert (result.parts, result.counts[0].read, list((tmp_path / "out").iterdir())) == ((), 0, [])
 
 
 def test_a_large_file_rolls_over_into_parts_of_bounded_size(tmp_path, monkeypatch):
@@ -275,11 +280,11 @@ def test_the_files_are_the_same_with_one_worker_or_two_and_when_done_again(tmp_p
     once, twice = tmp_path / "once", tmp_path / "twice"
     results = validate(file, once, 20_000)
     assert len(results) > 3
-    assert {result.ledger.reasons["empty_text"] > 0 for result in results} == {True}
+    assert {result.counts[0].reasons["empty_text"] > 0 for result in results} == {True}
     twice.mkdir()
-    shards = [result.shard for result in results]
+    shards = plan_shards(Source(path=str(file), contract="any"), [str(file)], 0, 20_000)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        assert list(pool.map(validate_shard, shards, [twice] * len(shards))) == results
+        assert list(pool.map(validate_shards, [[s] for s in shards], [twice] * len(shards))) == results
     assert contents(once) == contents(twice)
     before = contents(once)
     validate(file, once, 20_000)
@@ -362,10 +367,10 @@ def test_rows_are_conserved_for_any_bytes(tmp_path, form):
         except UserError:
             errors += 1
             continue
-        Ledger(files=tuple(result.ledger for result in results)).require_balance()
-        assert sum(result.ledger.accepted for result in results) == len(accepted(results, folder))
-        assert sum(result.ledger.quarantined for result in results) == len(refused(folder))
-        rows += sum(result.ledger.read for result in results)
+        balanced(results)
+        assert sum(result.counts[0].accepted for result in results) == len(accepted(results, folder))
+        assert sum(result.counts[0].quarantined for result in results) == len(refused(folder))
+        rows += sum(result.counts[0].read for result in results)
     assert rows > 60
     assert errors < 40
 
@@ -398,9 +403,9 @@ def test_every_element_of_a_json_document_is_somewhere(tmp_path):
         (tmp_path / f"{number}.json").write_bytes(document)
         folder = tmp_path / f"{number}.out"
         (result,) = validate(tmp_path / f"{number}.json", folder, encoding="utf-8")
-        Ledger(files=(result.ledger,)).require_balance()
-        assert result.ledger.read == len(chosen) == len(accepted([result], folder)) + len(refused(folder))
-        codes |= set(result.ledger.reasons)
+        balanced([result])
+        assert result.counts[0].read == len(chosen) == len(accepted([result], folder)) + len(refused(folder))
+        codes |= set(result.counts[0].reasons)
     assert len(codes) == 8 - 1
 
 
@@ -427,16 +432,16 @@ import sys
 from pathlib import Path
 from schemas.sources import Source
 from tasks.data.shard import plan_shards
-from tasks.data.validate import validate_shard
+from tasks.data.validate import validate_shards
 def run(path):
     source = Source(path=path, contract="c", document="paragraph" if "paragraph" in path else "line")
-    return [validate_shard(shard, Path(sys.argv[1])) for shard in plan_shards(source, "domain", 0)]
+    return [validate_shards([shard], Path(sys.argv[1])) for shard in plan_shards(source, [path])]
 def peak():  # not getrusage: its peak begins with that of the process which started this one
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 run(sys.argv[2])
 before = peak()
 results = run(sys.argv[3])
-print(sum(r.ledger.accepted for r in results), *[code for r in results for code in r.ledger.reasons])
+print(sum(r.counts[0].accepted for r in results), *[code for r in results for code in r.counts[0].reasons])
 print((peak() - before) // 1024)
 """
 KIB = b"y" * 1023 + b"\n"

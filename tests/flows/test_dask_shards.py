@@ -70,7 +70,7 @@ def wait_for_workers(address: str, count: int) -> None:
 
 def parts_of(state: Path) -> dict[str, bytes]:
     """Every file of the data stages, by step folder and name; scratch and training aside."""
-    steps = ("validate-*", "gate-*", "divide-*", "tokenize-*", "plan-*")
+    steps = ("read-*", "validate-*", "gate-*", "divide-*", "encode-*", "tokenize-*", "plan-*")
     files = [file for step in steps for folder in (state / "data").glob(step) for file in folder.rglob("*")]
     return {str(file.relative_to(state)): file.read_bytes() for file in files if file.is_file()}
 

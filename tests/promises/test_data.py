@@ -13,7 +13,7 @@ import pytest
 from schemas.artifacts import Ledger
 from schemas.errors import UserError
 from schemas.run import RunSpec
-from tasks.data import sources
+from tasks.data import reading
 from tasks.data.prepare import prepare
 from tests.command_line import rootstock
 from tests.promises.conftest import Project
@@ -186,15 +186,15 @@ def test_a_file_that_grows_while_it_is_read_is_told_and_nothing_is_kept(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "a.jsonl").write_bytes(GOOD)
-    validate = sources.validate_shard
+    validate = reading.validate_shards
 
-    def validate_while_somebody_writes(shard: Any, folder: Path) -> Any:
+    def validate_while_somebody_writes(shards: Any, folder: Path) -> Any:
         with (here / "a.jsonl").open("ab") as out:
             out.write(b'{"text": "late"}\n')
-        return validate(shard, folder)
+        return validate(shards, folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sources, "validate_shard", validate_while_somebody_writes)
+        patched.setattr(reading, "validate_shards", validate_while_somebody_writes)
         error = refused(here, spec_of("a.jsonl"))
     assert (error.what, error.where) == ("the file changed while it was being read", "a.jsonl")
     assert not list((here / "state/data").glob("validate-*"))
