@@ -36,6 +36,7 @@ class Lives:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.cli", "serve", "--port", str(self.port)],
                 cwd=self.files, env=environment(), stdout=out, stderr=out, text=True, start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run behind `&`
             )  # fmt: skip
         self.served = Served(process, self.api, self.files)
 
