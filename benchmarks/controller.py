@@ -21,8 +21,8 @@ from benchmarks.ratio_controller import RatioController
 from benchmarks.replay_choice import difference
 from data_contracts.contract import list_contracts
 from flows.choose_replay import choose_ratio, with_budget
+from flows.effective import with_ratio
 from flows.propose_replay import call_plainly
-from flows.proxies import with_ratio
 from flows.watch import Console
 from schemas.load import load_spec
 from schemas.run import RunSpec

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks import measure
 from data_contracts.contract import list_contracts
 from flows.choose_replay import choose_ratio, with_budget
+from flows.effective import with_ratio
 from flows.propose_replay import call_plainly
-from flows.proxies import with_ratio
 from flows.training_inputs import training_inputs
 from flows.watch import Console
 from schemas.load import load_spec

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.increments import texts
-from flows.proxies import with_ratio
+from flows.effective import with_ratio
 from flows.training_inputs import training_inputs
 from flows.watch import Silent
 from schemas.run import RunSpec

@@ -22,8 +22,9 @@ from benchmarks.shift_page import table
 from benchmarks.shift_pairs import STATE, Pair, here, list_pairs, write_texts
 from data_contracts.contract import list_contracts
 from flows.choose_replay import decide_ratio, with_budget
+from flows.effective import with_ratio
 from flows.propose_replay import call_plainly
-from flows.proxies import lay_ground, with_ratio
+from flows.proxies import lay_ground
 from flows.shift_prior import predict_curves
 from flows.training_inputs import training_inputs
 from flows.watch import Silent

@@ -30,7 +30,7 @@ ACROSS: dict[str, tuple[str, ...]] = {
     "`mixture.proxies` are trained where `mixture.choose_by` is `proxies`.": (
         "mixture={forgetting_budget: 0.05, choose_by: shift, proxies: {}}",
     ),
-    "`mixture.forgetting_budget` needs `replay`, a base that exists, an objective without a head, and a"
+    "`mixture.forgetting_budget` needs `replay` (or `self_replay`), a base that exists, an objective without a head, and a"
     " `promotion.max_forgetting` that is not below it.": ("mixture={forgetting_budget: 99}",),
     "Give exactly one of `evaluation.domain_holdout` and `evaluation.domain`.": (
         "evaluation.domain_holdout=null",

@@ -1,11 +1,12 @@
 """Go back over a stretch of files: one increment for each date (or file), in order, as if they had come one by one.
 
-A file's place is the last date in its path (2026-03, 2026-03-01, 20260301), else its name. What the champion has learned is
-passed over; what was rejected or rolled back is offered again.
+A file's place is the last date in its path (2026-03, 2026-03-01, 20260301), else its name. A month is all of its days: what
+overlaps with the limits is taken. What the champion has learned is passed over; what was rejected or rolled back is offered
+again.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from schemas.errors import NoNewData, UserError
 from schemas.run import RunSpec
 
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_/.]?)(0[1-9]|1[0-2])(?:\2(0[1-9]|[12]\d|3[01]))?(?!\d)")
-_DATED = re.compile(r"\d{4}-\d\d(-\d\d)?$")
+_DATED = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?$")
+_NAMED = 5
+"""Files that an error lists."""
 
 
 class Filled(NamedTuple):
@@ -36,26 +39,75 @@ def place_of(file: str) -> str:
 
 
 def places(spec: RunSpec, start: str | None, stop: str | None) -> list[str]:
-    """Places from `start` to `stop`, both included, in order; 2026-03 as `stop` includes all of March.
+    """Places from `start` to `stop`, both included, in order; 2026-03 as a limit, or of a file, is all of March.
 
     Raises:
-        UserError: the specification does not grow, or nothing lies there, or a limit is a date and a file has none.
+        UserError: the specification does not grow, nothing lies there, or dates and names cannot be held against each other.
     """
     if spec.increments is None:
         fix = "add `increments: {}` to it, or use `rootstock run`"
         raise UserError("a backfill needs a specification with increments", "increments", fix)
     files = [file for found in find_files(spec) for file in found]
-    limits = [limit for limit in (start, stop) if limit is not None]
-    dateless = [file for file in files if not _DATED.match(place_of(file))]
-    if dateless and any(_DATED.match(limit) for limit in limits):
-        fix = "put the date into the paths, such as data/2026-03-01.jsonl, or name files as limits"
-        raise UserError(f"{len(dateless)} files have no date in their path", dateless[0], fix)
+    limits = [place_of(limit) for limit in (start, stop) if limit is not None]
+    if limits:
+        _require_comparable(files, limits)
+    first, last = (limit and place_of(limit) for limit in (start, stop))
     found = sorted({place_of(file) for file in files})
-    inside = [p for p in found if (start is None or p >= start) and (stop is None or p[: len(stop)] <= stop)]
+    inside = [
+        place
+        for place in found
+        if (first is None or _days(place)[1] >= _days(first)[0])
+        and (last is None or place.startswith(last) or _days(place)[0] <= _days(last)[1])
+    ]
     if not inside:
         known = f"{found[0]} to {found[-1]}" if found else "none"
         raise UserError("no file lies between these limits", " to ".join(limits), f"there are: {known}")
     return inside
+
+
+def _days(place: str) -> tuple[Any, Any]:
+    """First and last day of a dated place; a name is its own."""
+    date = _DATED.match(place)
+    if date is None:
+        return place, place
+    year, month, day = date.groups()
+    return (int(year), int(month or 1), int(day or 1)), (int(year), int(month or 12), int(day or 31))
+
+
+def _require_comparable(files: Sequence[str], limits: Sequence[str]) -> None:
+    """Refuse what would be left out only because a date and a name, or two dates of one file, do not compare."""
+    dated = [limit for limit in limits if _DATED.match(limit)]
+    if dated and len(dated) < len(limits):
+        fix = "give two dates, or two file names"
+        raise UserError("one limit is a date and the other is none", " to ".join(limits), fix)
+    with_date = [file for file in files if _DATED.match(place_of(file))]
+    if not dated and with_date:
+        what = f"the limits are no dates, but {_listed(with_date)} {_have(with_date)} one"
+        raise UserError(what, " to ".join(limits), "give dates, such as 2026-03 or 2026-03-01, as limits")
+    without = [file for file in files if file not in set(with_date)]
+    if dated and without:
+        what = f"{_listed(without)} {_have(without)} no date in the path"
+        fix = "put the date into the paths, such as data/2026-03-01.jsonl, or name files as limits"
+        raise UserError(what, without[0], fix)
+    several = [file for file in files if len(_dates(Path(file).name)) > 1]
+    if dated and several:
+        what = f"{_listed(several)} {_have(several)} more than one date in the name: which one counts is not told"
+        raise UserError(what, several[0], "keep one date in the name, the first day or the month of its rows")
+
+
+def _dates(name: str) -> set[str]:
+    """The different dates of a name; one that is part of another is the same."""
+    found = {place_of(match[0]) for match in _DATE.finditer(name)}
+    return {date for date in found if not any(other.startswith(f"{date}-") for other in found)}
+
+
+def _listed(files: Sequence[str]) -> str:
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return ", ".join(files[:_NAMED]) + more
+
+
+def _have(files: Sequence[str]) -> str:
+    return "has" if len(files) == 1 else "have"
 
 
 def backfill(

@@ -1,13 +1,15 @@
-"""One training of a comparison, in a process of its own: `python -m flows.cell JOB RESULT`.
+"""One training of a comparison, in a process of its own: `python -m flows.cell JOB RESULT ERROR`.
 
 JOB is a JSON file with a whole specification and the state folder. What cannot work here is a result, not a failure;
-anything else that goes wrong exits with the error's code.
+anything else that goes wrong is left in the file ERROR, and the process exits with its code.
 """
 
 import json
 import sys
 from pathlib import Path
 
+from flows.failures import defect, machine_error
+from flows.handed_back import write_error
 from flows.surroundings import quiet_environment
 from schemas.comparison import Trained
 from schemas.counts import Parameters
@@ -20,12 +22,13 @@ REFUSALS = ("method", "remedies")
 
 def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
+    from flows.effective import effective
     from flows.journey import measure
     from flows.watch import Silent
     from tasks.training.progress_file import read_metrics
 
     try:
-        measured = measure(spec, state, Silent())
+        measured = measure(effective(spec, state, None, Silent()), state, Silent())
     except UserError as error:
         if error.exit_code == ExitCode.TRAINING_FAILED or error.where.startswith(REFUSALS):
             return Trained(refused=f"{error.what} ({error.fix})")
@@ -42,7 +45,7 @@ def train_cell(spec: RunSpec, state: Path) -> Trained:
     )
 
 
-def main(job_file: str, result_file: str) -> None:
+def main(job_file: str, result_file: str, error_file: str) -> None:
     """Do one job."""
     from tasks.storage.atomic import write_atomic
 
@@ -50,10 +53,16 @@ def main(job_file: str, result_file: str) -> None:
     job = json.loads(Path(job_file).read_bytes())
     try:
         result = train_cell(RunSpec.model_validate(job["spec"]), Path(job["state"]))
+        write_atomic(Path(result_file), result.model_dump_json())
+        return
     except UserError as error:
-        print(f"{error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
-        raise SystemExit(int(error.exit_code)) from None
-    write_atomic(Path(result_file), result.model_dump_json())
+        failure = error
+    except OSError as error:
+        failure = machine_error(error) or defect(error)
+    except Exception as error:
+        failure = defect(error)
+    write_error(Path(error_file), failure)
+    raise SystemExit(int(failure.exit_code))
 
 
 if __name__ == "__main__":

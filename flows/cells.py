@@ -3,14 +3,19 @@
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from flows.handed_back import read_error
 from schemas.comparison import Trained
-from schemas.errors import MachineFailed, UserError
+from schemas.errors import ExitCode, MachineFailed, UserError
 from schemas.run import RunSpec
 from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with
@@ -28,49 +33,122 @@ def result_file(folder: Path, state: Path, spec: RunSpec) -> Path:
     return folder / "cells" / f"{RunFolder.open(state, spec).id}.json"
 
 
+class Stopped(Exception):
+    """A training was not begun, or was stopped, because another one failed or an end was asked for."""
+
+
+class Trainings:
+    """The processes of one comparison: the first failure stops those that run, and no other begins."""
+
+    def __init__(self) -> None:
+        self.failure: UserError | None = None
+        """What went wrong first."""
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, command: Sequence[str], log: Path) -> int:
+        """Run one process to its end; what it says goes to `log`.
+
+        In a group of its own: Ctrl-C on a terminal would reach it twice, and the second time it stops without a checkpoint.
+
+        Raises:
+            Stopped: none may begin any more.
+        """
+        with log.open("wb") as out:
+            with self._lock:
+                if self._ended:
+                    raise Stopped
+                process = subprocess.Popen(
+                    command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, process_group=0,
+                    preexec_fn=functools.partial(die_with, os.getpid()),
+                )  # fmt: skip
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+
+    def stop(self, failure: UserError | None = None) -> None:
+        """Begin no more, and ask those that run to end: a training writes a checkpoint first."""
+        with self._lock:
+            if not self._ended:
+                self._ended, self.failure = True, failure
+                for process in self._running:
+                    process.terminate()
+
+
 def run_processes(parallel: int, note: Callable[[str], None]) -> RunJobs:
     """Run jobs as processes, at most `parallel` at a time; those whose result is there are read."""
 
     def run(jobs: Sequence[Job], state: Path, folder: Path) -> list[Trained]:
+        trainings = Trainings()
         with ThreadPoolExecutor(parallel) as pool:
-            futures = [pool.submit(run_cell, job, state, folder, note) for job in jobs]
-            return [future.result() for future in futures]
+            try:
+                futures = [pool.submit(run_cell, job, state, folder, note, trainings) for job in jobs]
+                wait(futures, return_when=FIRST_EXCEPTION)
+            except BaseException:  # Ctrl-C, or another signal that was made an exception
+                trainings.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            if trainings.failure is not None:
+                raise trainings.failure
+        return [future.result() for future in futures]
 
     return run
 
 
-def run_cell(job: Job, state: Path, folder: Path, note: Callable[[str], None]) -> Trained:
+def run_cell(
+    job: Job, state: Path, folder: Path, note: Callable[[str], None], trainings: Trainings
+) -> Trained:
     """Do one job in a process of its own, unless it was done before.
 
     Raises:
-        UserError: it failed, and not because of what is compared.
+        UserError: it failed, and not because of what is compared; the other trainings are stopped.
+        Stopped: another one failed before.
     """
     name, spec = job
     file = result_file(folder, state, spec)
-    if not file.is_file():
-        job_file = file.with_suffix(".job")
-        write_atomic(job_file, json.dumps({"spec": spec.model_dump(mode="json"), "state": str(state)}))
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "flows.cell", str(job_file), str(file)],
-            capture_output=True, text=True, check=False, preexec_fn=functools.partial(die_with, os.getpid()),
-        )  # fmt: skip
-        job_file.unlink()
-        if done.returncode:
-            raise _failure(done.stderr, name)
-    result = Trained.model_validate_json(file.read_bytes())
+    try:
+        result = _read(file) or _train(file, job, state, trainings)
+    except Exception as failure:
+        trainings.stop(failure if isinstance(failure, UserError) else None)
+        raise
     note(told(name, result))
     return result
 
 
-def _failure(text: str, name: str) -> UserError:
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    if len(lines) >= 3 and lines[-2].startswith("  where: "):
-        return UserError(lines[-3], lines[-2][9:], lines[-1][7:])
-    return MachineFailed(
-        f"a training of the comparison died: {lines[-1] if lines else 'it ended without a word'}",
-        name,
-        "run the same command again: finished trainings are kept",
-    )
+def _read(file: Path) -> Trained | None:
+    """A result that is there and whole; what is damaged is made again, from steps that are finished."""
+    try:
+        return Trained.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _train(file: Path, job: Job, state: Path, trainings: Trainings) -> Trained:
+    name, spec = job
+    job_file, left, log = file.with_suffix(".job"), file.with_suffix(".error"), file.with_suffix(".log")
+    write_atomic(job_file, json.dumps({"spec": spec.model_dump(mode="json"), "state": str(state)}))
+    left.unlink(missing_ok=True)
+    command = [sys.executable, "-P", "-m", "flows.cell", str(job_file), str(file), str(left)]
+    try:
+        code = trainings.run(command, log)
+    finally:
+        job_file.unlink()
+    if code == 0 and (result := _read(file)) is not None:
+        log.unlink()
+        return result
+    failure = read_error(left)
+    if failure is None:
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        fix = f"see {log}, then run the same command again: finished trainings are kept"
+        raise MachineFailed(f"a training of the comparison died without a word ({how})", name, fix)
+    left.unlink()
+    if failure.exit_code == ExitCode.DEFECT:
+        sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))  # its traceback
+    raise failure
 
 
 def told(name: str, result: Trained) -> str:

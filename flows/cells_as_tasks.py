@@ -7,12 +7,11 @@ from typing import Any
 from prefect import State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectConcurrentFuture
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import opaque
 
-from flows.cells import Job, RunJobs, run_cell
+from flows.cells import Job, RunJobs, Stopped, Trainings, run_cell
 from schemas.comparison import Trained
 from schemas.errors import UserError
 from tasks.page import artifact_key, put
@@ -23,12 +22,20 @@ from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
     name="train and score", task_run_name="{name}", cache_policy=NO_CACHE,
     retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=machine_failed,
 )  # fmt: skip
-def train_and_score(name: str, job: Job, state: Path, folder: Path) -> State[Trained]:  # noqa: ARG001
+def train_and_score(
+    name: str,  # noqa: ARG001
+    job: Job,
+    state: Path,
+    folder: Path,
+    trainings: Trainings,
+) -> State[Trained]:
     """One training of the comparison, in a process of its own."""
     try:
-        return Completed(data=run_cell(job, state, folder, get_run_logger().info))
+        return Completed(data=run_cell(job, state, folder, get_run_logger().info, trainings))
     except UserError as error:
         return Failed(message=str(error), data=error)
+    except Stopped:
+        return Cancelled(message="another training failed or an end was asked for: this one was not begun")
 
 
 def run_tasks(parallel: int) -> RunJobs:
@@ -36,23 +43,25 @@ def run_tasks(parallel: int) -> RunJobs:
 
     def run(jobs: Sequence[Job], state: Path, folder: Path) -> list[Trained]:
         runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
+        trainings = Trainings()
+        given = {"state": state, "folder": folder, "trainings": opaque(trainings)}
         with runner:
-            futures = [
-                # opaque: Prefect would look for futures in the whole specification
-                runner.submit(
-                    train_and_score, {"name": job[0], "job": opaque(job), "state": state, "folder": folder}
-                )
-                for job in jobs
-            ]
-            return [_result(future) for future in futures]
+            try:
+                futures = [
+                    # opaque: Prefect would look for futures in the whole specification
+                    runner.submit(train_and_score, {"name": job[0], "job": opaque(job), **given})
+                    for job in jobs
+                ]
+                for future in futures:
+                    future.wait()
+            except BaseException:  # the flow is cancelled
+                trainings.stop()
+                raise
+        if trainings.failure is not None:
+            raise trainings.failure
+        return [result_of(future.state) for future in futures]
 
     return run
-
-
-def _result(future: PrefectConcurrentFuture[Any]) -> Trained:
-    future.wait()
-    result: Trained = result_of(future.state)
-    return result
 
 
 def show_comparison(name: str, folder: Path) -> State[str]:

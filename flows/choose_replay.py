@@ -44,13 +44,12 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.shift_prior import load_calibration
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import assemble_scores, score_model
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel
 
-CODE = ("flows/choose_replay.py", "flows/proxies.py", "tasks/evaluation", "tasks/training", "tasks/data")
-LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+KEYED_BY_CONTENT = {"name", "mixture", "promotion", "base", "domain", "replay", "evaluation"}
 
 
 def with_budget(spec: RunSpec, budget: float | None, by: ChooseBy | None = None) -> RunSpec:
@@ -143,13 +142,15 @@ def measure_curves(
         name="forgetting-curve",
         inputs=ground.key,
         settings=[
-            spec.model_dump(mode="json", exclude={"name", "mixture", "promotion", "base"}),
+            # sources by their content (in `key`), not by their paths: the base's own text lies in the state folder
+            spec.model_dump(mode="json", exclude=KEYED_BY_CONTENT),
+            [source.weight for source in spec.replay],
             spec.mixture.model_dump(exclude={"replay_ratio", "forgetting_budget", "choose_by", "proxies"}),
             spec.promotion.confidence,
             [[proxy.replay_ratio, proxy.domain_tokens, proxy.number] for proxy in proxies],
             ground.base.reference,
         ],
-        code=code_version(CODE, LIBRARIES),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

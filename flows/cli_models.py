@@ -168,12 +168,12 @@ def promote(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Make a run's model champion; with a passing decision bound to its very files, or by force, which is kept."""
-    from tasks.release.promotion import promote as promote_run
+    from tasks.release.promotion import promote_by_hand
 
     if reason is not None and not force:
         fix = "add --force, or leave out --reason"
         raise UserError("a reason belongs to a forced promotion", "--reason", fix)
-    model = promote_run(state, state / "runs" / run_id, (reason or "") if force else None)
+    model = promote_by_hand(state, state / "runs" / run_id, (reason or "") if force else None)
     print(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
@@ -202,13 +202,24 @@ def trace(
 
 def find_run_model(state: Path, name: str) -> str:
     """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
-    if (state / "runs" / name / "model").is_dir():
-        return str(state / "runs" / name / "model")
+    run = state / "runs" / name
+    if run.is_dir() and run.parent.samefile(state / "runs"):
+        from tasks.release.mend import how_to_mend, require_intact
+
+        require_intact(run)
+        if not (run / "model").is_dir():
+            raise UserError(f"the run {name} has left no model yet", str(run), how_to_mend(run))
+        return str(run / "model")
     if not Path(name).exists() and "/" not in name:
         from tasks.release import registry
 
         champion = registry.champion(state, name)
         if champion is not None:
+            from tasks.release.mend import require_intact
+            from tasks.training.judged import require_judged
+
+            require_intact(champion.model_folder.parent)
+            require_judged(champion.model_folder, champion.weights_sha256)
             return str(champion.model_folder)
         runs = (
             sorted(path.name for path in (state / "runs").glob("*") if path.is_dir())

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from flows.evaluate_model import prepare_suites, score_on_suites
-from flows.watch import Console
+from flows.evaluate_model import PreparedSuites, prepare_suites, score_on_suites
+from flows.watch import Console, Watch
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release.combinable import common_base, read_origin
-from tasks.release.combine import combine_models, require_new
+from tasks.release.combine import combine_models
 from tasks.release.combine_recipe import Recipe
+from tasks.release.writing import require_new
 from tasks.training.models import find_model
 
 Row = dict[str, str | float]
@@ -48,20 +49,22 @@ def combine_and_score(
         raise UserError("a model is named twice", ", ".join(models), "name each model once")
     origins = [read_origin(name, find_model(folder)) for name, folder in models.items()]
     found = common_base(origins, base)
+    watch = Console()
+    suites = None if spec is None else prepare_suites(spec, state, found, watch)
     changed = combine_models(found, origins, recipe, target)
     said = f"{len(origins)} models combined by {recipe.how} in {target}: {changed:,} tensors differ from the base's"
-    if spec is None:
+    if spec is None or suites is None:
         said += "; nothing was scored (--spec SPEC scores base, models and combination)"
     scored = [("base", found), *((origin.name, origin.folder) for origin in origins), ("combination", target)]
-    scores = [] if spec is None else _score(scored, spec, state)
+    scores = [] if spec is None or suites is None else _score(scored, spec, state, suites, watch)
     return {"folder": str(target), "said": said, "changed_tensors": changed, "scores": scores}
 
 
-def _score(models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path) -> list[Row]:
+def _score(
+    models: Sequence[tuple[str, Path]], spec: RunSpec, state: Path, prepared: PreparedSuites, watch: Watch
+) -> list[Row]:
     """All models have one tokenizer, so the suites are prepared once."""
-    watch = Console()
     rows: list[Row] = []
-    prepared = prepare_suites(spec, state, models[0][1], watch)
     for name, folder in models:
         with watch.stage(f"score {name}"):
             scores = score_on_suites(spec, state, prepared, folder, watch)

@@ -39,10 +39,9 @@ def remedy_cells(comparison: RemedyComparison) -> list[RemedyCell]:
     ]
 
 
-def overrides_of(comparison: RemedyComparison, cell: RemedyCell) -> list[str]:
-    """What a cell changes in the shared specification, as `key.path=value`."""
+def overrides_of(comparison: RemedyComparison, cell: RemedyCell) -> tuple[list[str], list[Sequence[str]]]:
+    """What a cell changes in the shared specification, as `key.path=value`: the cell's own, and what those may replace."""
     candidate = comparison.candidates[cell.candidate]
     varied = [f"{candidate.vary.key}={cell.strength!r}"] if candidate.vary else []
-    return [
-        *comparison.overrides, *candidate.set, *varied, f"name={comparison.name}", f"training.seed={cell.seed}",
-    ]  # fmt: skip
+    own = [*varied, f"name={comparison.name}", f"training.seed={cell.seed}"]
+    return own, [comparison.overrides, candidate.set]

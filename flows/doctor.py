@@ -1,7 +1,9 @@
 """What this machine has, and what that means for a run."""
 
 import importlib.metadata
+import os
 import platform
+import pwd
 import shutil
 from typing import Any
 
@@ -18,7 +20,7 @@ def examine() -> list[dict[str, Any]]:
         _library("bitsandbytes", "needed for 4-bit and 8-bit weights (extra: gpu)", needed=False),
         _library("prefect-dask", "needed for --dask (extra: dask)", needed=False),
     ]
-    return rows + _devices() + _resources()
+    return rows + _devices() + _resources() + _surroundings()
 
 
 def _row(name: str, found: Any, meaning: str) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def _devices() -> list[dict[str, Any]]:
 def _resources() -> list[dict[str, Any]]:
     import psutil
 
-    from tasks.storage.workers import num_cores
+    from tasks.storage.cores import num_cores
 
     free = shutil.disk_usage(".").free / 2**30
     return [
@@ -66,3 +68,36 @@ def _resources() -> list[dict[str, Any]]:
         ),
         _row("disk", f"{free:.0f} GiB free", "a run keeps its tokens, two checkpoints and its model"),
     ]
+
+
+def _surroundings() -> list[dict[str, Any]]:
+    from flows.given_server import PROXIES, without_secret
+    from flows.surroundings import SIZES
+
+    others = [
+        user.pw_name for user in pwd.getpwall() if 1000 <= user.pw_uid < 60000 and user.pw_uid != os.getuid()
+    ]
+    rows = [
+        _row(
+            "users",
+            f"{len(others)} others with an account",
+            "whoever has one reaches the page of `rootstock serve`, and can start runs: use --password-file"
+            if others
+            else "nobody else: `rootstock serve` needs no --password-file",
+        )
+    ]
+    if address := os.environ.get("PREFECT_API_URL"):
+        rows.append(
+            _row(
+                "PREFECT_API_URL", without_secret(address), "this server is used; unset it for one of our own"
+            )
+        )
+    for name in sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name]):
+        rows.append(
+            _row(name, without_secret(os.environ[name]), "for the Hub only; 127.0.0.1 is reached without it")
+        )
+    for name in (name for name in SIZES if os.environ.get(name, "1") not in ("", "1")):
+        rows.append(
+            _row(name, os.environ[name], "left by a launcher: unset it, Rootstock trains in one process")
+        )
+    return rows

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.server import prefect_server, running_server, server_home, without_secret
+from flows.given_server import without_secret
+from flows.server import prefect_server, running_server, server_home
 from schemas.errors import TrainingFailed
 
 DELIVERY_SECONDS = 30

@@ -4,15 +4,17 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.effective import effective, laid_out
 from flows.journey import Call, assemble, call_plainly
-from flows.proxies import with_ratio
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
+from tasks.data.tokenize import load_auto_tokenizer
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
+from tasks.release import registry
 from tasks.release.shown_scores import score_columns
 from tasks.storage.workers import map_in_processes
 from tasks.training.models import find_model, load_model
@@ -49,12 +51,17 @@ class PreparedSuites(NamedTuple):
 def prepare_suites(
     spec: RunSpec, state: Path, folder: Path, watch: Watch, call: Call = call_plainly, turn: int | None = None
 ) -> PreparedSuites:
-    """The suites of a specification for a model, and for any other with the same tokenizer; `turn`: see `build_suites`."""
+    """The suites of a specification for a model, and for any other with the same tokenizer.
+
+    `base_from: champion` means the present one, unless the specification is the effective one of a run. `turn`: see
+    `build_suites`.
+    """
+    champion = registry.champion(state, spec.name) if spec.base_from is not None else None
+    spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        laid = spec if spec.mixture.forgetting_budget is None else with_ratio(spec, 0.0)
         tokenized = call(
-            tokenize, state, laid, prepared, folder, map_shards=map_in_processes, note=watch.note
+            tokenize, state, laid_out(spec), prepared, folder, map_shards=map_in_processes, note=watch.note
         )
         return PreparedSuites(build_suites(spec, prepared, tokenized, turn), tokenized)
 
@@ -76,7 +83,6 @@ def generate_text(
     model: str, prompt: str, max_new_tokens: int, temperature: float, top_p: float, seed: int
 ) -> None:
     """Print the prompt and the model's continuation as it comes; a model for instructions is asked as it was trained."""
-    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     from tasks.evaluation.generate import generate
@@ -87,9 +93,8 @@ def generate_text(
     folder = find_model(model)
     device = find_device()
     loaded = load_model(folder, device.frozen_dtype, "language_modeling").to(device.name)
-    frame = read_frame(folder)
+    frame, tokenizer = read_frame(folder), load_auto_tokenizer(folder)
     print(prompt, end="" if frame is None else "\n", flush=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     generate(
         loaded,
         tokenizer,

@@ -3,14 +3,18 @@
 import json
 from pathlib import Path
 
+from flows.effective import effective, laid_out
 from flows.evaluate_model import prepare_suites, score_on_suites
 from flows.watch import Console
 from schemas.errors import UserError
+from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
+from tasks.release import incumbent
 from tasks.release.export import export_model
-from tasks.release.incumbent import turn_of
+from tasks.release.mend import require_intact
+from tasks.training.judged import require_judged
 
 SUITE_TOLERANCE = 1e-3
 """Of a suite's score, in its own unit."""
@@ -20,19 +24,29 @@ def export_run(model: Path, target: Path, merge: bool, state: Path) -> str:
     """Copy or merge a model; see export_model. A merged one of a run is held against the scores it was judged by.
 
     Raises:
-        UserError: see export_model; or the merged model scores differently.
+        UserError: see export_model; the model is not the one that was judged; or the merged model scores differently.
     """
+    require_judged(model)
     return export_model(model, target, merge, lambda merged: _score(model.parent, merged, state))
+
+
+def _followed(run: Path, spec: RunSpec, state: Path) -> RunSpec:
+    """The specification that the run followed: from the champion that it was pinned to, at the ratio that it chose."""
+    choice = run / "replay_choice.json"
+    chosen = ReplayChoice.model_validate_json(choice.read_bytes()) if choice.is_file() else None
+    return laid_out(effective(spec, state, incumbent.model_folder(state, spec.name, run), Console()), chosen)
 
 
 def _score(run: Path, merged: Path, state: Path) -> str:
     """Score a merged model on the suites of its run; what was found, or why nothing was."""
     if not (run / "scores.json").is_file() or not (run / "spec.yaml").is_file():
         return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
+    require_intact(run)
     spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
     before = Scores.model_validate_json((run / "scores.json").read_bytes())
-    turn = turn_of(run) if before.parts else None
+    turn = incumbent.turn_of(run) if before.parts else None
     try:
+        spec = _followed(run, spec, state)
         suites = prepare_suites(spec, state, merged, Console(), turn=turn)
         after = score_on_suites(spec, state, suites, merged, Console())
     except UserError as error:

@@ -10,7 +10,7 @@ from schemas.run import RunSpec
 from tasks.data.sources import hash_files
 from tasks.release import promotion, registry
 from tasks.release.resolve import Found, resolve
-from tasks.release.watermark import load_watermark
+from tasks.release.watermark import lacks_champion, learn_of_champion, load_watermark
 from tasks.storage.steps import hold
 
 Chosen = Callable[[str], bool]
@@ -50,6 +50,9 @@ def find_due(spec: RunSpec, state: Path, again: bool = False, chosen: Chosen = l
     promotion.settle(state, spec.name)
     champion = registry.champion(state, spec.name)
     run = None if champion is None else champion.run_id
+    if lacks_champion(state, spec.name, run):
+        with promotion.settled(state, spec.name):
+            learn_of_champion(state, spec.name, run)
     return resolve(spec, load_watermark(state, spec.name), run, find_files(spec), again, chosen)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from flows.choose_replay import choose_ratio, require_ratio
+from flows.effective import effective, with_ratio
 from flows.notes import ledger_line, mixture_line, scores_line
-from flows.proxies import with_ratio
 from flows.realign import ask, worth_asking
 from flows.reference import score_alone, wants_reference
 from flows.training_inputs import training_inputs
@@ -39,7 +39,6 @@ from tasks.training.attach import require_method
 from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
 from tasks.training.models import find_model
-from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import train
 
 Result = TypeVar("Result")
@@ -85,6 +84,7 @@ def follow(
 
 def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> Decision:
     run.start()
+    run = run.following(effective(run.spec, run.state, run.champion_folder, watch))
 
     def write_data(prepared: Prepared) -> None:
         run.write_data(prepared)
@@ -101,6 +101,7 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
         run.write_choice,
         run.turn,
     )
+    run = run.following(measured.spec)
     rules = judge(measured.scores, run.spec.promotion)
     probe = None
     if worth_asking(run.spec, rules):
@@ -112,9 +113,7 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
     alone = None
     if wants_reference(run.spec):
         with watch.stage("train a model on this increment alone"):
-            alone = score_alone(
-                watch, run.spec, run.state, measured.suites, measured.choice, call, map_shards
-            )
+            alone = score_alone(watch, run.spec, run.state, measured.suites, call, map_shards)
     with watch.stage("decide and report"):
         result = RunResult(
             run.spec, measured.prepared, measured.tokenized, measured.base, measured.trained, measured.scores,
@@ -128,6 +127,8 @@ def _travel(run: RunFolder, watch: Watch, call: Call, map_shards: ShardMap) -> D
 class Measured(NamedTuple):
     """A candidate and what it was measured on; nothing is decided or released."""
 
+    spec: RunSpec
+    """As it was followed, with the ratio that was chosen."""
     prepared: Prepared
     tokenized: Tokenized
     base: BaseModel
@@ -152,20 +153,16 @@ def measure(
 ) -> Measured:
     """From files to the scores of a trained candidate, beside those of its base (and of a champion).
 
-    `turn`: see `build_suites`.
+    `spec`: the effective one. `turn`: see `build_suites`.
 
     Raises:
         UserError: see the stages.
     """
-    if any(remedy.kind == "self_replay" for remedy in spec.remedies):
-        with watch.stage("let the base write its own replay"):
-            spec = with_self_replay(state, spec, champion)
-            watch.note(f"replay written by the base: {spec.replay[-1].path}")
     with watch.stage("data: read, validate, check contracts, deduplicate, split"):
         prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
         on_data(prepared)
-    asked, choice = spec, None
-    if spec.mixture.forgetting_budget is not None:
+    choice = None
+    if spec.mixture.replay_ratio is None:
         with watch.stage("choose the replay ratio"):
             first = call(provide_base, state, spec, prepared, champion)
             choice = choose_ratio(spec, state, prepared, first, watch, call, map_shards)
@@ -175,7 +172,7 @@ def measure(
         base: BaseModel = call(provide_base, state, spec, prepared, champion)
         tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
         watch.note(mixture_line(tokenized.mixture))
-        suites = build_suites(asked, prepared, tokenized, turn)
+        suites = build_suites(spec, prepared, tokenized, turn)
         require_suites(spec.promotion, [suite.name for suite in suites])
         for suite in suites:
             if suite.no_room:
@@ -215,7 +212,7 @@ def measure(
         vocabulary = tokenized.special.vocab_size
         latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)
         watch.note(f"{latency.tokens} tokens: base {latency.base:.1f} ms, candidate {latency.tuned:.1f} ms")
-    return Measured(prepared, tokenized, base, trained, suites, scores, latency, choice)
+    return Measured(spec, prepared, tokenized, base, trained, suites, scores, latency, choice)
 
 
 def conclude(

@@ -11,7 +11,8 @@ from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.file_kinds import other_kind
-from schemas.load import apply_overrides, check_base, load_spec
+from schemas.load import check_base, load_spec
+from schemas.overrides import apply_overrides, refuse_given
 from schemas.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.run import RunSpec
 from schemas.yaml_reader import Document, survey_yaml
@@ -37,7 +38,13 @@ def load_comparison(file: Path, sets: Sequence[str] = ()) -> tuple[Comparison, R
         for error in check_base(base, document.place(("bases", index)), f"bases.{index}")
     ]:
         raise UserErrors(wrong)
-    spec = _load_shared(comparison.spec, comparison.overrides, list_contracts(), _places(document))
+    places = _places(document)
+    given = {
+        "name": "name", "method": "methods", "training.learning_rate": "learning_rates", "training.seed": "seeds",
+        "training.documents": "documents", **({"base": "bases"} if comparison.bases else {}),
+    }  # fmt: skip
+    _require_effect(comparison.overrides, given, places)
+    spec = _load_shared(comparison.spec, comparison.overrides, (), list_contracts(), places)
     if spec.objective.kind == "multi_task":
         what = "a comparison ranks methods by one domain suite, and several tasks have one each"
         raise UserError(what, comparison.spec, "name a specification of one task")
@@ -71,8 +78,20 @@ def load_remedy_comparison(
 
     comparison, document = read_document(file, RemedyComparison, sets)
     contracts, places = list_contracts(), _places(document)
+    given = {"name": "name", "training.seed": "seeds"}
+    _require_effect(comparison.overrides, given, places)
+    for candidate in comparison.candidates:
+        varied = {} if candidate.vary is None else {candidate.vary.key: "vary"}
+        _require_effect(candidate.set, given, places)
+        _require_effect([t for t in candidate.set if t.partition("=")[0].strip() in varied], varied, places)
+        _require_effect([f"{key}=" for key in varied], given, places)
     return comparison, [
-        (cell, _load_shared(comparison.spec, overrides_of(comparison, cell), contracts, places))
+        (
+            cell,
+            _load_shared(
+                comparison.spec, *overrides_of(comparison, cell), contracts=contracts, places=places
+            ),
+        )
         for cell in remedy_cells(comparison)
     ]
 
@@ -100,8 +119,17 @@ def read_document(file: Path, kind: type[Kind], sets: Sequence[str] = ()) -> tup
         raise UserErrors(explain(invalid.errors(include_url=False), kind, document)) from None
 
 
+def _require_effect(overrides: Sequence[str], given: Mapping[str, str], places: Mapping[str, str]) -> None:
+    if wrong := refuse_given(overrides, given):
+        raise UserErrors(_placed(wrong, places))
+
+
 def _load_shared(
-    spec: str, overrides: Sequence[str], contracts: Mapping[str, Path], places: Mapping[str, str]
+    spec: str,
+    overrides: Sequence[str],
+    below: Sequence[Sequence[str]],
+    contracts: Mapping[str, Path],
+    places: Mapping[str, str],
 ) -> RunSpec:
     """The specification that trainings share, with what the comparison replaces in it.
 
@@ -109,10 +137,13 @@ def _load_shared(
         UserErrors: its mistakes; those of a replaced value at the comparison's own line.
     """
     try:
-        return load_spec(Path(spec), overrides, contracts)
+        return load_spec(Path(spec), overrides, contracts, below)
     except UserErrors as errors:
-        placed = [UserError(e.what, places.get(e.where, e.where), e.fix) for e in errors.errors]
-        raise UserErrors(placed) from None
+        raise UserErrors(_placed(errors.errors, places)) from None
+
+
+def _placed(errors: Sequence[UserError], places: Mapping[str, str]) -> list[UserError]:
+    return [UserError(e.what, places.get(e.where, e.where), e.fix) for e in errors]
 
 
 def _places(document: Document) -> dict[str, str]:

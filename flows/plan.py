@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.effective import effective, laid_out
 from flows.increments import due
-from flows.proxies import cost_of_proxies, with_ratio
+from flows.proxies import cost_of_proxies
 from flows.reference import wants_reference
 from flows.shift_prior import cost_of_shift, facts_of_run, refuse_uncalibrated
 from flows.training_inputs import training_inputs
@@ -23,7 +24,6 @@ from tasks.training.counts import numbers
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import count_stored
-from tasks.training.remedies.self_replay import with_self_replay
 
 MEASURED_STEPS = 3
 
@@ -42,20 +42,19 @@ def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
 def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
     run = RunFolder.open(state, spec)
+    spec = effective(spec, state, run.champion_folder, watch)
     with watch.stage("data"):
-        spec = with_self_replay(state, spec, run.champion_folder)
         prepared = prepare(state, spec, note=watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
-        laid, budget = spec, spec.mixture.forgetting_budget
-        if budget is not None:
-            laid = with_ratio(spec, 0.0)
+        laid, budget = laid_out(spec), spec.mixture.forgetting_budget
         tokenized = tokenize(state, laid, prepared, base.folder, note=watch.note)
         suites = build_suites(spec, prepared, tokenized, turn=0)
     total, mixture = prepared.ledger.total, tokenized.mixture
     facts: dict[str, Any] = {
         "run": run.id,
         "rows read": total.read,
-        "rows trained on": total.accepted - sum(len(s.items) for s in suites if s.kind == "general"),
+        "rows trained on": prepared.ledger.training_rows,
+        "rows scored": prepared.ledger.scored_rows,
         "rows quarantined": total.quarantined,
         "rows duplicate": total.duplicate,
         "rows leaked": total.leaked,

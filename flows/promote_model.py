@@ -12,10 +12,10 @@ from pydantic import Field
 
 from flows.events import announce_promotion
 from flows.form import StateFolder, field
-from schemas.artifacts import Decision
 from schemas.errors import UserError
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
+from tasks.release.promotion import read_decision
 from tasks.release.registry import Registered
 from tasks.stage import result_of, stopped
 
@@ -48,13 +48,13 @@ def promote_model(
     reason that is kept. Holds neither a GPU nor a process while a person thinks.
     """
     folder = Path(state) / "runs" / run
-    if ask and not _approved(run, folder):
-        return Completed(name="NotApproved", message=f"{run} was not approved; it is not in use")
     try:
+        if ask and not _approved(run, folder):
+            return Completed(name="NotApproved", message=f"{run} was not approved; it is not in use")
         model: Registered = result_of(stage.promote(Path(state), run, force_because or None))
     except UserError as error:
         return stopped(error)
-    show_verdict(model.name, run, folder, _decision(folder))
+    show_verdict(model.name, run, folder, read_decision(folder))
     announce_promotion(model.name, run, forced=bool(force_because))
     message = f"{model.run_id} is champion of {model.name} (version {model.version})"
     return Completed(name="Promoted", message=message, data=model)
@@ -65,13 +65,7 @@ def _approved(run: str, folder: Path) -> bool:
     if not (folder / "decision.json").is_file():
         return True  # the promotion itself says what is missing
     report = (folder / "report.html").absolute()
-    shown = (
-        f"[Report of {run}]({report_link(run, report)})\n\n{verdict_markdown(run, report, _decision(folder))}"
-    )
+    shown = f"[Report of {run}]({report_link(run, report)})\n\n{verdict_markdown(run, report, read_decision(folder))}"
     form = Approval.with_initial_data(description=shown, approve=False)
     answer = suspend_flow_run(wait_for_input=form, timeout=int(PATIENCE.total_seconds()), key="approval")
     return bool(answer.approve)
-
-
-def _decision(folder: Path) -> Decision:
-    return Decision.model_validate_json((folder / "decision.json").read_bytes())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.choose_replay import choose_ratio, require_ratio
+from flows.effective import effective
 from flows.proxies import Call
 from flows.watch import Console, Watch
 from schemas.replay_choice import ReplayChoice
@@ -35,6 +36,7 @@ def propose(spec: RunSpec, state: Path, watch: Watch | None = None, call: Call =
     """
     watch = watch or Console()
     run = RunFolder.open(state, spec)
+    spec = effective(spec, state, run.champion_folder, watch)
     with watch.stage("data"):
         prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
         base = call(provide_base, state, spec, prepared, run.champion_folder)

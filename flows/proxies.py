@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.effective import with_ratio
 from flows.training_inputs import training_inputs
 from flows.watch import Silent, Watch
 from schemas.artifacts import MixtureReport
@@ -50,7 +51,7 @@ class Ground:
     """What all proxies of a choice share."""
 
     spec: RunSpec
-    """With the budget."""
+    """The effective one, its ratio yet to be chosen."""
     state: Path
     prepared: Prepared
     base: BaseModel
@@ -76,12 +77,6 @@ class Ground:
         ratios = np.asarray(ratios, float)
         domain = self.whole[0] * (np.ones_like(ratios) if self.spec.training.epochs else 1 - ratios)
         return np.maximum(domain, 1.0)
-
-
-def with_ratio(spec: RunSpec, ratio: float) -> RunSpec:
-    """The specification that trains at a chosen ratio."""
-    chosen = {"replay_ratio": ratio, "forgetting_budget": None, "choose_by": None, "proxies": None}
-    return spec.model_copy(update={"mixture": spec.mixture.model_copy(update=chosen)})
 
 
 def lay_ground(

@@ -8,19 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.choose_replay import require_ratio
-from flows.proxies import with_ratio
+from flows.effective import effective, with_ratio
 from flows.training_inputs import training_inputs
 from flows.watch import Watch
 from schemas.errors import ExitCode, UserError
-from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
 from tasks.training.base import provide_base
-from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import train
 
 
@@ -52,15 +49,14 @@ def learn_alone(
     spec: RunSpec,
     state: Path,
     suites: Sequence[Suite],
-    choice: ReplayChoice | None,
     call: Callable[..., Any],
     map_shards: ShardMap,
 ) -> float:
     """Train the original base on this increment alone, and return its loss on the documents the candidate was scored on.
 
-    `choice`: of the candidate's replay ratio, where a budget was given; its ratio is taken, not chosen again.
+    `spec`: the one that the candidate was trained by; where a budget was given, its ratio is taken, not chosen again.
     """
-    alone = with_self_replay(state, alone_spec(spec, choice), None)
+    alone = effective(alone_spec(spec), state, None, watch)
     prepared = call(prepare, state, alone, map_shards=map_shards, note=watch.note)
     base = call(provide_base, state, alone, prepared, None)
     tokenized = call(tokenize, state, alone, prepared, base.folder, map_shards=map_shards, note=watch.note)
@@ -72,20 +68,19 @@ def learn_alone(
     return scores.value(scores.suites[0], "candidate")
 
 
-def alone_spec(spec: RunSpec, choice: ReplayChoice | None = None) -> RunSpec:
+def alone_spec(spec: RunSpec) -> RunSpec:
     """The same run as if no increment had come before it: from the original base, without their rows as replay.
 
-    Which of its rows are new does not change. On Prefect's page it has artifacts of its own, by its name.
+    Text that the champion wrote is left out: the original base writes its own. Which of its rows are new does not change. On Prefect's page it has artifacts of its own, by its name.
     """
     increment = spec.increment
     assert increment is not None
-    if choice is not None:
-        spec = with_ratio(spec, require_ratio(choice))
     if not spec.has_general:
         spec = with_ratio(spec, 0.0)
     first = increment.model_copy(update={"parent": None, "past": (), "remembered": ()})
     return spec.model_copy(
         update={
             "name": f"{spec.name}-alone", "base": increment.original, "base_from": None, "increment": first,
+            "replay": tuple(source for source in spec.replay if source is not spec.own_text),
         }
     )  # fmt: skip

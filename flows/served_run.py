@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 
+from flows.own_code import load_only_ours
 from flows.surroundings import quiet_environment
 from tasks.storage.children import SERVED
 
@@ -27,5 +28,8 @@ def leave_end_to_parent() -> None:
 
 if __name__ == "__main__":
     quiet_environment()
+    from prefect import flow_engine
+
+    load_only_ours(flow_engine)
     leave_end_to_parent()
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

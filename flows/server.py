@@ -2,19 +2,18 @@
 
 import functools
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.given_server import require_answer, require_usable_proxy
 from flows.server_note import NOTE, read_note, write_note
 from flows.server_secret import AUTH, FOREIGN, read_password
 from flows.supervise import kept_running
@@ -22,7 +21,6 @@ from schemas.errors import UserError
 from tasks.storage.children import die_with
 
 STARTUP_SECONDS = 240
-ANSWER_SECONDS = 5
 
 
 @contextmanager
@@ -39,7 +37,11 @@ def prefect_server(
     """
     home = server_home(state)
     os.environ["PREFECT_HOME"] = str(home)
+    require_usable_proxy()
     if address := os.environ.get("PREFECT_API_URL"):
+        if password_file is not None:
+            fix = "unset PREFECT_API_URL to have a server of our own; one elsewhere has its own password"
+            raise UserError("--password-file has no effect beside PREFECT_API_URL", "--password-file", fix)
         require_answer(address)
         yield address
         return
@@ -111,31 +113,6 @@ def is_healthy(address: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False
-
-
-def require_answer(address: str) -> None:
-    """See that something answers at the address that the user gave.
-
-    Raises:
-        UserError: nothing does, or it is no address.
-    """
-    where = f"PREFECT_API_URL={without_secret(address)}"
-    fix = "start that server, or do without it: unset PREFECT_API_URL"
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("this is no address of a Prefect server", where, fix)
-    try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it thinks of us is for Prefect to tell
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(f"no Prefect server answers there ({reason})", where, fix) from None
-
-
-def without_secret(address: str) -> str:
-    """An address as it may be printed: without the name and password that it may hold."""
-    return re.sub("//[^/]*@", "//", address)
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.found_settings import ignore_found_settings
 from schemas.errors import UserError
 from tasks.storage.children import isolate_children
+from tasks.storage.cores import limit_threads
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 QUIET = {
@@ -33,6 +34,7 @@ def quiet_environment() -> None:
     """No telemetry, no network unless a Hub id is named, nothing taken from files that lie about, no proxy to ourselves."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    limit_threads()
     _keep_to_ourselves()
     _pin_prefect()
     ignore_found_settings()
@@ -78,7 +80,10 @@ def _pin_prefect() -> None:
 
 def _forget_working_directory() -> None:
     """Import nothing that lies beside the data: `python -m flows.cli` looks there first."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return  # it was removed: nothing lies there
     if here == Path(__file__).parents[1]:
         return  # the source tree itself
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry).absolute() != here]

@@ -99,6 +99,16 @@ class Ledger(Schema):
         }
         return FileLedger(file="all", role="domain", source=0, **counts)
 
+    @property
+    def training_rows(self) -> int:
+        """Accepted rows that training draws from: without those that are scored."""
+        return sum(file.accepted for file in self.files if file.role in ("domain", "replay"))
+
+    @property
+    def scored_rows(self) -> int:
+        """Accepted rows of suites, and those that were held out."""
+        return sum(f.held_out + (f.accepted if f.role.endswith("_suite") else 0) for f in self.files)
+
     def require_balance(self) -> Self:
         """Return self if every row of every file is in exactly one place.
 

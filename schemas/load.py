@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,28 @@ from schemas.file_kinds import other_kind
 from schemas.increments import PickedSource
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask
+from schemas.overrides import apply_overrides, name_both
 from schemas.run import RunSpec
 from schemas.source_rules import HOLDS
 from schemas.sources import Source
-from schemas.yaml_reader import Document, parse_yaml, survey_yaml
+from schemas.yaml_reader import Document, survey_yaml
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))
+_NAMING = (*_SOURCES, ("remedies",))
+"""Lists of what may name files, contracts and encodings."""
 
 
 def load_spec(
-    file: Path, overrides: Sequence[str] = (), contracts: Mapping[str, Path] | Iterable[str] = ()
+    file: Path,
+    overrides: Sequence[str] = (),
+    contracts: Mapping[str, Path] | Iterable[str] = (),
+    below: Sequence[Sequence[str]] = (),
 ) -> RunSpec:
     """Read, override and validate a specification, and check that everything it names exists.
 
-    `overrides` are `key.path=value` texts; `contracts` the names of the contracts that exist, with their files or not.
+    `overrides` are `key.path=value` texts, in any order, `below` such that they may replace (see `apply_overrides`);
+    `contracts` the names of the contracts that exist, with their files or not.
 
     Raises:
         UserErrors: all mistakes found, in the order of the file.
@@ -45,7 +53,7 @@ def load_spec(
         what = "the file is empty" if document.value is None else "a specification is a mapping of keys"
         fix = "start with `name: ...`, or copy one from runs/"
         raise UserErrors(errors or [UserError(what, f"{file}:1", fix)])
-    errors += apply_overrides(document, overrides)
+    errors += apply_overrides(document, overrides, below=below)
     seen = {error.where for error in errors}
     spec = None
     try:
@@ -60,7 +68,7 @@ def load_spec(
     if spec is not None:
         errors += check_tasks(spec, document, contracts if isinstance(contracts, Mapping) else {})
     if errors or spec is None:
-        raise UserErrors(sorted(errors, key=_order))
+        raise UserErrors(sorted(name_both(errors, [*chain(*below), *overrides]), key=_order))
     return spec
 
 
@@ -70,68 +78,13 @@ def _order(error: UserError) -> tuple[bool, int]:
     return error.where.startswith("--set "), int(line) if line.isdigit() else 0
 
 
-def apply_overrides(
-    document: Document, overrides: Sequence[str], example: str = "mixture.replay_ratio=0.1"
-) -> list[UserError]:
-    """Write each `key.path=value` into the document; values are read as YAML. `example` is one that is right."""
-    errors = []
-    for text in overrides:
-        key, sign, raw = text.partition("=")
-        place = f"--set {text}"
-        if not sign or not all(key.strip().split(".")):
-            what = "an override needs the form key.path=value"
-            errors.append(UserError(what, place, f"write for example --set {example}"))
-            continue
-        try:
-            value = parse_yaml(raw, place).value
-        except UserErrors as unreadable:
-            errors += [UserError(e.what, place, _fix_of_override(e.fix)) for e in unreadable.errors]
-            continue
-        error = _write(document, key.strip().split("."), value, place)
-        if error:
-            errors.append(error)
-    return errors
-
-
-def _fix_of_override(fix: str) -> str:
-    """A remedy without the lines that a one-line text does not have."""
-    return re.sub(r" on this line( and the one before)?|; the first is on line \d+", "", fix)
-
-
-def _write(document: Document, keys: list[str], value: Any, place: str) -> UserError | None:
-    node: Any = document.value
-    path: tuple[str | int, ...] = ()
-    for depth, key in enumerate(keys):
-        if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                have = f"the list has the entries 0 to {len(node) - 1}" if node else "the list is empty"
-                return UserError(f"{'.'.join(keys[: depth + 1])} does not exist", place, have)
-            step: Any = int(key)
-        else:
-            step = key
-        path = (*path, step)
-        if depth == len(keys) - 1:
-            # a `kind` replaced by another takes its own settings: the old kind's would be refused
-            if depth and step == "kind" and isinstance(node, dict) and node.get("kind") != value:
-                node.clear()
-            node[step] = value
-            document.places = {p: w for p, w in document.places.items() if p[: len(path)] != path}
-            document.places[path] = place
-        else:
-            if not isinstance(node[step] if isinstance(node, list) else node.get(step), dict | list):
-                node[step] = {}
-                document.places[path] = place
-            node = node[step]
-    return None
-
-
 def check_names(document: Document, contracts: set[str]) -> list[UserError]:
     """Find every file, contract, encoding and base folder that is named but not there.
 
     Whatever the specification's other mistakes are; what has the wrong shape is passed over.
     """
     errors = []
-    for path in _SOURCES:
+    for path in _NAMING:
         node = document.value
         for key in path:
             node = node.get(key) if isinstance(node, dict) else None

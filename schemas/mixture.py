@@ -116,7 +116,9 @@ def budget_problems(
     elif head:
         problems.append(f"{key}: is in nats per token, and a head has none; give replay_ratio")
     elif not replay:
-        problems.append(f"{key}: there are no replay sources to choose a share of; add replay")
+        problems.append(
+            f"{key}: there are no replay sources to choose a share of; add replay, or remedy self_replay"
+        )
     if budget > allowed:
         problems.append(
             f"{key}: {budget:g} is above promotion.max_forgetting ({allowed:g}), so that keeping it would be rejected;"

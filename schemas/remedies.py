@@ -32,6 +32,11 @@ class RemedySettings(Schema):
         """Label tokens, half domain and half general, that must be kept from training for it."""
         return 0
 
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        """Contracts that text which it has written must keep."""
+        return ()
+
 
 MOVES_WEIGHTS = ("full", "selective", "bitfit", "lisa")
 """Methods that train the base's own parameters."""
@@ -191,6 +196,10 @@ class SelfReplay(RemedySettings):
     """The contract that the text must keep, as any replay source."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share among the replay sources."""
+
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        return (self.contract,)
 
 
 class StepScaling(RemedySettings):

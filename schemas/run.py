@@ -19,6 +19,7 @@ from schemas.objectives import (
     ObjectiveKind,
     head_kind,
 )
+from schemas.own_text import OwnText
 from schemas.promotion import Promotion
 from schemas.records import RECORD_OF, RecordKind
 from schemas.remedies import Remedy
@@ -96,7 +97,22 @@ class RunSpec(Schema):
     @property
     def has_general(self) -> bool:
         """Whether there is general text: in files, or written by the base."""
-        return bool(self.replay) or any(remedy.kind == "self_replay" for remedy in self.remedies)
+        return bool(self.replay) or self.writes_own_text
+
+    @property
+    def writes_own_text(self) -> bool:
+        """Whether the base writes replay text."""
+        return any(remedy.kind == "self_replay" for remedy in self.remedies)
+
+    @property
+    def own_text(self) -> OwnText | None:
+        """The replay source that the base wrote itself; only the effective specification has one."""
+        return next((source for source in self.replay if isinstance(source, OwnText)), None)
+
+    @property
+    def contracts(self) -> tuple[str, ...]:
+        """Contracts that are named beside those of sources: text that is yet to be written must keep them."""
+        return tuple(name for remedy in self.remedies for name in remedy.contracts)
 
     @property
     def reads_replay(self) -> bool:
@@ -156,7 +172,7 @@ class RunSpec(Schema):
             )
         problems += budget_problems(
             self.mixture.forgetting_budget,
-            replay=bool(self.replay),
+            replay=self.has_general,
             scratch=isinstance(self.base, FromScratch),
             head=self.objective.kind in HEADS,
             allowed=self.promotion.max_forgetting,
@@ -166,7 +182,7 @@ class RunSpec(Schema):
                 problems.append(
                     f"mixture.{name}: chooses replay text, but replay_ratio is 0; remove it or raise the ratio"
                 )
-        if self.mixture.temperature is not None and len(self.replay) < 2:
+        if self.mixture.temperature is not None and len(self.replay) + self.writes_own_text < 2:
             problems.append(
                 "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
             )

@@ -35,8 +35,7 @@ def conclude(
 def promote(state: Path, run_id: str, forced_because: str | None = None) -> State[Registered]:
     """Make a run's model champion, if its decision passes (or with a reason) and is bound to its very files."""
     try:
-        return Completed(
-            data=promotion.promote(state, state / "runs" / run_id, forced_because, require_wanted)
-        )
+        folder = state / "runs" / run_id
+        return Completed(data=promotion.promote_by_hand(state, folder, forced_because, require_wanted))
     except UserError as error:
         return stopped(error)

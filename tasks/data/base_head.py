@@ -1,12 +1,12 @@
 """What a model folder says of its head: which objective it serves, and the names of its outputs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from schemas.objectives import ObjectiveKind
+from tasks.data.loading import loading
+from tasks.data.model_folder import read_config
 
 _ARCHITECTURES: dict[str, ObjectiveKind] = {
     "ForSequenceClassification": "text_classification",
@@ -45,19 +45,23 @@ def plain_names(names: Sequence[str], task: str | None) -> tuple[str, ...]:
 def read_tasks(folder: Path) -> tuple[TaskOutputs, ...]:
     """The tasks of a model folder whose head serves several; empty for any other."""
     file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
-    return tuple(TaskOutputs(*task) for task in config.get(TASKS) or ())
+    with loading(f"{TASKS} does not name tasks and their outputs", file, "export the run again"):
+        return tuple(TaskOutputs(*task) for task in read_config(file).get(TASKS) or ())
 
 
 def read_head(folder: Path) -> tuple[ObjectiveKind, tuple[str, ...]] | None:
     """Objective and output names of a model folder with a head, None for any other."""
     file = folder / "config.json"
-    config: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
-    for architecture in config.get("architectures") or ():
+    config = read_config(file)
+    named = config.get("architectures") or ()
+    for architecture in named if isinstance(named, list) else ():
         for suffix, kind in _ARCHITECTURES.items():
-            if architecture.endswith(suffix):
+            if str(architecture).endswith(suffix):
                 names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-                return kind, tuple(names[number] for number in sorted(names, key=int))
+                with loading(
+                    "id2label does not name the outputs by their numbers", file, "fetch the model again"
+                ):
+                    return kind, tuple(str(names[number]) for number in sorted(names, key=int))
     return None
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +13,11 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.increments import PastRows
 from tasks.data.duplicates import sort_digests
-from tasks.storage.atomic import write_atomic
+from tasks.storage.atomic import remove, write_atomic
+from tasks.storage.hashing import sha256_file
+
+ROWS = "rows.npy"
+"""In the folder of an increment's run: a second copy of its list."""
 
 Rows = npt.NDArray[np.void]
 """Sorted digests, (rows,), 16 bytes each."""
@@ -44,12 +50,27 @@ def load_rows(state: Path, increments: Sequence[PastRows]) -> Rows:
 
 
 def _load(state: Path, sha256: str) -> Rows:
+    """A list, from the copy in its run's folder if the list itself is gone or damaged."""
     file = rows_file(state, sha256)
-    if not file.is_file():
-        raise UserError(
-            "the list of rows of an earlier increment is gone: which rows are new cannot be told",
-            str(file),
-            "restore the file from a backup of the state folder",
-        )
+    if not _is(file, sha256):
+        copy = next((copy for copy in sorted((state / "runs").glob(f"*/{ROWS}")) if _is(copy, sha256)), None)
+        if copy is None:
+            told = "damaged" if os.path.lexists(file) else "gone"
+            raise UserError(
+                f"the list of rows of an earlier increment is {told}: which rows are new cannot be told",
+                str(file),
+                "restore the file from a backup of the state folder",
+            )
+        if file.is_dir():
+            remove(file)
+        write_atomic(file, copy.read_bytes())
+        print(f"{str(file)!r} was gone or damaged: written anew from {str(copy)!r}", file=sys.stderr)
     rows: Rows = np.load(file)
     return rows
+
+
+def _is(file: Path, sha256: str) -> bool:
+    try:
+        return sha256_file(file) == sha256
+    except OSError:
+        return False

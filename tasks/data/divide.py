@@ -20,10 +20,8 @@ from tasks.data.duplicates import (
     sort_digests,
 )
 from tasks.data.sources import PreparedSource
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
-
-CODE = ("tasks/data/divide.py", "tasks/data/duplicates.py", "tasks/data/consumed.py")
 
 
 class Fate(IntEnum):
@@ -62,7 +60,7 @@ def divide(root: Path, spec: RunSpec, sources: Sequence[PreparedSource]) -> Step
             [past.rows for past in increment.consumed] if increment else None,
             [past.rows for past in increment.remembered] if increment else None,
         ],
-        code=code_version(CODE),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

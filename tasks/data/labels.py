@@ -18,10 +18,9 @@ from tasks.data.iob import iob2_names, types_of
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import TokenPart, open_tokens
 from tasks.data.words import NO_WORD, part_words
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
-CODE = tuple(f"tasks/data/{name}.py" for name in ("labels", "base_head", "iob", "words"))
 IGNORED = -100  # label of a row or position that is not trained
 Heads = TextClassification | TokenClassification
 
@@ -94,7 +93,7 @@ def find_labels(
             [[task, objective.kind, objective.labels] for task, objective in objectives.items()],
             list(known),
         ],
-        code=code_version(CODE),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

@@ -19,22 +19,8 @@ from tasks.data.plan_report import describe_plan
 from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import SpecialIds, TokenPart, open_tokens
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
-
-CODE = (
-    "tasks/data/plan.py",
-    "tasks/data/plan_report.py",
-    "tasks/data/corpora.py",
-    "tasks/data/reservoir.py",
-    "tasks/data/balance.py",
-    "tasks/data/development.py",
-    "tasks/data/importance.py",
-    "tasks/data/layout.py",
-    "tasks/data/mix.py",
-    "tasks/data/pack.py",
-    "tasks/data/tokenize.py",
-)
 
 GENERAL_STREAM = 2**20
 """And the following: which general text remedies measure on; above every source's own stream."""
@@ -81,7 +67,7 @@ def plan_training(
             general_tokens(spec),
             development_tokens(spec),
         ],
-        code=code_version(CODE),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

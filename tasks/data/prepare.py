@@ -92,6 +92,8 @@ def read_sources(spec: RunSpec) -> list[tuple[Role, int, bool, Source]]:
     Files of earlier increments are replay sources behind the others, and read for their suites even where nothing is
     replayed.
     """
+    given = spec.own_text is not None or not spec.writes_own_text
+    assert given, "not the effective specification: see flows/effective.py"
     listed = []
     for path, source in sources_of(spec):
         role, past = _ROLES[".".join(str(part) for part in path[:-1])], path[0] == "increment"

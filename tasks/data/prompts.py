@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.errors import UserError
-from tasks.data.tokenize import load_tokenizer, special_ids
+from tasks.data.chat_template import TemplateFailed, render
+from tasks.data.model_folder import PROMPT_FILE, read_config
+from tasks.data.tokenize import load_auto_tokenizer, load_tokenizer, special_ids
 
-PROMPT_FILE = "prompt.json"
-"""Beside a model that was tuned on instructions: its frame."""
+__all__ = ["PROMPT_FILE"]
+
 DATE = "26 Jul 2024"
 """What templates that write a date write (Llama's own default): prompts must not differ from day to day."""
 _MARKS = ("a-prompt-stands-here", "another stands here")
@@ -55,10 +57,8 @@ def find_frame(folder: Path, template: Literal["plain", "chat"]) -> Frame:
     """
     if template == "plain":
         return PLAIN
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    source = tokenizer.chat_template
+    tokenizer = load_auto_tokenizer(folder)
+    source, file = tokenizer.chat_template, _template_file(folder)
     if not source:
         raise UserError(
             "the base's tokenizer has no chat template",
@@ -67,37 +67,41 @@ def find_frame(folder: Path, template: Literal["plain", "chat"]) -> Frame:
         )
     if isinstance(source, dict):
         source = source.get("default", "")
+    if not isinstance(source, str):
+        raise _unusable(file, "it is no text")
     if "strftime_now" in source and "date_string" not in source:
-        raise _unusable(folder, "it writes today's date, so prompts would differ from day to day")
-    first, second = (_around(tokenizer, mark, folder) for mark in _MARKS)
+        raise _unusable(file, "it writes today's date, so prompts would differ from day to day")
+    first, second = _around(tokenizer, source, file)
     if first != second:
-        raise _unusable(folder, "what it writes around a message depends on the message")
+        raise _unusable(file, "what it writes around a message depends on the message")
     return Frame("chat", *first)
 
 
-def _around(tokenizer: Any, mark: str, folder: Path) -> tuple[str, str]:
-    from jinja2 import TemplateError
+def _template_file(folder: Path) -> Path:
+    """Where the template stands."""
+    file = folder / "chat_template.jinja"
+    return file if file.is_file() else folder / "tokenizer_config.json"
 
+
+def _around(tokenizer: Any, source: str, file: Path) -> list[tuple[str, str]]:
+    """What the template writes before and behind each of two messages."""
+    given = {**tokenizer.special_tokens_map, "enable_thinking": False, "date_string": DATE}
     try:
-        rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            date_string=DATE,
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _unusable(folder, f"it fails on a single user message: {reason}") from None
-    parts = rendered.split(mark)
-    if len(parts) != 2:
-        raise _unusable(folder, f"it writes a message {len(parts) - 1} times")
-    return parts[0], parts[1]
+        rendered = render(source, [[{"role": "user", "content": mark}] for mark in _MARKS], given)
+    except TemplateFailed as error:
+        raise _unusable(file, str(error)) from None
+    found = []
+    for text, mark in zip(rendered, _MARKS, strict=True):
+        parts = text.split(mark)
+        if len(parts) != 2:
+            raise _unusable(file, f"it writes a message {len(parts) - 1} times")
+        found.append((parts[0], parts[1]))
+    return found
 
 
-def _unusable(folder: Path, why: str) -> UserError:
+def _unusable(file: Path, why: str) -> UserError:
     return UserError(
-        f"the base's chat template cannot be used: {why}", str(folder), "write objective.template: plain"
+        f"the base's chat template cannot be used: {why}", str(file), "write objective.template: plain"
     )
 
 
@@ -190,10 +194,11 @@ def read_frame(folder: Path) -> Frame | None:
     file = folder / PROMPT_FILE
     if not file.is_file():
         return None
-    try:
-        return Frame(**json.loads(file.read_bytes()))
-    except (ValueError, TypeError):
-        raise UserError(f"{PROMPT_FILE} is not a frame", str(file), "export the run again") from None
+    told = read_config(file)
+    names = {"template", "before", "after"}
+    if told.keys() != names or not all(isinstance(text, str) for text in told.values()):
+        raise UserError(f"{PROMPT_FILE} is not a frame", str(file), "export the run again")
+    return Frame(**told)
 
 
 def frame_work(tokenizer_folder: Path, out: Path, frame: Frame) -> Callable[[tuple[str, int]], int]:

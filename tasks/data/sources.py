@@ -17,21 +17,10 @@ from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, plan_shards
 from tasks.data.validate import validate_shard
-from tasks.storage.hashing import code_version, sha256_file
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
-
-READING_CODE = (
-    *(f"tasks/data/{name}.py" for name in ("checks", "conll", "digest", "encoding", "iob", "json_document")),
-    *(
-        f"tasks/data/{name}.py"
-        for name in ("layouts", "parts", "read", "rows", "schemes", "shard", "stream", "table")
-    ),
-    "tasks/data/validate.py",
-    "schemas/records.py",
-    "schemas/source_rules.py",
-)
-GATING_CODE = ("data_contracts",)
 
 
 @dataclass(frozen=True)
@@ -119,7 +108,7 @@ def validate_source(
             record,
             labels,
         ],
-        code=code_version(READING_CODE, ("pydantic", "pyarrow", "orjson", "xxhash", "charset-normalizer")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -191,7 +180,7 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
         name="gate",
         inputs={"rows": prepared.validated.key, "contract": contract_sha256(contract)},
         settings=prepared.source.path,
-        code=code_version(GATING_CODE, ("great-expectations",)),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ ordinary text. Instructions: see `prompts`.
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +16,17 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.records import RecordKind
+from tasks.data.loading import loading
+from tasks.data.model_folder import read_config, view
 from tasks.data.sources import PreparedSource
-from tasks.storage.hashing import code_version, sha256_files
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_files
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 if TYPE_CHECKING:
     from tasks.data.chunk_cache import Encoder
     from tasks.data.prompts import Frame
-
-CODE = tuple(f"tasks/data/{name}.py" for name in ("tokenize", "words", "prompts", "chunk_cache", "memory", "pieces", "han", "vocabulary"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,41 @@ def _read_tokenizer(folder: Path) -> Any:
             str(folder),
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
-    try:
+    with loading("cannot read the tokenizer", file, "fetch or convert it again"):
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise UserError(
-            f"cannot read the tokenizer: {error}", str(file), "fetch or convert it again"
-        ) from None
-    tokenizer.no_padding()  # some files ask for it: those of sentence encoders fill every text up to 128 tokens
-    tokenizer.no_truncation()
+        tokenizer.no_padding()  # some files ask for it: those of sentence encoders fill every text up to 128 tokens
+        tokenizer.no_truncation()
+        if not tokenizer.get_vocab():
+            raise ValueError("it has no tokens")
+        tokenizer.encode("a")  # what its parts say of one another shows when they work
     return tokenizer
+
+
+def load_auto_tokenizer(folder: Path) -> Any:
+    """transformers' tokenizer of a model folder, made of the files that are hashed.
+
+    Raises:
+        UserError: there is none, or transformers cannot read it.
+    """
+    from transformers import AutoTokenizer
+
+    _read_tokenizer(folder)
+    fix = "fetch it again, or save it anew with save_pretrained"
+    with view(folder) as shown, loading("cannot read the tokenizer", folder, fix, shown):
+        tokenizer = AutoTokenizer.from_pretrained(shown, trust_remote_code=False, local_files_only=True)
+        tokenizer.name_or_path = str(folder)
+    return tokenizer
+
+
+def highest_id(folder: Path) -> tuple[int, str]:
+    """The highest id that a tokenizer gives, and its token."""
+    told = (folder / "tokenizer.json").stat()
+    return _highest_id(folder.absolute(), told.st_mtime_ns, told.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _highest_id(folder: Path, modified: int, size: int) -> tuple[int, str]:  # noqa: ARG001
+    return max((number, token) for token, number in _read_tokenizer(folder).get_vocab().items())
 
 
 def special_ids(folder: Path, framed: bool = False) -> SpecialIds:
@@ -118,15 +144,14 @@ def special_ids(folder: Path, framed: bool = False) -> SpecialIds:
         UserError: there is no tokenizer, or it has no EOS token (the model could never learn to stop).
     """
     tokenizer = _read_tokenizer(folder)
-    config = (
-        json.loads((folder / "tokenizer_config.json").read_text())
-        if (folder / "tokenizer_config.json").is_file()
-        else {}
-    )
+    config = read_config(folder / "tokenizer_config.json")
 
     def find(name: str) -> int | None:
         token = config.get(name)
         content = token.get("content") if isinstance(token, dict) else token
+        if content is not None and not isinstance(content, str):
+            what = f"{name} in tokenizer_config.json is no text"
+            raise UserError(what, str(folder / "tokenizer_config.json"), "write the token itself there")
         return tokenizer.token_to_id(content) if content else None
 
     eos = find("eos_token")
@@ -148,6 +173,10 @@ def _own_frame(tokenizer: Any, folder: Path) -> tuple[int | None, int] | None:
     """First and last id that the tokenizer puts around a text by itself; None if it puts none behind it."""
     encoded = tokenizer.encode("a")
     inside = [place for place, special in enumerate(encoded.special_tokens_mask) if not special]
+    if not inside:
+        raise UserError(
+            "the tokenizer gives no token for 'a'", str(folder / "tokenizer.json"), "fetch it again"
+        )
     head, tail = encoded.ids[: inside[0]], encoded.ids[inside[-1] + 1 :]
     if not tail:
         return None
@@ -174,7 +203,7 @@ def tokenize_source(
         name="tokenize",
         inputs={"rows": source.validated.key, "tokenizer": tokenizer_sha256(tokenizer_folder)},
         settings=[record, None if frame is None else asdict(frame)],
-        code=code_version(CODE, ("tokenizers",)),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.errors import UserError
+from tasks.data.loading import loading
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +33,9 @@ def generate(
     """
     import torch
 
-    _require_settings(max_new_tokens, temperature, top_p)
+    _require_settings(max_new_tokens, temperature, top_p, seed)
     ids = _prompt_ids(model, tokenizer, prompt, max_new_tokens, prompt_ids)
-    device = next(model.parameters()).device
+    device, where = next(model.parameters()).device, str(getattr(model, "name_or_path", "the model"))
     pieces = _TextPieces(tokenizer, on_text)
     input_ids = torch.tensor([ids], device=device)  # (1, T)
     sampling = (
@@ -47,14 +48,17 @@ def generate(
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.inference_mode():
             torch.manual_seed(seed)
-            cast(Any, model).generate(
-                input_ids=input_ids,
-                attention_mask=torch.ones_like(input_ids),
-                max_new_tokens=max_new_tokens,
-                pad_token_id=_pad_id(tokenizer),
-                streamer=pieces,
-                **sampling,
-            )
+            with loading(
+                "the model cannot generate", where, "see its config.json and generation_config.json"
+            ):
+                cast(Any, model).generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=_pad_id(tokenizer),
+                    streamer=pieces,
+                    **sampling,
+                )
     finally:
         model.train(was_training)
     return pieces.text
@@ -108,6 +112,12 @@ def _prompt_ids(
     )
     if not ids:
         raise UserError("the prompt is empty", "PROMPT", "give the model at least one word to continue")
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
+    if max(ids) >= rows:
+        what = f"the prompt has a token of id {max(ids)}, and the model's embedding has {rows} rows"
+        raise UserError(
+            what, "PROMPT", "leave that token out, or use the tokenizer that the model was trained with"
+        )
     context_length = getattr(model.config, "max_position_embeddings", None)
     virtual = _virtual_tokens(model)
     if context_length is not None and virtual + len(ids) + max_new_tokens > context_length:
@@ -128,7 +138,9 @@ def _virtual_tokens(model: Any) -> int:
     return sum(getattr(config, "num_virtual_tokens", None) or 0 for config in configs.values())
 
 
-def _require_settings(max_new_tokens: int, temperature: float, top_p: float) -> None:
+def _require_settings(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed is {str(seed)[:40]}", "--seed", f"give a whole number from 0 to {2**63 - 1}")
     if max_new_tokens < 1:
         raise UserError(
             f"{max_new_tokens} new tokens are asked for", "--max-new-tokens", "ask for at least 1"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.counts import Latency
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import StepPlan, run_step
 from tasks.training.device import find_device
 from tasks.training.heads import head_of, load_with_head
@@ -18,7 +18,6 @@ WARM_UP = 0.5
 """Seconds of passes that do not count; at least one does not."""
 LONG_ENOUGH = 5.0
 """Seconds after which three passes of a large model must do."""
-CODE = ("tasks/evaluation/latency.py", "tasks/training")
 
 
 def measure_latency(state: Path, base: Path, saved: Path, vocabulary: int) -> Latency:
@@ -29,7 +28,7 @@ def measure_latency(state: Path, base: Path, saved: Path, vocabulary: int) -> La
         name="latency",
         inputs={"base": model_sha256(base), "model": model_sha256(saved)},
         settings=[device.name, TOKENS],
-        code=code_version(CODE, ("torch", "transformers", "peft")),
+        code=code_version(__name__),
     )
 
     dtype, head = device.frozen_dtype, head_of(saved)

@@ -13,16 +13,11 @@ from schemas.run import RunSpec
 from tasks.data.base_head import read_head, read_tasks
 from tasks.data.words import NO_WORD
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_for_tasks, model_sha256
+from tasks.training.threads import on_threads
 
-CODE = (
-    "tasks/evaluation/predictions.py",
-    "tasks/evaluation/items.py",
-    "tasks/training/labelled.py",
-    "tasks/data/base_head.py",
-)
 OUTSIDE = "O"
 
 Answers = list[list[str]]
@@ -50,7 +45,7 @@ def predict_suites(
             **{f"suite {suite.name}": suite.key for suite in suites},
         },
         settings=[spec.training.sequence_length, spec.head_kind, [suite.task for suite in suites]],
-        code=code_version(CODE, ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -74,7 +69,7 @@ def predict_suites(
             before += sum(len(item.input_ids) - 1 for item in suite.items)
         return {}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def outputs_of(folder: Path, task: str | None) -> tuple[tuple[str, ...], int]:

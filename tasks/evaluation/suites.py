@@ -14,6 +14,7 @@ from schemas.run import RunSpec
 from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, by_task
+from tasks.data.loading import library_refusal
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.evaluation.answers import answer_suite, assemble_answers
@@ -23,14 +24,12 @@ from tasks.evaluation.documents import find_documents, read_items
 from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.items import BATCH_TOKENS, OnProgress, Suite
 from tasks.evaluation.predictions import predict_suites
-from tasks.storage.hashing import code_version, sha256_value
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_model, model_sha256
-
-CODE = tuple(
-    f"tasks/evaluation/{name}.py"
-    for name in ("suites", "choice", "development", "documents", "items", "score", "answers", "final_answer")
-)
+from tasks.training.soundness import require_positions
+from tasks.training.threads import on_threads
 
 
 def build_suites(
@@ -138,6 +137,9 @@ def _build(
     return Suite(name, kind, items, sha256_value(key), no_room, part, sources[0].source.task)
 
 
+FIX = "check its config.json and its method's settings, or name another model"
+
+
 def score_model(
     root: Path,
     spec: RunSpec,
@@ -161,7 +163,7 @@ def score_model(
             **{f"suite {suite.name}": suite.key for suite in suites},
         },
         settings=[spec.training.sequence_length, most],
-        code=code_version(CODE, ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -170,29 +172,31 @@ def score_model(
 
         device = find_device()
         model = load_model(model_folder, device.frozen_dtype, "language_modeling").to(device.name)
+        require_positions(model, spec.training.sequence_length)
         total = sum(item.labels for suite in suites for item in suite.items)
         before = 0
         for number, suite in enumerate(suites):
             report = _from(before, total, on_progress)
-            if suite.is_answered:
-                assert most is not None
-                answers = answer_suite(model, model_folder, suite.items, most, report)
-                (folder / f"answers-{number}.json").write_text(json.dumps(answers, ensure_ascii=False))
-            else:
-                nats = score_documents(
-                    model,
-                    [item.input_ids for item in suite.items],
-                    spec.training.sequence_length,
-                    BATCH_TOKENS,
-                    device.name,
-                    report,
-                    [item.context for item in suite.items],
-                )
-                np.save(folder / f"nats-{number}.npy", nats)
+            with library_refusal("the model cannot be scored", model_folder, FIX):
+                if suite.is_answered:
+                    assert most is not None
+                    answers = answer_suite(model, model_folder, suite.items, most, report)
+                    (folder / f"answers-{number}.json").write_text(json.dumps(answers, ensure_ascii=False))
+                else:
+                    nats = score_documents(
+                        model,
+                        [item.input_ids for item in suite.items],
+                        spec.training.sequence_length,
+                        BATCH_TOKENS,
+                        device.name,
+                        report,
+                        [item.context for item in suite.items],
+                    )
+                    np.save(folder / f"nats-{number}.npy", nats)
             before += sum(item.labels for item in suite.items)
         return {}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def _from(before: int, total: int, on_progress: OnProgress | None) -> OnProgress | None:

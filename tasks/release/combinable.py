@@ -10,8 +10,8 @@ from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
 from tasks.data.tokenize import load_tokenizer
-from tasks.training.models import find_model, model_sha256, read_config
-from tasks.training.tuned import METHOD_FILE, is_tuned, read_method
+from tasks.training.models import find_model, model_sha256
+from tasks.training.tuned import METHOD_FILE, base_of, find_base, is_tuned, read_method
 
 ONE_BASE = "combine models that were tuned from one base"
 
@@ -53,13 +53,12 @@ def _base_of(name: str, folder: Path) -> tuple[str | None, str | None]:
             raise _not_plain(name, saved.method.kind, folder)
         return saved.base, saved.base_sha256
     if is_tuned(folder):
-        from peft import PeftConfig
+        from tasks.training.methods.peft_backed import inference_config
 
-        config = PeftConfig.from_pretrained(str(folder))
+        config = inference_config(folder)
         if config.is_prompt_learning:
-            raise _not_plain(name, str(read_config(folder / "adapter_config.json")["peft_type"]), folder)
-        base = read_config(folder / "adapter_config.json")["base_model_name_or_path"]
-        return base, model_sha256(find_model(base))
+            raise _not_plain(name, str(config.peft_type.value), folder)
+        return base_of(folder), model_sha256(find_base(folder))
     lineage = _lineage_of(folder)
     return (lineage.base_name, lineage.base) if lineage else (None, None)
 

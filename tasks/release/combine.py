@@ -17,13 +17,14 @@ from schemas.errors import UserError
 from tasks.release.combinable import ONE_BASE, Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.combined_card import write_combined_card
+from tasks.release.writing import require_new, writing
 from tasks.storage.atomic import atomic_folder
-from tasks.training.models import TOKENIZER_FILES, load_base, load_model
+from tasks.training.models import TOKENIZER_FILES, VOCABULARY_FILES, load_base, load_model
 
 if TYPE_CHECKING:
     import torch
 
-_COPIED = (*TOKENIZER_FILES, "vocab.json", "merges.txt", "tokenizer.model")
+_COPIED = (*TOKENIZER_FILES, *VOCABULARY_FILES)
 
 
 def combine_deltas(deltas: "list[torch.Tensor]", recipe: Recipe, name: str) -> "torch.Tensor":
@@ -93,19 +94,9 @@ def combine_models(base: Path, origins: Sequence[Origin], recipe: Recipe, target
     return changed
 
 
-def require_new(target: Path) -> None:
-    """Refuse to write over anything.
-
-    Raises:
-        UserError: the target exists.
-    """
-    if target.exists():
-        raise UserError(f"{target} exists already", str(target), "name a new folder")
-
-
 @contextlib.contextmanager
 def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    with atomic_folder(target) as folder:
+    with writing(target), atomic_folder(target) as folder:
         try:
             yield folder
         except BaseException:

@@ -8,13 +8,17 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.prompts import PROMPT_FILE
+from tasks.data.model_folder import CARD, PROMPT_FILE, model_files, require_sound, weight_files
 from tasks.data.tokenize import encode_text
-from tasks.training.models import TOKENIZER_FILES, load_model, model_sha256
+from tasks.release.writing import writing
+from tasks.storage.atomic import follow_umask
+from tasks.training.models import TOKENIZER_FILES, load_model, merged, model_sha256
 from tasks.training.tuned import find_base, is_tuned, load_tuned
 
 TOLERANCE = 1e-3  # of a logit, in float32
 MEAN_KL = 1e-6  # nats per token
+RECIPE = "combination.json"
+"""Beside a model that `rootstock combine` made."""
 PROBES = ("The council met on Tuesday to", "春天来了，", "def __init__(self):", "1, 2, 3,")
 
 
@@ -28,9 +32,7 @@ def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path],
         UserError: the target exists, there is nothing to merge, the merged model is not equivalent, or the model is an
             adapter on an adapter and not to be merged.
     """
-    if target.exists():
-        raise UserError(f"{target} exists already", str(target), "name a new folder")
-    if not list(model.glob("*.safetensors")):
+    if not weight_files(model):
         fix = "name a run, a promoted model, or the folder of one (rootstock history NAME lists them)"
         raise UserError(f"there is no model to export in {model}", str(model.absolute()), fix)
     adapter = is_tuned(model)
@@ -44,13 +46,17 @@ def export_model(model: Path, target: Path, merge: bool, judge: Callable[[Path],
     if not (tuned.merges or tuned.dequantizes):
         fix = "export without --merge: base and method are deployed side by side"
         raise UserError("this method leaves nothing to merge into the base's weights", str(model), fix)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+    with (
+        writing(target),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary,
+    ):
         staged = Path(temporary) / "model"
-        (tuned.merge() if tuned.merges else tuned.dequantized(model)).save_pretrained(staged)
-        for name in (*TOKENIZER_FILES, PROMPT_FILE, "README.md"):
+        (merged(tuned, model) if tuned.merges else tuned.dequantized(model)).save_pretrained(staged)
+        for name in (*TOKENIZER_FILES, PROMPT_FILE, CARD):
             if (model / name).is_file():
                 shutil.copy(model / name, staged / name)
+        for file in staged.iterdir():
+            follow_umask(file)
         found = [_require_equivalent(model, staged), judge(staged)]
         staged.rename(target)
     return f"merged weights in {target}; " + "; ".join(filter(None, found))
@@ -68,20 +74,41 @@ def _copy(model: Path, target: Path, adapter: bool) -> str:
             str(model),
             "add --merge: what is written then stands for itself",
         )
-    shutil.copytree(model, target)
-    if model_sha256(target) != model_sha256(model):
-        shutil.rmtree(target)
-        raise UserError("the copy differs from the model", str(target), "check the disk, then export again")
+    copy_model(model, target)
     return f"{'adapter' if adapter else 'full weights'} copied to {target} (hashes are equal)"
 
 
-def _require_equivalent(model: Path, merged: Path) -> str:
+def copy_model(model: Path, target: Path) -> None:
+    """Copy what is read of a model folder, and what people read; nothing else that lies in it leaves.
+
+    Raises:
+        UserError: a file is a link to elsewhere, or names code; or the copy differs.
+        MachineFailed: the target cannot be written.
+    """
+    require_sound(model)
+    people = {name: model / name for name in (CARD, "LICENSE", RECIPE) if (model / name).is_file()}
+    with (
+        writing(target),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary,
+    ):
+        staged = Path(temporary) / "model"
+        staged.mkdir()
+        for name, file in {**people, **model_files(model)}.items():
+            (staged / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, staged / name)
+        if model_sha256(staged) != model_sha256(model):
+            fix = "check the disk, then export again"
+            raise UserError("the copy differs from the model", str(target), fix)
+        staged.rename(target)
+
+
+def _require_equivalent(model: Path, written: Path) -> str:
     """Compare base with method beside it to what was merged, on the probes.
 
     Raises:
         UserError: they differ.
     """
-    difference, divergence = _compare(load_tuned(model).model.eval(), load_model(merged), merged)
+    difference, divergence = _compare(load_tuned(model).model.eval(), load_model(written), written)
     if difference > TOLERANCE or divergence > MEAN_KL:
         raise UserError(
             f"the merged model is not equivalent: logits differ by {difference:.2g} (allowed {TOLERANCE}),"

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.errors import UserError
 from tasks.release import registry
 from tasks.storage.atomic import write_atomic
+from tasks.training.judged import require_judged
 
 FILE = "incumbent.json"
 
@@ -19,35 +20,53 @@ def pin(state: Path, name: str, run: Path) -> None:
     (killed between its promotion and its end) keeps what it was measured against.
     """
     champion = registry.champion(state, name)
+    before = load(run)
     if champion is not None and champion.run_id == run.name:
+        if before is None:
+            raise UserError(
+                "what this run was measured against cannot be read, and it is the champion itself by now",
+                str(run / FILE),
+                f"bring the champion before it back (rootstock rollback {name}), then run the same command again",
+            )
         return
     pinned = None
     if champion is not None:
         folder = os.path.relpath(champion.model_folder, state)
         pinned = {"run": champion.run_id, "folder": folder, "weights": champion.weights_sha256}
-    began = (run / FILE).is_file()
-    turn = turn_of(run) if began else registry.decisions(state, name)
+    turn = registry.decisions(state, name) if before is None else turn_of(run)
     write_atomic(run / FILE, json.dumps({"champion": pinned, "turn": turn}))
+
+
+def restore(run: Path, pinned: dict[str, Any]) -> None:
+    """Pin what a finished run had been measured against."""
+    write_atomic(run / FILE, json.dumps(pinned))
 
 
 def turn_of(run: Path) -> int:
     """How many runs of its name were decided before this one began: which part of its suites it is scored on."""
-    turn: int = json.loads((run / FILE).read_text()).get("turn", 0)
-    return turn
+    return int((load(run) or {}).get("turn", 0))
 
 
 def model_folder(state: Path, name: str, run: Path) -> Path | None:
-    """Model of the pinned champion; before a run has started, of the present one. None if there is none."""
-    if not (run / FILE).is_file():
+    """Model of the pinned champion; before a run has started, of the present one. None if there is none.
+
+    Raises:
+        UserError: the pinned model's files are not those that were promoted.
+    """
+    if load(run) is None:
         champion = registry.champion(state, name)
         return None if champion is None else champion.model_folder
     pinned = _read(run)
-    return None if pinned is None else state / pinned["folder"]
+    if pinned is None:
+        return None
+    folder: Path = state / pinned["folder"]
+    require_judged(folder, pinned["weights"])
+    return folder
 
 
 def began_with(run: Path) -> str | None:
     """sha256 of the weights of the champion that an unfinished run was measured against."""
-    if (run / "complete.json").is_file() or not (run / FILE).is_file():
+    if (run / "complete.json").is_file():
         return None
     pinned = _read(run)
     return None if pinned is None else str(pinned["weights"])
@@ -70,5 +89,17 @@ def require_in_use(state: Path, name: str, run: Path) -> None:
 
 
 def _read(run: Path) -> dict[str, Any] | None:
-    pinned: dict[str, Any] | None = json.loads((run / FILE).read_text())["champion"]
-    return pinned
+    found = load(run)
+    return None if found is None else found["champion"]
+
+
+def load(run: Path) -> dict[str, Any] | None:
+    """What is pinned; None before a run has started, and where the file is damaged: then it is measured anew."""
+    try:
+        found = json.loads((run / FILE).read_bytes())
+        champion = found["champion"]
+        if champion is None or {"run", "folder", "weights"} <= champion.keys():
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return None

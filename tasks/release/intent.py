@@ -1,19 +1,23 @@
 """What a release is going to do, written down before it is done, so that a kill in between can be mended."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from schemas.artifacts import Verdict
 from schemas.base import Schema
+from schemas.errors import UserError
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
-from tasks.release import registry
+from tasks.release import incumbent, registry
+from tasks.release.run_record import FORCED, close_run
 from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
 from tasks.storage.atomic import sync_folder, write_atomic
-
-FORCED = "forced.json"
-"""In a run's folder: who put it in use against its decision, when and why."""
+from tasks.storage.intact import SEAL, open_sealed, sealed
 
 
 class Intent(Schema):
@@ -36,13 +40,30 @@ def intent_file(state: Path, name: str) -> Path:
 
 def write_intent(state: Path, intent: Intent) -> None:
     """From here on the release happens, whatever kills this process."""
-    write_atomic(intent_file(state, intent.name), intent.model_dump_json())
+    write_atomic(intent_file(state, intent.name), sealed(intent.model_dump_json()))
 
 
 def read_intent(state: Path, name: str) -> Intent | None:
-    """A release that was begun and is not finished."""
+    """A release that was begun and is not finished.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     file = intent_file(state, name)
-    return Intent.model_validate_json(file.read_bytes()) if file.is_file() else None
+    if not os.path.lexists(file):
+        return None
+    try:
+        content = file.read_bytes()
+        # an earlier version wrote it without a seal
+        return Intent.model_validate(
+            open_sealed(content) if SEAL.encode() in content else json.loads(content)
+        )
+    except (OSError, ValueError, ValidationError):
+        raise UserError(
+            f"what a stopped release of '{name}' was about to do cannot be read: the file is damaged",
+            str(file),
+            f"run: rm -r {shlex.quote(str(file))}, then the same command again; a run that was not finished is released anew",
+        ) from None
 
 
 def clear_intent(state: Path, name: str) -> None:
@@ -71,15 +92,13 @@ def carry_out(state: Path, intent: Intent) -> int:
         registry.set_champion(state, intent.name, version)
     elif intent.alias == "challenger":
         registry.set_challenger(state, intent.name, version)
+    consumed = None
     if intent.record is not None:
-        save_watermark(state, with_record(load_watermark(state, intent.name), intent.record))
+        watermark = with_record(load_watermark(state, intent.name), intent.record)
+        save_watermark(state, watermark)
+        consumed = 1 + [record.run for record in watermark.records].index(intent.run)
         champion = registry.champion(state, intent.name)
         write_scores(state, intent.name, None if champion is None else champion.run_id)
     if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
-        close_run(folder, intent.decision)
+        close_run(folder, intent.decision, intent.name, incumbent.load(folder), consumed)
     return version
-
-
-def close_run(folder: Path, decision: str) -> None:
-    """Mark a run as finished; `decision` is the sha256 of its decision.json."""
-    write_atomic(folder / "complete.json", json.dumps({"decision": decision}))

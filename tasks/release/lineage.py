@@ -7,15 +7,16 @@ from pathlib import Path
 
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
+from tasks.data.model_folder import weight_files
 from tasks.storage.atomic import write_atomic
-from tasks.storage.hashing import code_version, sha256_file
-from tasks.training.models import model_files, model_sha256
+from tasks.storage.code import project_version
+from tasks.storage.hashing import sha256_file
+from tasks.training.judged import closed_sha256
 
 _LIBRARIES = (
     "rootstock", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "bitsandbytes",
     "numpy", "scipy", "pandas", "pyarrow", "pydantic", "great-expectations", "prefect", "mlflow-skinny",
 )  # fmt: skip
-_CODE = ("schemas", "data_contracts", "tasks", "flows")
 
 
 def weights_sha256(folder: Path) -> str:
@@ -23,17 +24,18 @@ def weights_sha256(folder: Path) -> str:
 
     It is taken over (name, sha256) of these files, so neither the folder's place nor the card (README.md)
     matters; a base model is hashed by the same rule, so a run's base can be matched with the run that made it.
+    Nothing else may lie in the folder.
 
     Raises:
-        UserError: the folder is missing or holds no safetensors file.
+        UserError: the folder is missing, holds no safetensors file, or holds what is no part of a model.
     """
-    if not any(name.endswith(".safetensors") for name in model_files(folder)):
+    if not weight_files(folder):
         raise UserError(
             "there are no weights (*.safetensors) in this model folder",
             str(folder),
             "run the specification again; the model is trained or restored from its last checkpoint",
         )
-    return model_sha256(folder)
+    return closed_sha256(folder)
 
 
 def library_versions() -> dict[str, str]:
@@ -72,7 +74,7 @@ def build_lineage(
         spec=sha256_file(spec),
         data=dict(sorted(data.items())),
         contracts={file.name: sha256_file(file) for file in sorted(contracts)},
-        code=code_version(_CODE),
+        code=project_version(),
         base=base,
         base_name=base_name,
         weights=weights_sha256(model),

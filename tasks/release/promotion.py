@@ -20,11 +20,15 @@ from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from schemas.yaml_reader import read_yaml
 from tasks.release import registry
-from tasks.release.intent import FORCED, Intent, carry_out, clear_intent, read_intent, write_intent
+from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, write_intent
 from tasks.release.lineage import weights_sha256
+from tasks.release.mend import how_to_mend
 from tasks.release.registry import Registered
-from tasks.release.watermark import DRAFT, write_scores
+from tasks.release.run_record import DRAFT, FORCED, RunRecord, find_run_damage, read_record
+from tasks.release.run_record import FILE as RECORD
+from tasks.release.watermark import is_behind, mend_watermark, write_scores
 from tasks.storage.hashing import sha256_file
+from tasks.storage.intact import Damage
 from tasks.storage.steps import hold
 
 Alias = Literal["champion", "challenger"]
@@ -47,7 +51,7 @@ def promote(
     """
     if forced_because is None:
         return release(state, run_folder, verify(run_folder), "champion", check=check)
-    decision = _verify_files(run_folder)
+    decision = _verify_files(run_folder, read_decision(run_folder))
     if not forced_because.strip():
         raise UserError(
             "a forced promotion needs a reason", "--reason", 'write why: --reason "the rule is about ..."'
@@ -61,6 +65,25 @@ def promote(
     return release(state, run_folder, decision, "champion", forced, check)
 
 
+def promote_by_hand(
+    state: Path, run_folder: Path, forced_because: str | None = None, check: Check = lambda: None
+) -> Registered:
+    """Put a finished run's model in use, as `promote` does; every file that it left is read before.
+
+    Raises:
+        UserError: as for `promote`; or the run is not finished, or a file is not the one that it left.
+    """
+    read_decision(run_folder)  # says what is missing where there is no such run
+    record = read_record(run_folder)
+    if not isinstance(record, RunRecord) or not record.decision:
+        raise UserError(
+            "this run cannot be promoted: it is not finished, or the record of its end was removed",
+            str(run_folder / RECORD),
+            how_to_mend(run_folder),
+        )
+    return promote(state, run_folder, forced_because, check)
+
+
 def nominate(state: Path, run_folder: Path, check: Check = lambda: None) -> Registered:
     """Let a run's model wait as `challenger` for `rootstock promote` (`promotion.approval: manual`).
 
@@ -72,7 +95,7 @@ def nominate(state: Path, run_folder: Path, check: Check = lambda: None) -> Regi
 
 def refuse(state: Path, run_folder: Path, check: Check = lambda: None) -> Registered:
     """Register a run that did not pass; a rejected increment is consumed, an inconclusive one is not."""
-    return release(state, run_folder, _read_decision(run_folder), None, check=check)
+    return release(state, run_folder, read_decision(run_folder), None, check=check)
 
 
 def release(
@@ -117,12 +140,14 @@ def settled(state: Path, name: str) -> Iterator[None]:
         if (intent := read_intent(state, name)) is not None:
             carry_out(state, intent)
             clear_intent(state, name)
+        if is_behind(state, name):
+            mend_watermark(state, name)
         yield
 
 
 def settle(state: Path, name: str) -> None:
-    """Finish what a killed process had begun to release."""
-    if read_intent(state, name) is not None:
+    """Finish what a killed process had begun to release, and mend the list of what was consumed."""
+    if read_intent(state, name) is not None or is_behind(state, name):
         with settled(state, name):
             pass
 
@@ -135,10 +160,25 @@ def rollback(state: Path, name: str) -> Registered:
     Raises:
         UserError: see `registry.rollback`.
     """
-    with settled(state, name):
-        restored = registry.rollback(state, name)
-        write_scores(state, name, restored.run_id)
-        return restored
+    try:
+        with settled(state, name):
+            restored = registry.rollback(state, name)
+            write_scores(state, name, restored.run_id)
+            return restored
+    except UserError as error:
+        folder = Path(error.where)
+        if folder.name != "model" or folder.parent.parent.name != "runs":
+            raise
+        raise UserError(error.what, error.where, how_to_mend(folder.parent)) from None
+
+
+def weights_of(state: Path, run: str) -> str | None:
+    """sha256 of the weights that a finished run was decided on; None if its folder does not say."""
+    file = state / "runs" / run / "decision.json"
+    record = read_record(file.parent)
+    if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
+        return None
+    return Decision.model_validate_json(file.read_bytes()).bindings.weights
 
 
 def forced_of(run_folder: Path) -> Forced | None:
@@ -153,7 +193,7 @@ def verify(run_folder: Path) -> Decision:
     Raises:
         UserError: naming the first file that speaks against promotion.
     """
-    decision = _read_decision(run_folder)
+    decision = read_decision(run_folder)
     if decision.verdict != "promote":
         raise UserError(
             f"this run cannot be promoted: its verdict is '{decision.verdict}'. {decision.sentence}",
@@ -166,14 +206,29 @@ def verify(run_folder: Path) -> Decision:
             str(run_folder / "decision.json"),
             "run the specification again",
         )
-    return _verify_files(run_folder)
+    return _verify_files(run_folder, decision)
 
 
-def _verify_files(run_folder: Path) -> Decision:
-    decision = _read_decision(run_folder)
-    for file, bound in (("spec.yaml", decision.bindings.spec), ("scores.json", decision.bindings.scores)):
-        _require_bound(run_folder / file, _sha256_if_there(run_folder / file), bound)
-    _require_bound(run_folder / "model", weights_sha256(run_folder / "model"), decision.bindings.weights)
+def _verify_files(run_folder: Path, decision: Decision) -> Decision:
+    bound = {
+        "spec.yaml": (decision.bindings.spec, _sha256_if_there),
+        "scores.json": (decision.bindings.scores, _sha256_if_there),
+        "model": (decision.bindings.weights, weights_sha256),
+    }
+    for name, (sha256, hashed) in bound.items():
+        try:
+            found = hashed(run_folder / name)
+        except UserError as error:  # a model folder without weights, or that is none
+            raise UserError(error.what, error.where, how_to_mend(run_folder)) from None
+        if found != sha256:
+            raise UserError(
+                f"this run cannot be promoted: {name} is not the one the decision was made on",
+                f"{run_folder / name} (sha256 {found[:12]}, the decision says {sha256[:12]})",
+                how_to_mend(run_folder),
+            )
+    if (damage := find_run_damage(run_folder)) is not None:
+        what = f"this run cannot be promoted: {damage.file.name} {damage.what}"
+        raise UserError(what, str(damage.file), how_to_mend(run_folder, damage))
     return decision
 
 
@@ -183,7 +238,12 @@ def _draft_of(run_folder: Path) -> IncrementRecord | None:
     return IncrementRecord.model_validate_json(file.read_bytes()) if file.is_file() else None
 
 
-def _read_decision(run_folder: Path) -> Decision:
+def read_decision(run_folder: Path) -> Decision:
+    """The decision of a run, if it is the one that the run was finished with.
+
+    Raises:
+        UserError: there is no such run or no decision, or it is damaged.
+    """
     file = run_folder / "decision.json"
     if not run_folder.is_dir():
         known = sorted(folder.name for folder in run_folder.parent.glob("*") if folder.is_dir())
@@ -192,11 +252,17 @@ def _read_decision(run_folder: Path) -> Decision:
             str(run_folder),
             f"known runs: {', '.join(known[-10:])}" if known else "start one with `rootstock run SPEC`",
         )
-    if not file.exists():
+    record = read_record(run_folder)
+    if isinstance(record, Damage):
+        what = f"this run cannot be promoted: {record.file.name} {record.what}"
+        raise UserError(what, str(record.file), how_to_mend(run_folder))
+    found = _sha256_if_there(file)
+    if record is not None and record.decision and found != record.decision:
+        what = "this run cannot be promoted: decision.json is not the one it was finished with"
+        raise UserError(what, str(file), how_to_mend(run_folder))
+    if found == "missing":
         raise UserError(
-            "this run cannot be promoted: it has no decision yet",
-            str(file),
-            "run its specification again; the run goes on where it stopped",
+            "this run cannot be promoted: it has no decision yet", str(file), how_to_mend(run_folder)
         )
     try:
         return Decision.model_validate_json(file.read_bytes())
@@ -204,7 +270,7 @@ def _read_decision(run_folder: Path) -> Decision:
         raise UserError(
             f"this run cannot be promoted: its decision is not one this program wrote ({error.errors()[0]['msg']})",
             str(file),
-            "run the specification again; the decision is written anew",
+            how_to_mend(run_folder),
         ) from None
 
 
@@ -214,13 +280,4 @@ def _model_name(run_folder: Path) -> str:
 
 
 def _sha256_if_there(file: Path) -> str:
-    return sha256_file(file) if file.exists() else "missing"
-
-
-def _require_bound(file: Path, found: str, bound: str) -> None:
-    if found != bound:
-        raise UserError(
-            f"this run cannot be promoted: {file.name} is not the one the decision was made on",
-            f"{file} (sha256 {found[:12]}, the decision says {bound[:12]})",
-            "restore the file, or run the specification again so that a new decision is made",
-        )
+    return sha256_file(file) if file.is_file() else "missing"

@@ -100,6 +100,14 @@ def decisions(state: Path, name: str) -> int:
     return len({found.tags.get("run_id") for found in _client(state).search_model_versions(f"name='{name}'")})
 
 
+def decision_of(state: Path, name: str, run_id: str) -> str | None:
+    """sha256 of the decision that a run was registered with; None if it never was."""
+    if not _database(state).exists():
+        return None
+    found = [v for v in _client(state).search_model_versions(f"name='{name}'") if v.tags["run_id"] == run_id]
+    return max(found, key=lambda v: int(v.version)).tags["decision_sha256"] if found else None
+
+
 def set_champion(state: Path, name: str, version: int) -> None:
     """Put a version in use; the one it replaces becomes `previous`.
 

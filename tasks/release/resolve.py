@@ -71,7 +71,7 @@ def resolve(
     changes: dict[str, Any] = {"increment": increment}
     if champion is not None and spec.increments.start == "champion":
         changes |= {"base": None, "base_from": "champion"}
-    if not spec.replay and not past:  # the first increment of a specification without general text
+    if not spec.has_general and not past:  # the first increment of a specification without general text
         changes["mixture"] = spec.mixture.model_copy(
             update={"replay_ratio": 0.0, "forgetting_budget": None, "choose_by": None, "proxies": None}
         )

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import Bindings, Decision, Scores
@@ -16,22 +19,31 @@ from schemas.load import expand, is_hub_id, source_files, sources_of
 from schemas.realignment import Realignment
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
+from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.sources import copy_quarantine, hash_files
 from tasks.release import incumbent, promotion, registry
 from tasks.release.card import write_card
-from tasks.release.intent import close_run
 from tasks.release.lineage import build_lineage, write_lineage
+from tasks.release.mend import require_intact
 from tasks.release.report import ReportData, write_report
-from tasks.release.watermark import DRAFT, candidates_line, draft_record, require_undecided
-from tasks.storage.atomic import atomic_folder, write_atomic
-from tasks.storage.hashing import code_version, sha256_file, sha256_value
+from tasks.release.run_record import DRAFT, RunRecord, close_run, find_run_damage, read_record, write_record
+from tasks.release.run_record import FILE as RECORD
+from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
+from tasks.storage.atomic import atomic_folder, remove, write_atomic
+from tasks.storage.code import project_version
+from tasks.storage.hashing import sha256_file, sha256_value
+from tasks.storage.intact import Damage
 from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
 from tasks.training.models import model_sha256
 from tasks.training.progress_file import read_metrics
 
-ALL_CODE = ("schemas", "data_contracts", "tasks")
+_FILES = (
+    "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",
+    "scores.json", "decision.json", "lineage.json", DRAFT, ROWS, "report.html", RECORD,
+)  # fmt: skip
+"""What a run writes beside its model. A folder in the place of one is removed."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class RunFolder:
 
     state: Path
     spec: RunSpec
+    """As it was asked for, which names the run; from `following` on as it is followed."""
     id: str
     data: Mapping[str, str]
     """file -> sha256, when the run was opened"""
@@ -73,30 +86,13 @@ class RunFolder:
             UserError: a file cannot be read, or `base_from: champion` but nothing has been promoted yet.
         """
         promotion.settle(state, spec.name)
-        files = hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
-        contracts = {s.contract: contract_sha256(load_contract(s.contract)) for _, s in sources_of(spec)}
+        files = _hash_data(spec)
+        return cls(state, spec, name_run(state, spec, files), files)
 
-        original = None if spec.increment is None else _identity(spec.increment.original)
-
-        def name(base: str | None) -> str:
-            key = [spec.model_dump(mode="json"), files, contracts, original, base, code_version(ALL_CODE)]
-            return f"{spec.name}-{sha256_value(key)[:10]}"
-
-        base: str | None = None
-        if isinstance(spec.base, str):
-            base = _identity(spec.base)
-        elif spec.base_from is not None:
-            champion = registry.champion(state, spec.name)
-            if champion is None:
-                raise UserError(
-                    f"base_from: there is no champion of '{spec.name}' yet",
-                    str(state / "registry.db"),
-                    "start the first run with `base: FOLDER or Hub id`",
-                )
-            before = incumbent.began_with(state / "runs" / champion.run_id)
-            killed_in_promotion = before is not None and name(before) == champion.run_id
-            base = before if killed_in_promotion else champion.weights_sha256
-        return cls(state, spec, name(base), files)
+    def following(self, spec: RunSpec) -> "RunFolder":
+        """The same run with its effective specification; text that was written for it on the way is data of the run too."""
+        own = [] if spec.own_text is None else list(spec.own_text.files)
+        return replace(self, spec=spec, data={**self.data, **hash_files(own)})
 
     @contextmanager
     def held(self, note: Note) -> Iterator[None]:
@@ -109,28 +105,65 @@ class RunFolder:
         return self.state / "runs" / self.id
 
     def finished(self) -> Decision | None:
-        """The decision, if the run has come to its end and its decision and model are still there."""
+        """The decision, if the run has come to its end and all that it left is still there as it was."""
+        record = read_record(self.folder)
+        if not isinstance(record, RunRecord) or find_run_damage(self.folder, thorough=False) is not None:
+            return None
+        file = self.folder / "decision.json"
         try:
-            closed = json.loads((self.folder / "complete.json").read_bytes())["decision"]
-            intact = sha256_file(self.folder / "decision.json") == closed and (self.folder / "model").is_dir()
-        except (OSError, ValueError, KeyError):
-            return None
-        if not intact:
-            return None
-        return Decision.model_validate_json((self.folder / "decision.json").read_bytes())
+            if sha256_file(file) == record.decision and (self.folder / "model").is_dir():
+                return Decision.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            pass
+        return None
 
     def start(self) -> None:
-        """Write the resolved specification, and pin the champion that the candidate must beat."""
+        """Write the resolved specification, and pin the champion that the candidate must beat.
+
+        A run that was finished and is damaged is measured against the champion of then, so that it comes to the same end.
+        """
+        if (damage := find_run_damage(self.folder)) is not None:
+            print(f"run {self.id} is damaged, so it is concluded again: {damage}", file=sys.stderr)
         self.folder.mkdir(parents=True, exist_ok=True)
+        for file in set(_FILES) - {RECORD}:
+            if (self.folder / file).is_dir():
+                remove(self.folder / file)
+        record = self._record_before()
         write_atomic(
             self.folder / "spec.yaml", dump_yaml(self.spec.model_dump(mode="json", exclude_none=True))
         )
-        incumbent.pin(self.state, self.spec.name, self.folder)
+        if record is not None and record.incumbent is not None:
+            incumbent.restore(self.folder, record.incumbent)
+        else:
+            incumbent.pin(self.state, self.spec.name, self.folder)
+
+    def _record_before(self) -> RunRecord | None:
+        """What the run had left when it was finished; of a damaged record what can be told from elsewhere."""
+        record, file = read_record(self.folder), self.folder / "decision.json"
+        if not isinstance(record, Damage):
+            return record
+        decided = registry.decision_of(self.state, self.spec.name, self.id)
+        if not file.is_file() or sha256_file(file) != decided:
+            return None
+        runs = [known.run for known in load_watermark(self.state, self.spec.name).records]
+        place = 1 + runs.index(self.id) if self.id in runs else None
+        found = RunRecord(
+            decision=decided, name=self.spec.name, incumbent=incumbent.load(self.folder), consumed=place
+        )
+        write_record(self.folder, found)
+        return found
 
     @property
     def champion_folder(self) -> Path | None:
-        """Model of the champion that the candidate is measured against."""
-        return incumbent.model_folder(self.state, self.spec.name, self.folder)
+        """Model of the champion that the candidate is measured against.
+
+        Raises:
+            UserError: its files are not those that were promoted.
+        """
+        folder = incumbent.model_folder(self.state, self.spec.name, self.folder)
+        if folder is not None:
+            require_intact(folder.parent)
+        return folder
 
     @property
     def turn(self) -> int:
@@ -144,7 +177,7 @@ class RunFolder:
             UserError: a file has changed since the run was opened: its id would stand for other data.
         """
         for file, sha256 in self._data_hashes(prepared).items():
-            if self.data[file] != sha256:
+            if self.data.get(file) != sha256:
                 fix = "run the same command again when nothing writes to the file"
                 raise UserError("the file changed while the run was reading it", file, fix)
         write_atomic(self.folder / "ledger.json", prepared.ledger.model_dump_json(indent=1))
@@ -213,6 +246,7 @@ class RunFolder:
             self.state, self.id, self.spec, result.prepared, data, result.scores, decision, result.alone
         )
         write_atomic(self.folder / DRAFT, record.model_dump_json(indent=1))
+        shutil.copy(rows_file(self.state, record.rows), self.folder / ROWS)
 
     def write_report(self, result: RunResult, decision: Decision) -> None:
         """Write report.html and the model's card."""
@@ -247,6 +281,13 @@ class RunFolder:
         Raises:
             UserError: the champion it was measured against is not in use any more.
         """
+        record = read_record(self.folder)
+        if isinstance(record, RunRecord) and record.decision == sha256_file(self.folder / "decision.json"):
+            return  # it was damaged after its release, and has come to the same decision
+        if isinstance(record, RunRecord):  # what follows is another release, against the champion in use
+            write_record(self.folder, RunRecord(decision="", name=record.name, consumed=record.consumed))
+        else:
+            remove(self.folder / RECORD)
 
         def check() -> None:
             incumbent.require_in_use(self.state, self.spec.name, self.folder)
@@ -262,7 +303,49 @@ class RunFolder:
 
     def close(self) -> None:
         """Mark the run as finished: from now on it is a no-op."""
-        close_run(self.folder, sha256_file(self.folder / "decision.json"))
+        decision, pinned = sha256_file(self.folder / "decision.json"), incumbent.load(self.folder)
+        close_run(self.folder, decision, self.spec.name, pinned, written=True)
+
+
+def name_run(state: Path, spec: RunSpec, files: Mapping[str, str] | None = None) -> str:
+    """The id of a specification's run: its name and a hash of everything that goes in.
+
+    A candidate that starts from a champion is named by that champion's weights: of an increment by those of its parent, so
+    that it is found again when other champions have followed.
+
+    Raises:
+        UserError: a file cannot be read, or there is no champion yet.
+    """
+    files = _hash_data(spec) if files is None else files
+    named = {*spec.contracts, *(source.contract for _, source in sources_of(spec))}
+    contracts = {contract: contract_sha256(load_contract(contract)) for contract in named}
+    original = None if spec.increment is None else _identity(spec.increment.original)
+
+    def name(base: str | None) -> str:
+        key = [spec.model_dump(mode="json"), files, contracts, original, base, project_version()]
+        return f"{spec.name}-{sha256_value(key)[:10]}"
+
+    if isinstance(spec.base, str):
+        return name(_identity(spec.base))
+    if spec.base_from is None:
+        return name(None)
+    parent = None if spec.increment is None else spec.increment.parent
+    if parent is not None and (weights := promotion.weights_of(state, parent)) is not None:
+        return name(weights)
+    champion = registry.champion(state, spec.name)
+    if champion is None:
+        raise UserError(
+            f"base_from: there is no champion of '{spec.name}' yet",
+            str(state / "registry.db"),
+            "start the first run with `base: FOLDER or Hub id`",
+        )
+    before = incumbent.began_with(state / "runs" / champion.run_id)
+    killed_in_promotion = before is not None and name(before) == champion.run_id
+    return name(before if killed_in_promotion else champion.weights_sha256)
+
+
+def _hash_data(spec: RunSpec) -> dict[str, str]:
+    return hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
 
 
 def _identity(base: str) -> str:

@@ -1,6 +1,8 @@
 """Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ from schemas.artifacts import Manifest
 from schemas.errors import UserError
 from tasks.data.divide import Fate
 from tasks.release import registry
+from tasks.release.mend import how_to_mend
+from tasks.release.run_record import RunRecord, read_record
+from tasks.storage.intact import Damage, find_damage
+from tasks.storage.steps import Step, open_step
 
 
 def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
@@ -24,8 +30,11 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
             f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
         )
     found = []
-    for lineage in sorted((state / "runs").glob("*/lineage.json")):
-        run = json.loads(lineage.read_text())
+    for folder in sorted((state / "runs").glob("*")):
+        record, lineage = read_record(folder), folder / "lineage.json"
+        if not os.path.lexists(lineage) and not isinstance(record, RunRecord):
+            continue
+        run = _read_lineage(lineage, record)
         files = [name for name in run["data"] if name == file or Path(name).resolve() == Path(file).resolve()]
         for name in files:
             found += _in_run(state, run, name, int(line))
@@ -38,8 +47,40 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
     return found
 
 
+def _read_lineage(file: Path, record: RunRecord | Damage | None) -> dict[str, Any]:
+    """What a run was made of, if that is what it left.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    named = [one for one in record.files if one.path == file.name] if isinstance(record, RunRecord) else []
+    damage = record if isinstance(record, Damage) else find_damage(file.parent, named, besides=None)
+    try:
+        lineage = json.loads(file.read_bytes())
+        whole = isinstance(lineage["run"], str) and all(
+            isinstance(lineage[k], dict) for k in ("data", "steps")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        damage = damage or Damage(file, "is not a lineage that this program wrote")
+    if damage is not None:
+        what = f"which rows {file.parent.name} has read cannot be told: {damage.file.name} {damage.what}"
+        raise UserError(what, str(damage.file), how_to_mend(file.parent))
+    return dict(lineage)
+
+
 def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict[str, Any]]:
     steps = run["steps"]
+    removed = [
+        name
+        for name, key in steps.items()
+        if name != "train" and not _folder(state, name.split()[0], key).exists()
+    ]
+    if removed:
+        step = _folder(state, removed[0].split()[0], steps[removed[0]]).name
+        unknown = f"not known: the step {step} was removed"
+        return [{"run": run["run"], "role": "", "fate": unknown, "steps": "", "models": _models(state, run)}]
     traces = []
     for label in [key.removeprefix("validate ") for key in steps if key.startswith("validate ")]:
         folder = _folder(state, "validate", steps[f"validate {label}"])
@@ -52,6 +93,7 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
             "steps": "",
             "models": _models(state, run),
         }
+        _manifest(_folder(state, "divide", steps["divide"]))
         for quarantine in folder.glob("quarantine-*.jsonl"):
             for text in quarantine.read_text(encoding="utf-8").splitlines():
                 row = json.loads(text)
@@ -78,7 +120,18 @@ def _folder(state: Path, name: str, key: str) -> Path:
 
 
 def _manifest(folder: Path) -> Manifest:
-    return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    """What a step left, if its folder still holds it.
+
+    Raises:
+        UserError: a file of the step is damaged.
+    """
+    step = open_step(folder.parents[1], folder.name, thorough=False)
+    if isinstance(step, Step):
+        return step.manifest
+    what = f"the step {folder.name} is damaged: {step}"
+    raise UserError(
+        what, str(step.file), f"run: rm -r {shlex.quote(str(folder))} (a run that needs it makes it anew)"
+    )
 
 
 def _row_index(part: Path, file: str, line: int) -> int | None:
@@ -96,7 +149,9 @@ def _trained_in(state: Path, steps: dict[str, str], label: str, part: int, row: 
     plan = _folder(state, "plan", steps["plan"])
     manifest = _manifest(plan)
     sources = [key for key in manifest.inputs if key != "divided"]
-    offsets = np.load(_folder(state, "tokenize", steps[f"tokenize {label}"]) / f"offsets-{part:05d}.npy")
+    tokens = _folder(state, "tokenize", steps[f"tokenize {label}"])
+    _manifest(tokens)
+    offsets = np.load(tokens / f"offsets-{part:05d}.npy")
     pieces, sequences = np.load(plan / "pieces.npy", mmap_mode="r"), np.load(plan / "sequences.npy")
     start, stop = offsets[row], offsets[row + 1]
     hits = (

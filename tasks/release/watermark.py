@@ -1,6 +1,15 @@
-"""What was decided on the increments of a name: `<state>/increments/<name>.json`, written only by `promotion`."""
+"""What was decided on the increments of a name: `<state>/increments/<name>.json`, written only by `promotion`.
 
+Each run that consumed data says so a second time, in its own folder (`run_record`). A list that was deleted, damaged or
+brought back from an old backup is found and written anew from there: nothing is learned twice without a word.
+"""
+
+import json
+import os
+import sys
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from schemas.artifacts import Decision
 from schemas.errors import UserError
@@ -10,11 +19,10 @@ from schemas.scores import AnySuite, Scores, Who
 from tasks.data.consumed import load_rows, save_rows
 from tasks.data.prepare import Prepared
 from tasks.evaluation.continual import Continual, describe
-from tasks.storage.atomic import write_atomic
+from tasks.release.run_record import DRAFT, consumed_records, find_run_damage
+from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_value
-
-DRAFT = "increment.json"
-"""In a run's folder: the record that its decision will leave."""
+from tasks.storage.intact import SEAL, open_sealed, sealed
 
 
 def watermark_file(state: Path, name: str) -> Path:
@@ -22,9 +30,117 @@ def watermark_file(state: Path, name: str) -> Path:
 
 
 def load_watermark(state: Path, name: str) -> Watermark:
-    """What is known; nothing before the first decision."""
+    """What is known; nothing before the first decision.
+
+    Raises:
+        UserError: the file is damaged, and no run's folder says what was in it.
+    """
     file = watermark_file(state, name)
-    return Watermark.model_validate_json(file.read_bytes()) if file.is_file() else Watermark(name=name)
+    kept = _read(file)
+    if kept is not None and not isinstance(kept, str):
+        return kept
+    found = consumed_records(state, name)
+    if kept is None or found:
+        return Watermark(name=name, records=tuple(record for _, record in sorted(found.items())))
+    raise UserError(
+        f"what was decided on the increments of '{name}' cannot be read: {kept}",
+        str(file),
+        "restore the file from a backup of the state folder; without it, all data would be learned again",
+    )
+
+
+def _read(file: Path) -> Watermark | str | None:
+    """The file; what is wrong with it; None where there is none."""
+    if not os.path.lexists(file):
+        return None
+    try:
+        content = file.read_bytes()
+        # an earlier version wrote it without a seal
+        value = open_sealed(content) if SEAL.encode() in content else json.loads(content)
+        return Watermark.model_validate(value)
+    except OSError as error:
+        return str(error.strerror)
+    except (ValueError, ValidationError):
+        return "it is not the file that was written"
+
+
+def is_behind(state: Path, name: str) -> bool:
+    """Whether runs say they consumed what the list does not hold, or the list cannot be read."""
+    kept = _read(watermark_file(state, name))
+    if isinstance(kept, str):
+        return True
+    runs = {record.run for record in kept.records} if kept else set()
+    return any(record.run not in runs for record in consumed_records(state, name).values())
+
+
+def mend_watermark(state: Path, name: str) -> None:
+    """Write the list anew from the runs' own records, and say so; nothing may be released meanwhile.
+
+    Raises:
+        UserError: see `load_watermark`.
+    """
+    file = watermark_file(state, name)
+    kept = _read(file)
+    if isinstance(kept, Watermark):
+        told, records = "lacks increments that its runs consumed", list(kept.records)
+    else:
+        told = "is gone" if kept is None else f"is damaged ({kept})"
+        records = list(load_watermark(state, name).records)
+    for place, record in sorted(consumed_records(state, name).items()):
+        if all(known.run != record.run for known in records):
+            records.insert(place - 1, record)
+    if file.is_dir():
+        remove(file)
+    save_watermark(state, Watermark(name=name, records=tuple(records)))
+    print(
+        f"{str(file)!r} {told}: written anew from the folders of its runs, {len(records)} increments", file=sys.stderr
+    )  # fmt: skip
+
+
+def lacks_champion(state: Path, name: str, champion: str | None) -> bool:
+    """Whether a champion is an increment that the list does not hold."""
+    if champion is None or load_watermark(state, name).of_run(champion) is not None:
+        return False
+    return os.path.lexists(state / "runs" / champion / DRAFT)
+
+
+def learn_of_champion(state: Path, name: str, champion: str | None) -> None:
+    """Put the champion in use and those it came from into the list, if it lacks the champion's increment.
+
+    So it does where the release was cut off and its intent lost, or where an earlier version kept no second record.
+
+    Raises:
+        UserError: what the champion learned cannot be read.
+    """
+    watermark = load_watermark(state, name)
+    line: list[IncrementRecord] = []
+    run = champion
+    while run is not None and watermark.of_run(run) is None and all(record.run != run for record in line):
+        draft = state / "runs" / run / DRAFT
+        if not os.path.lexists(draft):
+            break  # it was no increment
+        damage = find_run_damage(draft.parent, thorough=False)
+        try:
+            record = IncrementRecord.model_validate_json(draft.read_bytes())
+        except (OSError, ValidationError):
+            record = None
+        if record is None or (damage is not None and damage.file == draft):
+            raise UserError(
+                f"what the champion of '{name}' learned cannot be read",
+                str(draft),
+                f"bring the champion before it back: rootstock rollback {name}; or restore the file from a backup",
+            )
+        line.append(record)
+        run = record.parent
+    if not line:
+        return
+    records = sorted((*watermark.records, *line), key=lambda record: record.number)
+    save_watermark(state, watermark.model_copy(update={"records": tuple(records)}))
+    file = watermark_file(state, name)
+    print(
+        f"{str(file)!r} lacked {len(line)} increments that the champion learned: written anew",
+        file=sys.stderr,
+    )
 
 
 def with_record(watermark: Watermark, record: IncrementRecord) -> Watermark:
@@ -36,7 +152,7 @@ def with_record(watermark: Watermark, record: IncrementRecord) -> Watermark:
 
 def save_watermark(state: Path, watermark: Watermark) -> None:
     """Replace the file at once."""
-    write_atomic(watermark_file(state, watermark.name), watermark.model_dump_json(indent=1) + "\n")
+    write_atomic(watermark_file(state, watermark.name), sealed(watermark.model_dump_json()) + "\n")
 
 
 def require_undecided(state: Path, name: str, run: str, increment: Increment) -> None:
@@ -112,6 +228,8 @@ def scores_file(state: Path, name: str) -> Path:
 def write_scores(state: Path, name: str, champion: str | None) -> None:
     """Bring the file of scores up to date with the champion; without increments there is none."""
     if (found := describe(load_watermark(state, name).learned(champion))) is not None:
+        if scores_file(state, name).is_dir():
+            remove(scores_file(state, name))
         write_atomic(scores_file(state, name), found.model_dump_json(indent=1) + "\n")
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -24,8 +24,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def atomic_folder(final: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `final` when the block ends without an error."""
     temporary = final.with_name(f".{final.name}.tmp")
-    if temporary.exists():
-        shutil.rmtree(temporary)  # left by a killed process
+    remove(temporary)  # left by a killed process
     temporary.mkdir(parents=True)
     yield temporary
     publish_folder(temporary, final)
@@ -35,6 +34,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
     """Make everything below `temporary` durable, then rename it to `final`."""
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
+            follow_umask(path)
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
@@ -42,12 +42,27 @@ def publish_folder(temporary: Path, final: Path) -> None:
             sync_folder(path)
     sync_folder(temporary)
     retired = final.with_name(f".{final.name}.old")
-    shutil.rmtree(retired, ignore_errors=True)  # left by a killed process
-    if final.exists():
+    remove(retired)  # left by a killed process
+    if os.path.lexists(final):
         final.rename(retired)  # removing takes long; seen by others, the folder is the old one or the new one
     temporary.rename(final)
     sync_folder(final.parent)
-    shutil.rmtree(retired, ignore_errors=True)
+    with suppress(OSError):
+        remove(retired)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever is there: a file, a link, a folder with all that is in it, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def follow_umask(path: Path) -> None:
+    """Let others read a file as they may read any new file: safetensors makes its files for the owner alone."""
+    status = Path("/proc/self/status").read_text().split()  # os.umask would change it for all threads
+    path.chmod(0o666 & ~int(status[status.index("Umask:") + 1], 8))
 
 
 def sync_folder(folder: Path) -> None:

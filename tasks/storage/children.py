@@ -20,8 +20,10 @@ def isolate_children() -> None:
     """Have every Python that is started from here leave the working directory out of its path, as `python -P` does.
 
     `-m`, `-c` and multiprocessing's spawn put it first: a module beside the data would stand before the one of its name.
-    An empty part of PYTHONPATH means the same folder.
+    An empty part of PYTHONPATH means the same folder, and so does a dot.
     """
     os.environ["PYTHONSAFEPATH"] = "1"
     if path := os.environ.get("PYTHONPATH"):
-        os.environ["PYTHONPATH"] = os.pathsep.join(part for part in path.split(os.pathsep) if part)
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            part for part in path.split(os.pathsep) if part.strip("./")
+        )

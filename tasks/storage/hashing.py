@@ -1,20 +1,39 @@
-"""Names for content: sha256 of files, of values and of code."""
+"""Names for content: sha256 of files and of values."""
 
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
-from functools import cache
+import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parents[2]
+_SETTLED_NANOSECONDS = 1_000_000_000
+_read: dict["Identity", str] = {}
+
+Identity = tuple[int, int, int, int, int]
+"""device, inode, bytes, mtime_ns, ctime_ns: while these stay, nobody has written to the file."""
+
+
+def identity_of(stat: os.stat_result) -> Identity:
+    """What a file system says of a file's content."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """sha256 of a file's bytes, in hex; they are read once in a process as long as nobody writes to the file.
+
+    A file written within the last second is read again: clocks of file systems are too coarse to tell two writes apart.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        before = identity_of(os.fstat(file.fileno()))
+        if (known := _read.get(before)) is not None:
+            return known
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        settled = time.time_ns() - max(before[3:]) > _SETTLED_NANOSECONDS
+        if settled and identity_of(os.fstat(file.fileno())) == before:
+            _read[before] = digest
+    return digest
 
 
 def sha256_value(value: Any) -> str:
@@ -26,15 +45,3 @@ def sha256_value(value: Any) -> str:
 def sha256_files(files: Mapping[str, Path]) -> str:
     """sha256 over names and contents of several files."""
     return sha256_value({name: sha256_file(path) for name, path in files.items()})
-
-
-@cache
-def code_version(folders: tuple[str, ...], libraries: Sequence[str] = ()) -> str:
-    """sha256 over the source below `folders` (relative to the project) and the versions of `libraries`."""
-    sources = {
-        str(path.relative_to(_ROOT)): path
-        for folder in folders
-        for path in sorted([_ROOT / folder] if folder.endswith(".py") else (_ROOT / folder).rglob("*.py"))
-    }
-    versions = {library: importlib.metadata.version(library) for library in libraries}
-    return sha256_value([sha256_files(sources), versions])

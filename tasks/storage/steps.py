@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.artifacts import FileHash, Manifest
+from schemas.artifacts import Manifest
 from tasks.storage.atomic import atomic_folder, write_atomic
-from tasks.storage.hashing import sha256_file, sha256_value
+from tasks.storage.hashing import sha256_value
+from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, sealed
 
 MANIFEST = "manifest.json"
 
@@ -60,39 +62,51 @@ class StepPlan:
         """Folder for what must survive a kill before the step is finished (checkpoints)."""
         return self.root / "data" / f".{self.name}-{self.key[:20]}.work"
 
-    def finished(self) -> Step | None:
-        """The step, if it has already run to its end and every file it left is still there in its size."""
-        try:
-            step = Step(self.folder, Manifest.model_validate_json((self.folder / MANIFEST).read_bytes()))
-            intact = all((self.folder / f.path).stat().st_size == f.bytes for f in step.manifest.files)
-        except (OSError, ValidationError):
-            return None
-        return step if intact else None
+    def finished(self, thorough: bool = True) -> Step | None:
+        """The step, if it has already run to its end and its folder holds the very files it left; see `open_step`."""
+        found = open_step(self.root, self.folder.name, thorough)
+        return found if isinstance(found, Step) and found.key == self.key else None
+
+
+def open_step(root: Path, name: str, thorough: bool = True) -> Step | Damage:
+    """A finished step by the name of its folder, or what is wrong with it.
+
+    Unless `thorough`, large files are trusted that nothing has written to since they were last read (`find_damage`).
+    """
+    folder = root / "data" / name
+    try:
+        manifest = Manifest.model_validate(open_sealed((folder / MANIFEST).read_bytes()))
+    except OSError as error:
+        if not os.path.lexists(folder):
+            return Damage(folder, "is not there")
+        return Damage(folder / MANIFEST, f"cannot be read ({error.strerror})")
+    except (ValidationError, ValueError):
+        return Damage(folder / MANIFEST, "is not the one that was written with the step")
+    if name != f"{manifest.step}-{manifest.key[:20]}":
+        return Damage(folder / MANIFEST, "belongs to another step")
+    damage = find_damage(folder, manifest.files, {MANIFEST}, root / "seen" / f"{name}.json", thorough)
+    return damage or Step(folder, manifest)
 
 
 def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
-    """Return the finished step, doing `work(folder)` first if it has not been done.
+    """Return the finished step, doing `work(folder)` first if it has not been done, or if what it left was damaged.
 
     `work` fills the folder and returns the facts of the manifest. Two processes that want the same step do it once.
     """
     if done := plan.finished():
         return done
     with hold(plan.root, plan.folder.name):
-        if done := plan.finished():
-            return done
+        found = open_step(plan.root, plan.folder.name)
+        if isinstance(found, Step):
+            return found
+        if os.path.lexists(plan.folder):
+            print(f"step {plan.folder.name} is damaged, so it is done again: {found}", file=sys.stderr)
         with atomic_folder(plan.folder) as folder:
             facts = work(folder)
-            files = tuple(
-                FileHash(
-                    path=str(path.relative_to(folder)), sha256=sha256_file(path), bytes=path.stat().st_size
-                )
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            )
             manifest = Manifest(
-                step=plan.name, key=plan.key, inputs=dict(plan.inputs), files=files, facts=facts
+                step=plan.name, key=plan.key, inputs=dict(plan.inputs), files=hash_folder(folder), facts=facts
             )
-            write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=1))
+            write_atomic(folder / MANIFEST, sealed(manifest.model_dump_json()))
     done = plan.finished()
     assert done is not None
     return done

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from schemas.errors import WorkerKilled
 from tasks.storage.children import die_with
+from tasks.storage.cores import num_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,8 +47,3 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
             f"one of {workers} worker processes",
             "free some memory, then run the same command again: finished steps are kept",
         ) from None
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -6,12 +6,14 @@ from typing import Any
 
 from schemas.artifacts import MixtureReport
 from schemas.run import RunSpec
+from tasks.data.loading import library_refusal
 from tasks.training.head_start import load_at_start
 from tasks.training.heads import require_length
 from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models import load_base
 from tasks.training.quiet import quiet, silence_libraries
+from tasks.training.soundness import require_positions
 
 
 def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:
@@ -23,14 +25,16 @@ def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:
         UserError: see `attach`.
     """
     plan = training_plan(root, spec, inputs)
-    if plan.finished() or plan.scratch.exists():
+    if plan.finished(thorough=False) or plan.scratch.exists():
         return
     import torch
 
     from tasks.training.device import find_device
 
     devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices), quiet():
+    fix = "choose another method (rootstock methods lists them) or another base"
+    what = f"method {spec.method.kind} cannot be put on this base"
+    with torch.random.fork_rng(devices), quiet(), library_refusal(what, inputs.base, fix):
         attach(spec, inputs, find_device(), trial=True)
 
 
@@ -59,6 +63,7 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
         require_length(model, spec.training.sequence_length)
     else:
         model = load_base(inputs.base, dtype, base_settings)
+        require_positions(model, spec.training.sequence_length)
     if settings.packs and inputs.head is None:
         require_isolation(model, spec.training.sequence_length)
     dataset, collate = open_dataset(spec, inputs)
@@ -79,4 +84,16 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
         return entry.try_on(model, settings, context)
     tuned = entry.attach(model, settings, context)
     tuned.model.config.use_cache = False
+    if trial:
+        _read_one_text(tuned.model, spec.training.sequence_length)
     return tuned
+
+
+def _read_one_text(model: Any, length: int) -> None:
+    """What a method does not bear of a base's architecture may show only when it computes."""
+    import torch
+
+    ids = torch.ones((1, min(8, length)), dtype=torch.int64, device=model.device)
+    model.eval()
+    with torch.inference_mode():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))

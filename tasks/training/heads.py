@@ -16,6 +16,8 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
+from tasks.data.loading import loading
+from tasks.data.model_folder import view
 from tasks.storage.hashing import sha256_value
 from tasks.training.models import load_base, read_config, read_weights, require_none
 
@@ -135,8 +137,12 @@ def _without_head(auto: Any, folder: Path, settings: Mapping[str, Any]) -> Mappi
         return settings
     import torch
 
-    with torch.device("meta"):
-        skeleton = auto.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    with (
+        view(folder) as shown,
+        loading("cannot load the model", folder, "fetch it again", shown),
+        torch.device("meta"),
+    ):
+        skeleton = auto.from_config(AutoConfig.from_pretrained(shown, local_files_only=True))
     prefix = skeleton.base_model_prefix
     kept = [name for name, _ in skeleton.named_children() if name != prefix]
     kept += [name for name, _ in skeleton.named_modules() if name == f"{prefix}.pooler"]

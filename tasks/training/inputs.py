@@ -9,13 +9,13 @@ from schemas.run import RunSpec
 from tasks.data.plan import load_plan
 from tasks.data.prompts import Frame
 from tasks.data.tokenize import SpecialIds, TokenPart
-from tasks.storage.hashing import code_version, sha256_value
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import Step, StepPlan
 from tasks.training.heads import HeadInputs
 from tasks.training.models import model_sha256
 from tasks.training.tuned import find_tuned
 
-LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 NOT_TRAINED_ON = {"tokens", "epochs", "steps"}  # the plan has them
 
 
@@ -57,7 +57,7 @@ def training_plan(root: Path, spec: RunSpec, inputs: TrainingInputs) -> StepPlan
             spec.training.model_dump(exclude=NOT_TRAINED_ON),
             [remedy.model_dump(mode="json") for remedy in spec.remedies],
         ],
-        code=code_version(("tasks/training",), LIBRARIES),
+        code=code_version("tasks.training.train"),
     )
 
 

@@ -1,6 +1,5 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,23 +9,31 @@ from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
-from tasks.data.prompts import PROMPT_FILE
-from tasks.storage.hashing import sha256_files
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
+from tasks.data.loading import library_refusal, loading
+from tasks.data.model_folder import (
+    CONFIGS,
+    METHOD_FILE,
+    PROMPT_FILE,
+    TOKENIZER_FILES,
+    VOCABULARY_FILES,
+    is_tuned,
+    model_files,
+    read_config,
+    require_sound,
+    view,
+    weight_files,
 )
-_MODEL_FILES = (
-    "*.safetensors", "config.json", "adapter_config.json", "method.json", "generation_config.json", PROMPT_FILE, *TOKENIZER_FILES,
-)  # fmt: skip
+from tasks.storage.hashing import sha256_files
+from tasks.training.soundness import (
+    require_finite,
+    require_ids_fit,
+    require_no_stray,
+    require_plausible,
+    require_shapes,
+    stored_shapes,
+)
 
-
-def model_files(folder: Path) -> dict[str, Path]:
-    """The files of a model folder that decide what it computes, by name."""
-    return {path.name: path for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))}
+__all__ = ["TOKENIZER_FILES", "VOCABULARY_FILES", "model_files", "read_config"]
 
 
 def model_sha256(folder: Path) -> str:
@@ -36,21 +43,18 @@ def model_sha256(folder: Path) -> str:
 
 def count_stored(folder: Path) -> int:
     """Numbers in a model folder's weights; tied ones count once."""
-    from safetensors import safe_open
-
-    total = 0
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="np") as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return total
+    return sum(map(math.prod, stored_shapes(folder).values()))
 
 
 def find_model(base: str) -> Path:
     """Folder of a model named by path or Hub id; a Hub model is downloaded once into the Hub's own cache.
 
     Raises:
-        UserError: the model cannot be had, has no safetensors, or wants to run its own code.
+        UserError: the model cannot be had, has no safetensors, or wants to run its own code; or it is a run's, and not
+            the one that was judged.
     """
+    from tasks.training.judged import require_judged
+
     try:
         folder = _download(base) if is_hub_id(base) else Path(expand(base))
     except KeyError as error:
@@ -58,41 +62,24 @@ def find_model(base: str) -> Path:
         raise UserError(what, "the model", f"run: export {error.args[0]}=...") from None
     if not folder.is_dir():
         fix = "name a folder that holds a transformers model, or a Hub id such as Qwen/Qwen3-0.6B"
-        raise UserError(f"there is no model folder {base}", str(folder.absolute()), fix)
-    if not list(folder.glob("*.safetensors")):
+        where = base if "$" in base else str(folder.absolute())  # a variable may be a secret
+        raise UserError(f"there is no model folder {base}", where, fix)
+    require_judged(folder)
+    require_sound(folder)
+    if not weight_files(folder):
         raise UserError(
             f"the model {base} has no safetensors weights",
             str(folder),
             "convert it once with save_pretrained(..., safe_serialization=True); pickled weights are never loaded",
         )
-    for name in ("config.json", "adapter_config.json"):
-        if "auto_map" in read_config(folder / name):
-            raise UserError(
-                f"the model {base} wants to run its own code (auto_map in {name})",
-                str(folder / name),
-                "use a model that transformers knows; remote code is never run",
-            )
     return folder
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise UserError("the model's configuration is not a JSON object", str(file), "fetch the model again")
-    return config
 
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [*_MODEL_FILES, "*.safetensors.index.json", "vocab.json", "merges.txt", "tokenizer.model"]  # fmt: skip
+    patterns = ["*.safetensors", "*.safetensors.index.json", PROMPT_FILE, *CONFIGS, *TOKENIZER_FILES, *VOCABULARY_FILES]  # fmt: skip
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -114,13 +101,13 @@ def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = Non
             serves another objective.
     """
     from tasks.training.heads import load_head_model
-    from tasks.training.tuned import is_tuned, load_tuned
+    from tasks.training.tuned import load_tuned
 
     serves = require_kind(folder, kind)
     if not is_tuned(folder):
         return load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
     tuned = load_tuned(folder, dtype)
-    model = tuned.merge() if tuned.merges else tuned.model
+    model = merged(tuned, folder) if tuned.merges else tuned.model
     model.requires_grad_(False)
     return model.eval()
 
@@ -133,7 +120,7 @@ def load_for_tasks(
     Raises:
         UserError: see load_model.
     """
-    from tasks.training.tuned import METHOD_FILE, load_tuned, read_method
+    from tasks.training.tuned import load_tuned, read_method
 
     if not (folder / METHOD_FILE).is_file() or not read_method(folder).method.has_task_modules:
         return load_model(folder, dtype, kind), lambda _: None
@@ -165,7 +152,7 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
     Raises:
         UserError: the model is tuned in a way that leaves no plain weights.
     """
-    from tasks.training.tuned import is_tuned, load_tuned
+    from tasks.training.tuned import load_tuned
 
     if not is_tuned(folder):
         return load_plain(folder, dtype, **(settings or {}))
@@ -178,7 +165,18 @@ def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | Non
         raise UserError(
             "the base is a tuned model that cannot be merged into plain weights", str(folder), fix
         )
-    return tuned.merge()
+    return merged(tuned, folder)
+
+
+def merged(tuned: Any, folder: Path) -> Any:
+    """The model with the method's update in its own weights.
+
+    Raises:
+        UserError: PEFT cannot merge it into such a base.
+    """
+    fix = "use base and adapter side by side, or a base in 16 or 32 bits"
+    with library_refusal("the method cannot be merged into its base", folder, fix):
+        return tuned.merge()
 
 
 def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:
@@ -200,24 +198,25 @@ def read_weights(
         UserError: the folder does not hold such a model; `fix` says what to name instead.
     """
     import torch
-    from safetensors import SafetensorError
 
-    try:
+    require_plausible(folder, fix)
+    with view(folder) as shown, loading("cannot load the model", folder, fix, shown):
         model, report = kind.from_pretrained(
-            folder,
+            shown,
             dtype=dtype or torch.float32,
             attn_implementation="sdpa",
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below with their shapes
             **settings,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        raise UserError(f"cannot load the model: {reason}", str(folder), fix) from None
+    model.config._name_or_path = model.name_or_path = str(folder)
+    require_shapes(report["mismatched_keys"], folder, fix)
+    require_no_stray(model, report["unexpected_keys"], folder, fix)
+    require_finite(model.named_parameters(), folder)
+    require_ids_fit(model, folder)
     for module in model.modules():
         # bitsandbytes repacks 4-bit weights for CPUs with AVX512-BF16 in the first forward pass without gradients,
         # to a layout that rounds the scales and through which no gradient flows

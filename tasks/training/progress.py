@@ -1,5 +1,6 @@
 """What a training run says while it runs: metrics.jsonl, a live line, and a clean stop when a signal asks for it."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -15,9 +16,24 @@ from tasks.storage.signals import leave_lost_terminal, say, take_signals, told
 from tasks.training.device import Device, peak_memory_bytes
 from tasks.training.progress_file import OnMetrics, read_metrics
 
+SECONDS = "seconds.json"
+"""Beside metrics.jsonl: how long training took to its last checkpoint; not every step has a line of metrics."""
+
+
+def seconds_at(folder: Path, step: int) -> float:
+    """Seconds that training took to the checkpoint of this step; 0 if that is not known."""
+    try:
+        spent = json.loads((folder / SECONDS).read_bytes())
+        return float(spent["seconds"]) if spent["step"] == step else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
 
 class MetricsWriter(TrainerCallback):
-    """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands."""
+    """Append one line of metrics per log to a file; a resumed run continues where its checkpoint stands.
+
+    Seconds are of training, over all processes that took part, without what was lost after the checkpoint.
+    """
 
     def __init__(
         self, file: Path, device: Device, labels: npt.NDArray[np.int64], on_metrics: OnMetrics | None
@@ -26,10 +42,16 @@ class MetricsWriter(TrainerCallback):
         self.file, self.device, self.labels, self.on_metrics = file, device, labels, on_metrics
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.started = self.last_time = time.monotonic()
+        self.last_time = time.monotonic()
         self.last_step = state.global_step
         keep = [m for m in read_metrics(self.file) if m.step <= state.global_step]
+        logged = keep[-1].seconds if keep else 0.0
+        self.started = self.last_time - max(logged, seconds_at(self.file.parent, state.global_step))
         write_atomic(self.file, "".join(m.model_dump_json() + "\n" for m in keep))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        spent = {"step": state.global_step, "seconds": time.monotonic() - self.started}
+        write_atomic(self.file.parent / SECONDS, json.dumps(spent))
 
     def on_log(self, args: Any, state: Any, control: Any, **event: Any) -> None:
         logs: dict[str, Any] = event["logs"]

@@ -11,11 +11,10 @@ from schemas.errors import UserError
 from tasks.data.divide import Fate, load_fates
 from tasks.data.sources import PreparedSource
 from tasks.data.tokenize import part_texts
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
 BOS, EOS = "<|begin|>", "<|end|>"
-CODE = ("tasks/training/scratch.py",)
 
 # Where text is cut before byte pairs merge: words with their leading space, runs of Han characters, three digits at
 # most, punctuation with line ends. After the pattern of Llama 3 and Qwen 2, Han characters set apart from letters.
@@ -45,7 +44,7 @@ def make_base(
         name="scratch",
         inputs={"divided": divided.key, **{source.label: source.validated.key for source in sources}},
         settings=[scratch.model_dump(), seed],
-        code=code_version(CODE, ("torch", "transformers", "tokenizers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
+from tasks.data.model_folder import ADAPTER_CONFIG
 from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.models import find_model, model_sha256, read_config
-from tasks.training.tuned import METHOD_FILE, is_tuned, load_tuned, read_method
+from tasks.training.tuned import METHOD_FILE, find_base, is_tuned, load_tuned, read_method
 
 
 class Several:
@@ -96,8 +97,8 @@ def _kind_and_base(name: str, folder: Path) -> tuple[str, str]:
         what = f"{name} is a model for {head[0]}: its head is not the base's"
         raise UserError(what, str(folder), "load it by itself")
     if not (folder / METHOD_FILE).is_file():
-        config = read_config(folder / "adapter_config.json")
-        return f"PEFT's {config['peft_type']}", model_sha256(find_model(config["base_model_name_or_path"]))
+        kind = read_config(folder / ADAPTER_CONFIG).get("peft_type")
+        return f"PEFT's {kind}", model_sha256(find_base(folder))
     saved = read_method(folder)
     return saved.method.kind, saved.base_sha256
 

@@ -23,6 +23,7 @@ from tasks.training.progress_file import OnMetrics
 from tasks.training.quiet import quiet, silence_libraries
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.schedules import NAMES, own_schedule, warmup_steps
+from tasks.training.threads import on_threads
 from tasks.training.tuned import save_tuned
 
 
@@ -40,7 +41,7 @@ def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetri
         facts, asked = _train_into(folder, plan.scratch, RemedyContext(root, spec, inputs), on_metrics)
         return {**facts, "weights": model_sha256(folder / "model")}
 
-    step = run_step(plan, work)
+    step = run_step(plan, on_threads(plan, work, resumes=True))
     shutil.rmtree(plan.scratch, ignore_errors=True)
     if asked is not None:  # in its last step: what is trained is kept, nothing that follows is begun
         raise _stopped("training was asked to stop; it is finished and kept", "its last step", asked)

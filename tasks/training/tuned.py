@@ -10,9 +10,12 @@ from schemas.base import Schema
 from schemas.errors import UserError
 from schemas.method_settings import MethodSettings
 from schemas.methods import Method
+from tasks.data.loading import loading
+from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, read_config, require_sound
 from tasks.storage.atomic import write_atomic
 
-METHOD_FILE = "method.json"
+__all__ = ["METHOD_FILE", "is_tuned"]
+FIX = "load it on the base it was trained on; if it was copied, fetch it again"
 
 
 class SavedMethod(Schema):
@@ -32,11 +35,6 @@ def save_tuned(tuned: Any, folder: Path, settings: MethodSettings, base: str, ba
     if not settings.replaces_base:
         saved = {"method": settings.model_dump(mode="json"), "base": base, "base_sha256": base_sha256}
         write_atomic(folder / METHOD_FILE, json.dumps(saved, indent=1))
-
-
-def is_tuned(folder: Path) -> bool:
-    """Whether the folder holds a method's files that need a base."""
-    return any((folder / name).is_file() for name in (METHOD_FILE, "adapter_config.json"))
 
 
 def read_method(folder: Path) -> SavedMethod:
@@ -85,9 +83,15 @@ def base_of(folder: Path) -> str:
     """What a tuned model's folder calls its base: a folder or a Hub id."""
     if (folder / METHOD_FILE).is_file():
         return read_method(folder).base
-    from tasks.training.models import read_config
-
-    return str(read_config(folder / "adapter_config.json")["base_model_name_or_path"])
+    file = folder / ADAPTER_CONFIG
+    named = read_config(file).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        fix = "write base_model_name_or_path: the folder or Hub id of the model it was trained on"
+        raise UserError("the adapter does not say which model it belongs to", str(file), fix)
+    if "$" in named:
+        fix = "write the folder itself: variables are read in what you name, not in a folder's files"
+        raise UserError("the adapter names its base by an environment variable", str(file), fix)
+    return named
 
 
 def find_base(folder: Path) -> Path:
@@ -98,13 +102,26 @@ def find_base(folder: Path) -> Path:
     """
     from tasks.training.models import find_model
 
+    seen: set[Path] = set()
+    above = folder
+    while is_tuned(above):
+        if above.resolve() in seen:
+            fix = "name the model that each of them was trained on"
+            raise UserError("the base of this adapter is, in the end, itself", str(folder), fix)
+        seen.add(above.resolve())
+        above = find_model(_base_name(above))
+    return find_model(_base_name(folder))
+
+
+def _base_name(folder: Path) -> str:
+    """What `base_of` says, or where that lies since the state folder was moved."""
     named = base_of(folder)
     *_, kind, run, model = ("", "", "", *Path(named).parts)
     if kind == "runs" and not Path(named).is_dir():
         moved = folder.absolute().parents[2] / kind / run / model
         if moved.is_dir():
             named = str(moved)
-    return find_model(named)
+    return named
 
 
 def load_tuned(folder: Path, dtype: Any = None) -> Any:
@@ -117,6 +134,7 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
     from tasks.training.methods.peft_backed import load_peft
     from tasks.training.methods.registry import METHODS
     from tasks.training.models import load_base, model_sha256
+    from tasks.training.soundness import require_ids_fit
 
     base = find_base(folder)
     if not (folder / METHOD_FILE).is_file():
@@ -131,9 +149,13 @@ def load_tuned(folder: Path, dtype: Any = None) -> Any:
         )
     settings = entry.base_settings(saved.method) if entry.base_settings else None
     head = head_of(folder)
+    require_sound(folder)
     model = (
         load_base(base, dtype, settings)
         if head is None
         else load_with_head(base, head, dtype, 0, settings).model
     )
-    return entry.load(model, folder, saved.method)
+    with loading("cannot put the method on its base", folder, FIX):
+        tuned = entry.load(model, folder, saved.method)
+    require_ids_fit(tuned.model, folder)
+    return tuned

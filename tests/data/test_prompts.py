@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
+from tasks.data import chat_template
 from tasks.data.prompts import PLAIN, Frame, find_frame, prompt_encoder, read_frame, write_frame
 from tasks.data.tokenize import load_tokenizer, open_tokens, special_ids, tokenize_source
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
@@ -129,6 +130,36 @@ def test_a_template_that_cannot_be_used_is_refused(tokenizer_folder, tmp_path, t
         find_frame(folder, "chat")
     assert why in error.value.what
     assert str(folder) in error.value.where
+    assert "template: plain" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "not done after"),
+        ("{{ 'a' * 10**10 }}{{ messages[0].content }}", "memory"),
+        ("{{ '%1000000000s' % 'a' }}", "memory"),
+        (
+            "{% set n = namespace(x='aa') %}{% for a in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "memory",
+        ),
+        (
+            "{{ messages[0].content }}{% for a in range(9999) %}{{ 'a' * 999 }}{% endfor %}",
+            "more than a million",
+        ),
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion"),
+    ],
+)
+def test_a_template_that_takes_too_much_is_stopped_and_named(
+    tokenizer_folder, tmp_path, monkeypatch, template, why
+) -> None:
+    monkeypatch.setattr(chat_template, "SECONDS", 2)
+    folder = chat_folder(tokenizer_folder, tmp_path / "chat", None)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError) as error:
+        find_frame(folder, "chat")
+    assert why in error.value.what
+    assert error.value.where == str(folder / "chat_template.jinja")
     assert "template: plain" in error.value.fix
 
 

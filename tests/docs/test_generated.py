@@ -15,8 +15,9 @@ from docs import generate
 from flows.cli import app
 from schemas.errors import ExitCode, UserErrors
 from schemas.explain import _models, _tag
-from schemas.load import apply_overrides, load_spec
+from schemas.load import load_spec
 from schemas.methods import Method
+from schemas.overrides import apply_overrides
 from schemas.remedies import Remedy
 from schemas.run import RunSpec
 from schemas.yaml_reader import read_yaml
@@ -135,7 +136,7 @@ def test_every_remedy_that_is_switched_on_elsewhere_can_be(setting: Any) -> None
 def test_every_rule_between_keys_is_enforced(rule: str) -> None:
     document = read_yaml(ROOT / "runs" / "quickstart.yaml")
     RunSpec.model_validate(document.value)
-    assert apply_overrides(document, generate.ACROSS[rule]) == []
+    assert apply_overrides(document, (), below=[[text] for text in generate.ACROSS[rule]]) == []
     with pytest.raises(ValidationError) as caught:
         RunSpec.model_validate(document.value)
     assert {error["type"] for error in caught.value.errors()} == {"value_error"}

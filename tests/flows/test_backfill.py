@@ -42,12 +42,64 @@ def test_the_limits_are_included_and_a_month_is_all_of_its_days(tmp_path: Path) 
     assert places(spec, None, "2026-02-28") == ["2026-02-28"]
 
 
-def test_a_date_as_limit_needs_dates_in_all_paths(tmp_path: Path) -> None:
-    spec = dated(tmp_path, "2026-02-28.jsonl", "laws.jsonl")
-    with pytest.raises(UserError, match="1 files have no date in their path") as error:
-        places(spec, "2026-01", None)
-    assert error.value.where.endswith("laws.jsonl")
-    assert places(spec, "a.jsonl", None) == ["laws.jsonl"]
+MIXED = (
+    "2026-02.jsonl",
+    "2026-03.jsonl",
+    "2026-03-01.jsonl",
+    "2026-03-31.jsonl",
+    "2026-04-15.jsonl",
+    "2025-12-31.jsonl",
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "inside"),
+    [
+        ("2026-03-01", None, ["2026-03", "2026-03-01", "2026-03-31", "2026-04-15"]),
+        ("2026-03-20", "2026-03-20", ["2026-03"]),
+        ("2026-03-31", None, ["2026-03", "2026-03-31", "2026-04-15"]),
+        (None, "2026-03-01", ["2025-12-31", "2026-02", "2026-03", "2026-03-01"]),
+        (None, "2026-02-28", ["2025-12-31", "2026-02"]),
+        ("2026-03", "2026-03", ["2026-03", "2026-03-01", "2026-03-31"]),
+        ("2026-04-01", "2026-04-30", ["2026-04-15"]),
+        ("2026", None, ["2026-02", "2026-03", "2026-03-01", "2026-03-31", "2026-04-15"]),
+        (None, "2025", ["2025-12-31"]),
+        ("20260331", "2026-03-31.jsonl", ["2026-03", "2026-03-31"]),
+    ],
+)  # fmt: skip
+def test_a_month_and_a_day_that_overlap_are_both_taken(
+    tmp_path: Path, start: str | None, stop: str | None, inside: list[str]
+) -> None:
+    assert places(dated(tmp_path, *MIXED), start, stop) == inside
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "what"),
+    [
+        ("laws.jsonl", "2026-01", "has no date in the path"),
+        ("2026-3-1.jsonl", "2026-01", "has no date in the path"),
+        ("2026-13-01.jsonl", "2026-01", "has no date in the path"),
+        ("2026-01-01_2026-03-31.jsonl", "2026-01", "has more than one date in the name"),
+        ("laws.jsonl", "a.jsonl", "the limits are no dates"),
+    ],
+)
+def test_files_that_do_not_compare_with_the_limits_are_named_and_none_is_dropped(
+    tmp_path: Path, name: str, limit: str, what: str
+) -> None:
+    spec = dated(tmp_path, "2026-02-28.jsonl", name)
+    for limits in ((limit, None), (None, limit)):
+        with pytest.raises(UserError, match=what) as error:
+            places(spec, *limits)
+        assert ("2026-02-28" if limit == "a.jsonl" else name) in error.value.what
+    assert len(places(spec, None, None)) == 2
+
+
+def test_names_are_limits_where_no_file_has_a_date_and_two_limits_are_of_one_kind(tmp_path: Path) -> None:
+    spec = dated(tmp_path, "laws.jsonl", "acts.jsonl")
+    assert places(spec, "b.jsonl", None) == ["laws.jsonl"]
+    assert places(spec, None, "acts.jsonl") == ["acts.jsonl"]
+    with pytest.raises(UserError, match="one limit is a date"):
+        places(spec, "2026-01", "laws.jsonl")
 
 
 def test_nothing_between_the_limits_and_a_specification_that_does_not_grow_are_mistakes(

@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save
 
 from flows.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.choose_replay_flow import choose_replay_flow
+from flows.effective import with_ratio
 from flows.evaluate_model import evaluate_model
 from flows.journey import follow
 from flows.load_comparison import load_comparison
 from flows.plan import make_plan
 from flows.propose_replay import propose
-from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec, with_ratio
+from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
 from flows.watch import Silent
 from schemas.errors import ExitCode, UserError
+from schemas.mixture import Mixture
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
@@ -280,7 +282,8 @@ def test_the_documents_of_the_choice_and_of_the_verdict_are_different(chosen):
     tokenized = tokenize(state, with_ratio(spec, 0.0), prepared, Path(spec.base))
     (development,) = build_development(spec, prepared, tokenized)
     verdict = next(s for s in build_suites(spec, prepared, tokenized) if s.kind == "general")
-    whole = next(s for s in build_suites(with_ratio(spec, 0.1), prepared, tokenized) if s.kind == "general")
+    without = spec.model_copy(update={"mixture": Mixture(replay_ratio=0.1)})
+    whole = next(s for s in build_suites(without, prepared, tokenized) if s.kind == "general")
     apart = [{item.id for item in suite.items} for suite in (development, verdict)]
     assert not apart[0] & apart[1]
     assert len(apart[0]) >= 16

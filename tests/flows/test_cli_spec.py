@@ -259,3 +259,13 @@ def test_a_specification_in_the_place_of_a_model_is_told(project: Path) -> None:
             "run: rootstock evaluate model spec.yaml",
         )
     ]
+
+
+def test_an_override_that_another_would_undo_is_refused_whatever_their_order(project: Path) -> None:
+    texts = ("method.r=32", "method={kind: full}")
+    for first, second in (texts, texts[::-1]):
+        done = rootstock("run", "spec.yaml", "--set", first, "--set", second, cwd=project)
+        assert (done.code, done.heavy) == (2, frozenset())
+        [(what, where, fix)] = done.errors
+        assert (what, where) == ("method.r is not a setting of 'full'", f"--set {texts[0]}")
+        assert fix.endswith(f"; or leave out --set {texts[1]}")

@@ -175,6 +175,41 @@ def test_a_mistake_of_a_candidate_is_placed_in_the_comparison(place, monkeypatch
     )
 
 
+GIVEN = {
+    "training.learning_rate=0.1": "training.learning_rate is given by learning_rates",
+    "training={steps: 4, seed: 3}": "training.seed is given by seeds",
+    "method.r=4": "method is given by methods",
+    "training.steps=8": "training.steps is set twice, by --set training.steps=7 and by --set training.steps=8",
+}
+
+
+@pytest.mark.parametrize("text", GIVEN)
+def test_an_override_that_a_comparison_would_lose_is_refused(place, monkeypatch, text):
+    with pytest.raises(UserErrors) as error:
+        load(place, f"{COMPARISON}overrides:\n  - training.steps=7\n  - '{text}'\n", monkeypatch)
+    assert error.value.what.startswith(GIVEN[text])
+    assert error.value.where.endswith(f"other.yaml:{COMPARISON.count(chr(10)) + 3}")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "what"),
+    [
+        ("set: [name=x]", "name is given by name"),
+        ("set: [mixture.replay_ratio=0], vary: {key: mixture.replay_ratio, values: [0.1]}", "mixture.replay_ratio is given by vary"),
+        ("vary: {key: training.seed, values: [1]}", "training.seed is given by seeds"),
+        ("set: ['training={learning_rate: 0.1, steps: 3}']", "training.learning_rate is set twice"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_a_candidate_that_would_be_lost_is_refused(place, monkeypatch, candidate, what):
+    monkeypatch.chdir(place)
+    (place / "remedies.yaml").write_text(
+        "name: r\nspec: tiny.yaml\noverrides: [training.learning_rate=0.01]\n"
+        f"candidates: [{{name: none}}, {{name: gentle, set: [training.learning_rate=0.001]}}, {{name: some, {candidate}}}]\n"
+    )
+    with pytest.raises(UserErrors, match=what):
+        load_remedy_comparison(place / "remedies.yaml")
+
+
 @pytest.mark.slow
 def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
     done = rootstock("compare", "small.yaml", cwd=place)

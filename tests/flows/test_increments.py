@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from data_contracts.contract import list_contracts
+from flows.cli_models import find_run_model
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
 from schemas.errors import NoNewData, UserError
+from schemas.load import load_spec
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from schemas.yaml_reader import read_yaml
@@ -272,3 +275,58 @@ def test_the_scores_over_increments_are_kept_and_shown_and_follow_a_rollback(
     assert f"{kept['scores'][2][0]:.3f}" in report
     promotion.rollback(copied, "trades")
     assert json.loads(scores_file(copied, "trades").read_bytes())["runs"] == kept["runs"][:2]
+
+
+def break_file(file: Path, damage: str) -> None:
+    """Flip a bit, empty it, or take it away."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()
+    if damage != "deleted":
+        file.write_bytes(b"" if damage == "emptied" else content)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "flipped"])
+def test_a_list_of_increments_that_is_lost_is_written_anew_and_nothing_is_learned_twice(
+    grown: Grown, copied: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load_watermark(copied, "trades")
+    break_file(watermark_file(copied, "trades"), damage)
+    with pytest.raises(NoNewData):
+        once(growing(grown.folder), copied)
+    assert load_watermark(copied, "trades") == before
+    assert f"{str(watermark_file(copied, 'trades'))!r} is " in capsys.readouterr().err
+
+
+def test_lists_of_rows_come_back_from_their_runs(grown: Grown, copied: Path, tmp_path: Path) -> None:
+    shutil.copytree(grown.folder / "new", tmp_path / "new")
+    write(tmp_path / "new" / "3.txt", rows(TRADES[3], 80))
+    lists = sorted((copied / "increments" / "rows").iterdir())
+    before = [file.read_bytes() for file in lists]
+    for file, damage in zip(lists, ("deleted", "emptied", "flipped"), strict=True):
+        break_file(file, damage)
+    outcome = once(growing(tmp_path), copied)
+    assert [file.read_bytes() for file in lists] == before
+    assert load_watermark(copied, "trades").records[-1].run == outcome.run
+
+
+def test_the_run_of_an_increment_that_was_damaged_is_found_and_done_again(grown: Grown, copied: Path) -> None:
+    """It started from the champion before it, and is the champion itself by now."""
+    last = grown.outcomes[2]
+    run = copied / "runs" / last.run
+    for name in ("model/model.safetensors", "scores.json"):
+        break_file(run / name, "flipped")
+    with pytest.raises(UserError, match="is not as its run left it") as error:
+        find_run_model(copied, "trades")
+    assert error.value.fix.startswith(f"run: rootstock run {run / 'spec.yaml'} --state {copied} ")
+    spec = load_spec(run / "spec.yaml", [], list_contracts())
+    again = follow(spec, copied, Silent(), map_shards=here)
+    assert (again.run, again.fresh) == (last.run, True)
+    assert again.decision == last.decision
+    assert follow(spec, copied, Silent(), map_shards=here).fresh is False
+    champion = registry.champion(copied, "trades")
+    assert champion is not None
+    assert champion.run_id == last.run
+    assert [record.run for record in load_watermark(copied, "trades").records] == [
+        o.run for o in grown.outcomes
+    ]

@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from tasks.storage.workers import num_cores
+from tasks.storage.cores import num_cores
 from tests.tiny import follow_tiny, write_tiny
 
 pytestmark = [

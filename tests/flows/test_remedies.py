@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.effective import effective
 from flows.journey import measure
 from flows.watch import Silent
 from tests.corpora import make_spec, source, write_rows
@@ -23,7 +24,7 @@ def test_remedies_compose_in_a_whole_run_and_the_same_run_is_there_already(tmp_p
     base = Path(__file__).parents[2] / "assets" / "base"
     write_rows(tmp_path / "domain.jsonl", [line[:200] for line in prose("en_*")])
     write_rows(tmp_path / "general.jsonl", [line[:200] for line in prose("zh_*")[:20]])
-    spec = make_spec(
+    asked = make_spec(
         base=str(base),
         domain=[source(tmp_path / "domain.jsonl")],
         mixture={"replay_ratio": 0.2},
@@ -31,6 +32,7 @@ def test_remedies_compose_in_a_whole_run_and_the_same_run_is_there_already(tmp_p
         training={"steps": 3, "learning_rate": 1e-3},
         remedies=REMEDIES,
     )
+    spec = effective(asked, tmp_path / "state", None, Silent())
     measured = measure(spec, tmp_path / "state", Silent())
     facts = measured.trained.facts["remedies"]
     assert list(facts) == [remedy["kind"] for remedy in REMEDIES]

@@ -5,18 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.given_server import require_answer
 from flows.server import NOTE, free_port, is_healthy, prefect_server, running_server, server_home
 from schemas.errors import UserError
 from tests.command_line import environment
+from tests.flows.hostile import trap
 
 HOLD = """
 import sys, time
@@ -77,16 +77,33 @@ def test_a_server_serves_others_of_its_state_and_dies_with_the_process_that_star
 def test_an_address_in_the_environment_is_used_and_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), BaseHTTPRequestHandler
-    ) as somewhere:  # answers 501: it is there
-        threading.Thread(target=somewhere.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{somewhere.server_address[1]}/api"
+    with trap() as somewhere:
+        address = f"{somewhere.address}/api"
         monkeypatch.setenv("PREFECT_API_URL", address)
+        monkeypatch.setenv("PREFECT_API_KEY", "key")
         with prefect_server(tmp_path) as used:
             assert used == address
-        assert os.environ["PREFECT_API_URL"] == address
-        somewhere.shutdown()
+        assert (os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_KEY"]) == (address, "key")
+        assert somewhere.heard == ["GET /api/admin/version Bearer key"]
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "does not know us"), (403, "does not know us"), (404, "says 404"), (503, "says 503")])  # fmt: skip
+def test_a_server_that_will_not_have_us_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    with trap(status) as somewhere:
+        monkeypatch.setenv("PREFECT_API_URL", f"{somewhere.address}/api")
+        with pytest.raises(UserError, match=said) as caught, prefect_server(tmp_path):
+            pass
+    assert "unset PREFECT_API_URL" in caught.value.fix
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999/api", "http://127.0.0.1:x/api", "http:///api", "localhost:4200/api", "http://\x00/api"])  # fmt: skip
+def test_what_is_no_address_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    with pytest.raises(UserError, match="no Prefect server answers"):
+        require_answer(address)
 
 
 def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(

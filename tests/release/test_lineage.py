@@ -9,7 +9,8 @@ import pytest
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.release.lineage import build_lineage, weights_sha256, write_lineage
-from tasks.storage.hashing import code_version, sha256_file
+from tasks.storage.code import project_version
+from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 
 
@@ -57,5 +58,5 @@ def test_lineage_holds_the_hash_of_everything_and_reads_back(make_run: MakeRun, 
     assert lineage.spec == hashlib.sha256((run / "spec.yaml").read_bytes()).hexdigest()
     assert lineage.contracts == {"domain_text.odcs.yaml": sha256_file(contract)}
     assert lineage.weights == weights_sha256(run / "model")
-    assert lineage.code == code_version(("schemas", "data_contracts", "tasks", "flows"))
+    assert lineage.code == project_version()
     assert {"python", "torch", "pydantic", "mlflow-skinny"} <= set(lineage.versions)

@@ -1,15 +1,34 @@
 """Names for content: the same content, the same name; anything else, another."""
 
 import hashlib
+import os
+import time
 
 from tasks.storage import hashing
-from tasks.storage.hashing import code_version, sha256_file, sha256_files, sha256_value
+from tasks.storage.hashing import sha256_file, sha256_files, sha256_value
 
 
 def test_the_hash_of_a_file_is_its_sha256(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(b"x" * 3_000_000)
     assert sha256_file(file) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_bytes_are_read_once_until_somebody_writes(tmp_path, monkeypatch):
+    file, reads = tmp_path / "a", []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: reads.append(1) or digest(*a))
+    file.write_bytes(b"1")
+    assert sha256_file(file) == sha256_file(file)
+    assert len(reads) == 2, "two writes within a tick of the clock look alike"
+    monkeypatch.setattr(hashing, "_SETTLED_NANOSECONDS", 0)
+    assert len({sha256_file(file) for _ in range(3)}) == 1
+    assert len(reads) == 3
+    before = file.stat()
+    time.sleep(0.02)
+    file.write_bytes(b"2")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha256_file(file) == hashlib.sha256(b"2").hexdigest(), "its size and time are as they were"
 
 
 def test_the_order_of_keys_does_not_change_the_hash_of_a_value_but_that_of_a_list_does():
@@ -24,38 +43,3 @@ def test_names_and_contents_of_files_both_count(tmp_path):
     a.write_text("1")
     b.write_text("2")
     assert len({sha256_files(files) for files in ({"a": a}, {"b": a}, {"a": b}, {"a": a, "b": b})}) == 4
-
-
-def test_one_changed_byte_of_code_or_another_library_is_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(hashing, "_ROOT", tmp_path)
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "a.py").write_text("x = 1\n")
-    (tmp_path / "tasks" / "notes.md").write_text("first")
-    version = code_version.__wrapped__
-    first = version(("tasks",))
-    assert version(("tasks/a.py",)) == first
-    (tmp_path / "tasks" / "notes.md").write_text("second")
-    assert version(("tasks",)) == first
-    assert version(("tasks",), ("numpy",)) != first
-    (tmp_path / "tasks" / "a.py").write_text("x = 2\n")
-    assert version(("tasks",)) != first
-    assert code_version(("schemas",)) == code_version(("schemas",))
-
-
-def test_every_step_names_code_that_exists():
-    """A misspelt path would hash nothing, and a change of that code would not run the step again."""
-    from tasks.data import divide, plan, sources, tokenize
-    from tasks.evaluation import suites
-    from tasks.training import scratch
-
-    for paths in (
-        divide.CODE,
-        plan.CODE,
-        tokenize.CODE,
-        sources.READING_CODE,
-        sources.GATING_CODE,
-        suites.CODE,
-        scratch.CODE,
-    ):
-        for path in paths:
-            assert (hashing._ROOT / path).exists(), path

@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.storage.hashing import identity_of
+from tasks.storage.intact import SMALL_BYTES
 from tasks.storage.steps import MANIFEST, StepPlan, run_step
 
 
@@ -59,15 +62,30 @@ def test_where_the_state_lies_does_not_change_the_key(plan, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["file missing", "file cut", "manifest missing", "manifest of another version"]
-)
-def test_a_damaged_step_is_not_finished_and_is_done_again(plan, damage):
+    "damage",
+    [
+        "file missing", "file cut", "manifest missing", "manifest of another version", "byte flipped", "fact flipped",
+        "file more", "folder for file",
+    ],
+)  # fmt: skip
+def test_a_damaged_step_is_named_and_done_again(plan, damage, capsys):
     work = Work()
     folder = run_step(plan, work).folder
     if damage == "file missing":
         (folder / "sub" / "a.bin").unlink()
     elif damage == "file cut":
         (folder / "sub" / "a.bin").write_bytes(b"ab")
+    elif damage == "byte flipped":
+        was = (folder / "sub" / "a.bin").stat()
+        (folder / "sub" / "a.bin").write_bytes(b"abd")
+        os.utime(folder / "sub" / "a.bin", ns=(was.st_atime_ns, was.st_mtime_ns))
+    elif damage == "fact flipped":
+        (folder / MANIFEST).write_text((folder / MANIFEST).read_text().replace('"rows": 7', '"rows": 6'))
+    elif damage == "file more":
+        (folder / "added_tokens.json").write_text("{}")
+    elif damage == "folder for file":
+        (folder / "b.txt").unlink()
+        (folder / "b.txt").mkdir()
     elif damage == "manifest missing":
         (folder / MANIFEST).unlink()
     else:
@@ -75,7 +93,21 @@ def test_a_damaged_step_is_not_finished_and_is_done_again(plan, damage):
     assert plan.finished() is None
     again = run_step(plan, work)
     assert work.done == 2
+    assert f"step {folder.name} is damaged, so it is done again: '{folder}" in capsys.readouterr().err
     assert (again.folder / "sub" / "a.bin").read_bytes() == b"abc"
+
+
+def test_a_large_file_is_read_where_it_is_asked_for_or_something_wrote_to_it(plan, monkeypatch):
+    """Silent damage to the disk leaves inode, size and times: here `seen` is made to say so."""
+    step = run_step(plan, lambda folder: {"large": (folder / "weights").write_bytes(bytes(SMALL_BYTES + 1))})
+    seen = plan.root / "seen" / f"{plan.folder.name}.json"
+    assert json.loads(seen.read_bytes()).keys() == {"weights"}
+    weights = step.folder / "weights"
+    weights.write_bytes(b"1" + weights.read_bytes()[1:])
+    assert plan.finished(thorough=False) is None, "its times are others"
+    seen.write_text(json.dumps({"weights": list(identity_of(weights.stat()))}))
+    assert plan.finished(thorough=False) is not None
+    assert plan.finished() is None
 
 
 def test_work_that_fails_leaves_nothing_visible(plan):

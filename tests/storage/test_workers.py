@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from schemas.errors import MachineFailed, UserError, UserErrors
-from tasks.storage.workers import map_in_processes, num_cores
+from tasks.storage.cores import num_cores
+from tasks.storage.workers import map_in_processes
 
 
 def square(value: int) -> tuple[int, int]:

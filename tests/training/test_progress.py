@@ -66,3 +66,33 @@ def test_tokens_per_second_count_label_tokens(tmp_path):
     assert 40 / 0.5 < seen[0].tokens_per_second <= 40 / 0.1
     writer.on_log(None, state, TrainerControl(), logs={"train_runtime": 3.0})
     assert len(seen) == len(read_metrics(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_a_resumed_run_counts_the_seconds_that_were_spent_before(tmp_path):
+    from transformers import TrainerControl, TrainerState
+
+    from tasks.training.device import find_device
+    from tasks.training.progress import SECONDS, MetricsWriter
+
+    file, seen = tmp_path / "metrics.jsonl", []
+
+    def resumed(at: int) -> float:
+        """The seconds of the first line after going on from the checkpoint at this step."""
+        writer = MetricsWriter(file, find_device(), labels_of(10), lambda m, total: seen.append(m))
+        state = TrainerState(global_step=at, max_steps=10)
+        writer.on_train_begin(None, state, TrainerControl())
+        state.global_step = at + 1
+        logs = {"loss": 1.0, "learning_rate": 0.1, "grad_norm": 1.0}
+        writer.on_log(None, state, TrainerControl(), logs=logs)
+        writer.on_save(None, state, TrainerControl())
+        return seen[-1].seconds
+
+    lines = [metrics(step).model_copy(update={"seconds": 100.0 * step}) for step in (1, 2, 3)]
+    file.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    assert 200 <= resumed(at=2) < 290, "the third line was of work that is lost"
+    assert read_metrics(file)[-1].seconds < 290
+    (tmp_path / SECONDS).write_text('{"step": 3, "seconds": 5000}')
+    assert 5000 <= resumed(at=3) < 5090, "the checkpoint knows more than the last line"
+    assert 5000 <= resumed(at=4) < 5090, "what one process wrote, the next goes on from"
+    (tmp_path / SECONDS).write_text("torn")
+    assert resumed(at=5) >= 5000

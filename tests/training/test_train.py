@@ -161,7 +161,9 @@ def test_killed_at_any_time_the_weights_are_those_of_the_undisturbed_run(run, st
     assert trained(root, spec, tmp_path).facts["weights"] == step.facts["weights"]
 
 
-def test_sigterm_writes_a_checkpoint_and_the_next_start_goes_on_from_it(run, start, root, tmp_path):
+def test_sigterm_writes_a_checkpoint_and_the_next_start_goes_on_from_it_with_as_many_threads(
+    run, start, root, tmp_path
+):
     spec, step = run
     scratch = scratch_of(root, spec, tmp_path)
     code = kill_at(reached(scratch, 7), start, spec, tmp_path, signal.SIGTERM)
@@ -170,8 +172,15 @@ def test_sigterm_writes_a_checkpoint_and_the_next_start_goes_on_from_it(run, sta
     last = list_checkpoints(scratch / "checkpoints")[-1]
     assert last.name == f"step-{stopped}"
     assert stopped < 24
-    finish(start, spec, tmp_path)
-    assert trained(root, spec, tmp_path).facts["weights"] == step.facts["weights"]
+    own = torch.get_num_threads()
+    torch.set_num_threads(own + 1)  # as on a machine with another number of processors
+    try:
+        resumed = train_here(root, spec, tmp_path)
+        assert torch.get_num_threads() == own + 1
+    finally:
+        torch.set_num_threads(own)
+    assert resumed.facts["weights"] == step.facts["weights"]
+    assert resumed.facts["threads"] == step.facts["threads"] == 1, "it goes on as it began"
 
 
 def flip(file: Path) -> None:

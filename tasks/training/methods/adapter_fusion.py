@@ -89,11 +89,10 @@ def _settings_of(name: str) -> AdapterPfeiffer:
 
 
 def _tasks_of(folder: Path) -> tuple[str, ...]:
-    from safetensors.torch import load_file
-
     from tasks.training.methods.task_adapters import saved_tasks
+    from tasks.training.soundness import read_tensors
 
-    return saved_tasks(load_file(folder / WEIGHTS))
+    return saved_tasks(read_tensors(folder / WEIGHTS))
 
 
 def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tuned:
@@ -119,12 +118,11 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
 
 def _fill(tuned: FusionTuned, index: int, folder: Path, task: str | None) -> None:
     """Copy one trained adapter into its place in every block."""
-    from safetensors.torch import load_file
-
     from tasks.training.methods.task_adapters import key_of
+    from tasks.training.soundness import read_tensors
 
     inside = CONTAINER if task is None else f"{CONTAINER}.{key_of(task)}"
-    tensors = load_file(folder / WEIGHTS)
+    tensors = read_tensors(folder / WEIGHTS)
     for key, fusion in tuned.modules().items():
         start = f"{inside}.{key}."
         own = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

@@ -230,9 +230,9 @@ def load_sparse(model: Any, folder: Path, settings: Any) -> DeltaTuned:
 
 def _saved_entries(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Name of a tensor -> flat indices (k,) and values (k,)."""
-    from safetensors.torch import load_file
+    from tasks.training.soundness import read_tensors
 
-    tensors = load_file(folder / FILE)
+    tensors = read_tensors(folder / FILE)
     names = [key.removesuffix(".indices") for key in tensors if key.endswith(".indices")]
     return {name: (tensors[f"{name}.indices"].long(), tensors[f"{name}.values"]) for name in names}
 

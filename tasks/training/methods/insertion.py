@@ -185,9 +185,9 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: tensors are missing, left over or of another shape: half an adapter would do half of its work.
         """
-        from safetensors.torch import load_file
+        from tasks.training.soundness import read_tensors
 
-        tensors = load_file(folder / WEIGHTS)
+        tensors = read_tensors(folder / WEIGHTS)
         own = {
             key.removeprefix(f"{CONTAINER}."): t for key, t in tensors.items() if key.startswith(CONTAINER)
         }

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-
 from schemas.errors import UserError
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
+from tasks.training.soundness import read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -127,8 +126,7 @@ def load_changed(model: Any, folder: Path, settings: Any) -> OwnWeights:
 
 
 def _read_changed(own: "dict[str, torch.Tensor]", folder: Path) -> "dict[str, torch.Tensor]":
-    with safe_open(folder / FILE, "pt") as file:
-        changed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = read_tensors(folder / FILE)
     for name, tensor in changed.items():
         if name not in own or own[name].shape != tensor.shape:
             raise misfit(name, folder)

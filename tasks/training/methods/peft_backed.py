@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
+from tasks.data.loading import loading
+from tasks.data.model_folder import ADAPTER_CONFIG, read_config, view
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
+from tasks.training.quiet import quiet
+from tasks.training.soundness import read_tensors
+
+WEIGHTS = "adapter_model.safetensors"
+_FIX = "load it on the base it was trained on, named in adapter_config.json"
 
 
 class PeftTuned(Tuned):
@@ -19,7 +26,8 @@ class PeftTuned(Tuned):
     def save(self, folder: Path, reference: str) -> None:
         """Write adapter_config.json and adapter_model.safetensors as PEFT does."""
         self.settle_config(self.model.active_peft_config, reference)
-        self.model.save_pretrained(folder)
+        # PEFT would ask the Hub whether the base's vocabulary is another: no method of ours changes it
+        self.model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours comes with the verdict
 
     @staticmethod
@@ -52,13 +60,15 @@ class PeftTuned(Tuned):
             UserError: it does not fit the model, or PEFT cannot have it beside the others (VeRA's must share their
                 projections: the same seed, rank and modules). The model is not to be used then.
         """
+        what, fix = "PEFT cannot have this adapter beside the others", "load it on a base of its own"
+        config = inference_config(folder)
         try:
-            self.model.add_adapter(name, _inference_config(folder))
-            _fill(self.model, folder, name)
-        except (ValueError, UserError) as error:
-            reason = error.what if isinstance(error, UserError) else str(error).strip().splitlines()[0]
-            what = f"PEFT cannot have this adapter beside the others: {reason}"
-            raise UserError(what, str(folder), "load it on a base of its own") from None
+            with loading(what, folder, fix):
+                self.model.add_adapter(name, config)
+                _fill(self.model, folder, name)
+        except UserError as error:
+            told = error.what if error.what.startswith(what) else f"{what}: {error.what}"
+            raise UserError(told, str(folder), fix) from None
         self.model.eval()
 
     def activate(self, name: str) -> None:
@@ -115,16 +125,34 @@ def load_peft_model(model: Any, folder: Path) -> Any:
     """Put a saved adapter on the model; return the PeftModel. See load_peft."""
     from peft import get_peft_model
 
-    peft_model = get_peft_model(model, _inference_config(folder))
+    config = inference_config(folder)
+    with quiet(), loading("PEFT cannot put the adapter on its base", folder, _FIX):
+        peft_model = get_peft_model(model, config)
     _fill(peft_model, folder, TRAINED)
     return peft_model
 
 
-def _inference_config(folder: Path) -> Any:
-    from peft import PeftConfig
+def inference_config(folder: Path) -> Any:
+    """What a saved adapter says of itself, to be used and not trained.
 
-    config = PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = True
+    Raises:
+        UserError: it names code, or PEFT does not know what it says.
+    """
+    from peft import PeftConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    fix = "fetch the adapter again; PEFT must know its peft_type and every key"
+    what, told = "cannot read the adapter's configuration", read_config(folder / ADAPTER_CONFIG)
+    with view(folder) as shown, loading(what, folder / ADAPTER_CONFIG, fix, shown):
+        kind = told.get("peft_type")
+        if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+            raise ValueError(f"PEFT knows no peft_type {str(kind)[:40]}")
+        known = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__dataclass_fields__.keys() | {"auto_mapping"}
+        if strange := sorted(key for key, value in told.items() if value and key not in known):
+            raise ValueError(f"PEFT does not know the key {strange[0][:40]}, and would leave it out")
+        with quiet():
+            config: Any = PeftConfig.from_pretrained(str(shown))
+        config.inference_mode = True
     return config
 
 
@@ -134,13 +162,11 @@ def _fill(peft_model: Any, folder: Path, name: str) -> None:
     Raises:
         UserError: see load_peft.
     """
-    from peft import load_peft_weights, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
-    weights = load_peft_weights(str(folder), device="cpu")
-    try:
+    weights = read_tensors(folder / WEIGHTS)
+    with loading("the adapter does not fit its base", folder, _FIX):
         result: Any = set_peft_model_state_dict(peft_model, weights, adapter_name=name)
-    except (KeyError, RuntimeError) as error:
-        raise _misfit(str(error).strip().splitlines()[-1].strip(), folder) from None
     if peft_model.peft_config[name].is_prompt_learning:  # its one tensor was put in its place, strictly
         odd = sorted(set(result.unexpected_keys) - {"prompt_embeddings"})
     else:
@@ -153,11 +179,7 @@ def _fill(peft_model: Any, folder: Path, name: str) -> None:
 
 
 def _misfit(reason: str, folder: Path) -> UserError:
-    return UserError(
-        f"the adapter does not fit its base: {reason}",
-        str(folder),
-        "load it on the base it was trained on, named in adapter_config.json",
-    )
+    return UserError(f"the adapter does not fit its base: {reason}", str(folder), _FIX)
 
 
 def linear_layers(model: Any, context: TrainingContext) -> dict[str, Any]:

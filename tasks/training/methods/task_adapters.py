@@ -74,9 +74,9 @@ class TaskAdaptersTuned(InsertedTuned):
         Raises:
             UserError: the file does not fit the model.
         """
-        from safetensors.torch import load_file
+        from tasks.training.soundness import read_tensors
 
-        tensors = load_file(folder / WEIGHTS)
+        tensors = read_tensors(folder / WEIGHTS)
         self._insert_tasks(saved_tasks(tensors), folder)
         own = {
             name.removeprefix(f"{CONTAINER}."): tensor

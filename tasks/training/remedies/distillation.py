@@ -15,11 +15,12 @@ import numpy.typing as npt
 from schemas.remedies import Distillation
 from tasks.data.mix import Pieces, offsets_of
 from tasks.data.plan import load_plan
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
 from tasks.training.remedies.general import documents_sha256
 from tasks.training.remedies.plan_places import is_replay, unique_pieces
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     import torch
@@ -96,14 +97,14 @@ def prepare(settings: Distillation, context: RemedyContext) -> Step:
         name="teacher",
         inputs={"base": model_sha256(context.inputs.base), "documents": documents_sha256(documents)},
         settings=[settings.temperature, settings.top_k],
-        code=code_version(("tasks/training/remedies/distillation.py",), ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
         write_teacher(load_base(context.inputs.base), documents, settings, folder)
         return {"documents": len(documents), "positions": sum(len(ids) - 1 for ids in documents)}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def distilled(settings: Distillation, context: RemedyContext) -> tuple[Pieces, npt.NDArray[np.int64]]:

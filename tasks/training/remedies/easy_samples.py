@@ -20,7 +20,6 @@ from tasks.training.remedies.plan_places import WeighedPieces, unique_pieces
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
 
-FILE = "tasks/training/remedies/easy_samples.py"
 LOSSES = "losses.npy"
 
 
@@ -32,7 +31,7 @@ def prepare(settings: EasySamples, context: RemedyContext) -> Step:
         np.save(folder / LOSSES, np.array([mean_loss(model, [ids]) for ids in documents]))
         return {"documents": len(documents)}
 
-    return measure_base(context, "base-loss", FILE, unique_pieces(pieces)[0], work)
+    return measure_base(context, "base-loss", __name__, unique_pieces(pieces)[0], work)
 
 
 def attach(tuned: "Tuned", settings: EasySamples, context: RemedyContext, prepared: Step | None) -> Remedy:

@@ -11,12 +11,15 @@ import numpy as np
 
 from schemas.errors import UserError
 from schemas.remedies import Ewc
+from tasks.data.model_folder import FISHER_FILE
 from tasks.data.plan import load_general
-from tasks.storage.hashing import code_version, sha256_file
+from tasks.storage.code import code_version
+from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.differences import differences
 from tasks.training.remedies.general import documents_sha256, take_tokens
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
 
 FILE = "fisher.safetensors"
-BESIDE = Path("ewc") / FILE
+BESIDE = Path(FISHER_FILE)
 """In the folder of a model: out of the way of its own weights."""
 
 
@@ -85,7 +88,7 @@ def prepare(settings: Ewc, context: RemedyContext) -> Step:
         name="fisher",
         inputs={"base": model_sha256(base), "documents": documents_sha256(documents)},
         settings=seed,
-        code=code_version(("tasks/training/remedies/ewc.py",), ("torch", "transformers")),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def prepare(settings: Ewc, context: RemedyContext) -> Step:
         save_file(fisher_information(load_base(base), documents, seed), folder / FILE)
         return {"documents": len(documents), "tokens": sum(len(ids) - 1 for ids in documents)}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def attach(tuned: "Tuned", settings: Ewc, context: RemedyContext, prepared: Step | None) -> Remedy:
@@ -105,12 +108,14 @@ def attach(tuned: "Tuned", settings: Ewc, context: RemedyContext, prepared: Step
     """
     from safetensors.torch import load_file
 
+    from tasks.training.soundness import read_tensors
+
     assert prepared is not None
     fisher = load_file(prepared.folder / FILE)
     earlier = context.inputs.base / BESIDE
     online = settings.gamma is not None and earlier.is_file()
     if settings.gamma is not None and online:
-        before = load_file(earlier)
+        before = read_tensors(earlier)
         if {n: t.shape for n, t in before.items()} != {n: t.shape for n, t in fisher.items()}:
             fix = "remove the folder ewc from the base, or remove gamma from the remedy"
             raise UserError("the base's Fisher information does not fit its weights", str(earlier), fix)

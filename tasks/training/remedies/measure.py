@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.data.mix import Pieces
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.general import documents_sha256
+from tasks.training.threads import on_threads
 
 Documents = Sequence[npt.NDArray[Any]]
 """Token ids, each (length,)."""
@@ -20,13 +21,13 @@ Documents = Sequence[npt.NDArray[Any]]
 def measure_base(
     context: RemedyContext,
     name: str,
-    file: str,
+    module: str,
     pieces: Pieces,
     work: Callable[[Path, Any, Documents], dict[str, Any]],
 ) -> Step:
     """The step `name`, in which the loss of some pieces under the base is measured.
 
-    `work` takes the step's folder, the base and the documents, and returns the step's facts; its source is in `file`.
+    `work` takes the step's folder, the base and the documents, and returns the step's facts; it stands in `module`.
     """
     from tasks.training.models import load_base, model_sha256
 
@@ -36,9 +37,9 @@ def measure_base(
         name=name,
         inputs={"base": model_sha256(base), "documents": documents_sha256(documents)},
         settings=None,
-        code=code_version((file, "tasks/training/remedies/measure.py"), ("torch", "transformers")),
+        code=code_version(module),
     )
-    return run_step(plan, lambda folder: work(folder, load_base(base), documents))
+    return run_step(plan, on_threads(plan, lambda folder: work(folder, load_base(base), documents)))
 
 
 def mean_loss(model: Any, documents: Documents) -> float:

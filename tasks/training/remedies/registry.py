@@ -103,7 +103,6 @@ REMEDIES: dict[str, RemedyEntry] = {
     ),
     "self_replay": RemedyEntry(
         settings=SelfReplay,
-        prepare=self_replay.prepare,
         attach=self_replay.attach,
         paper="Huang et al., 2024, https://arxiv.org/abs/2403.01244",
         does="lets the base write replay text before training; filtered, it is a replay source like any file",

@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
+from schemas.own_text import OwnText
 from schemas.remedies import SelfReplay
-from schemas.run import RunSpec
-from schemas.sources import Source
 from tasks.data.tokenize import load_tokenizer, special_ids
-from tasks.storage.hashing import code_version
+from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.measure import mean_loss
+from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned
@@ -34,24 +34,15 @@ TOGETHER = 32  # texts that are written side by side
 PHRASE = 4  # ids of a phrase whose repetition is counted
 
 
-def with_self_replay(root: Path, spec: RunSpec, champion: Path | None) -> RunSpec:
-    """The specification with the base's own text as one more replay source; itself, if that remedy is not named.
-
-    `champion` is the folder that `base_from: champion` means.
+def own_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> OwnText:
+    """What the base writes, as a replay source.
 
     Raises:
-        UserError: the base cannot be had, or nothing that it writes passes the filters.
+        UserError: nothing of it passes the filters.
     """
-    from tasks.training.models import find_model
-
-    settings = next((remedy for remedy in spec.remedies if isinstance(remedy, SelfReplay)), None)
-    if settings is None:
-        return spec
-    folder = find_model(spec.base) if isinstance(spec.base, str) else champion
-    assert folder is not None, "the schema refuses bases from scratch"
-    text = write_text(root, folder, settings, spec.training.seed).folder / FILE
-    own = Source(path=str(text), contract=settings.contract, weight=settings.weight)
-    return spec.model_copy(update={"replay": (*spec.replay, own)})
+    step = write_text(root, base, settings, seed)
+    file = str(step.folder / FILE)
+    return OwnText(path=file, files=(file,), contract=settings.contract, weight=settings.weight, **step.facts)
 
 
 def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
@@ -63,9 +54,7 @@ def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
         name="self-replay",
         inputs={"base": model_sha256(base)},
         settings=[settings.model_dump(mode="json", exclude={"weight", "contract"}), seed],
-        code=code_version(
-            ("tasks/training/remedies/self_replay.py",), ("torch", "transformers", "tokenizers")
-        ),
+        code=code_version(__name__),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -87,7 +76,7 @@ def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
         dropped |= {"equal_or_not_text": len(texts) - len(whole)}
         return {"written": len(written), "kept": len(whole), "dropped": dropped}
 
-    return run_step(plan, work)
+    return run_step(plan, on_threads(plan, work))
 
 
 def generate_ids(
@@ -177,11 +166,6 @@ def distinct_ratio(ids: npt.NDArray[np.int64]) -> float:
     return len(set(phrases)) / len(phrases) if phrases else 1.0
 
 
-def prepare(settings: SelfReplay, context: RemedyContext) -> Step:
-    """The text is there already: it was written before the data was read."""
-    return write_text(context.root, context.inputs.base, settings, context.spec.training.seed)
-
-
 class SelfReplayAtWork(Remedy):
     """Nothing is left to do in training: its text is in the mixture."""
 
@@ -195,5 +179,6 @@ class SelfReplayAtWork(Remedy):
 
 def attach(tuned: "Tuned", settings: SelfReplay, context: RemedyContext, prepared: Step | None) -> Remedy:
     """Report what was written."""
-    assert prepared is not None
-    return SelfReplayAtWork(dict(prepared.facts))
+    text = context.spec.own_text
+    assert text is not None, "the effective specification has it"
+    return SelfReplayAtWork(text.model_dump(include={"written", "kept", "dropped"}))

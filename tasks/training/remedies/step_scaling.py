@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from tasks.training.methods.base import Tensors, Tuned
 
-FILE = "tasks/training/remedies/step_scaling.py"
-
 
 class ScaledSteps(Remedy):
     """The learning rates of a step are multiplied by its factor, and put back right after it."""
@@ -106,7 +104,7 @@ def prepare(settings: StepScaling, context: RemedyContext) -> Step | None:
     def work(_: Path, model: Any, documents: Documents) -> dict[str, Any]:
         return {"nats": mean_loss(model, documents)}
 
-    return measure_base(context, "general-loss", FILE, general, work)
+    return measure_base(context, "general-loss", __name__, general, work)
 
 
 def attach(tuned: "Tuned", settings: StepScaling, context: RemedyContext, prepared: Step | None) -> Remedy:

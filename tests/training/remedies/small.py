@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.effective import effective
+from flows.watch import Silent
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.inputs import TrainingInputs
 from tasks.training.remedies.registry import REMEDIES
-from tasks.training.remedies.self_replay import with_self_replay
 from tasks.training.train import train
 from tests.corpora import source, write_rows
 from tests.tiny_base import prose
@@ -89,4 +90,4 @@ def spec_with(root: Path, base: Path, *remedies: dict[str, Any], **keys: Any) ->
         del training["steps"]
     keys = {"mixture": {"replay_ratio": 0.25}, "replay": [source(root / "replay.jsonl")], **keys}
     spec = spec_of(root, base, remedies=list(remedies), training=training, **keys)
-    return with_self_replay(root, spec, None)
+    return effective(spec, root, None, Silent())

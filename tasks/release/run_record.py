@@ -1,0 +1,132 @@
+"""`complete.json`: the last word of a run, written when it is finished: its decision, and the sha256 of all that it leaves."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.artifacts import FileHash
+from schemas.base import Schema
+from schemas.increments import IncrementRecord
+from tasks.storage.atomic import remove, write_atomic
+from tasks.storage.hashing import sha256_file
+from tasks.storage.intact import SEAL, Damage, find_damage, hash_folder, list_files, open_sealed, sealed
+
+FILE = "complete.json"
+CARD = "model/README.md"
+SPEC = "spec.yaml"
+FORCED = "forced.json"
+"""In a run's folder: who put it in use against its decision, when and why."""
+DRAFT = "increment.json"
+"""In a run's folder: the record that its decision on an increment will leave."""
+
+
+class RunRecord(Schema):
+    """What a finished run left."""
+
+    decision: str
+    """sha256 of decision.json; empty while a finished run is done again and has come to another decision."""
+    name: str = ""
+    incumbent: dict[str, Any] | None = None
+    """What `incumbent.json` said: restored with it, a run that is done again is measured as it was."""
+    consumed: int | None = None
+    """Its place among the increments of its name that were decided for good; the second record of the watermark."""
+    spec: str = ""
+    """A second copy of spec.yaml: without it, nothing could be done again."""
+    files: tuple[FileHash, ...] = ()
+    """All but hidden files, this one and the model's card, which people may edit. Empty: an earlier version finished it."""
+
+
+def read_record(run: Path) -> RunRecord | Damage | None:
+    """What a run left; None if it is not finished."""
+    file = run / FILE
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Damage(file, f"cannot be read ({error.strerror})")
+    try:
+        value = json.loads(content)
+        if isinstance(value, dict) and SEAL not in value and value.keys() == {"decision"}:
+            return RunRecord.model_validate(value)
+        return RunRecord.model_validate(open_sealed(content))
+    except (ValueError, ValidationError):
+        return Damage(file, "is not the one that was written when the run was finished")
+
+
+def close_run(
+    run: Path,
+    decision: str,
+    name: str,
+    incumbent: dict[str, Any] | None,
+    consumed: int | None = None,
+    written: bool = False,
+) -> None:
+    """Mark a run as finished; `decision` is the sha256 of its decision.json.
+
+    `written`: the run has just written all its files. Otherwise those of the record before stay what they were: what was
+    damaged since must not become right by a promotion.
+    """
+    before = read_record(run)
+    known = before if isinstance(before, RunRecord) else None
+    files = known.files if known and known.decision == decision and not written else ()
+    files = files or _hash(run)
+    if (run / FORCED).is_file():
+        forced = run / FORCED
+        told = FileHash(path=FORCED, sha256=sha256_file(forced), bytes=forced.stat().st_size)
+        files = (*(file for file in files if file.path != FORCED), told)
+    if consumed is None and known is not None:
+        consumed = known.consumed
+    record = RunRecord(
+        decision=decision, name=name, incumbent=incumbent, consumed=consumed, files=files
+    )  # fmt: skip
+    write_record(run, record)
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Write `complete.json`."""
+    if (run / FILE).is_dir():
+        remove(run / FILE)
+    write_atomic(run / FILE, sealed(record.model_dump_json()))
+
+
+def find_run_damage(run: Path, thorough: bool = True) -> Damage | None:
+    """The first file of a finished run that is not what the run left; its model folder holds no others.
+
+    None too if the run is not finished. `thorough`: see `find_damage`.
+    """
+    record = read_record(run)
+    if not isinstance(record, RunRecord):
+        return record
+    seen = run.parents[1] / "seen" / f"run-{run.name}.json"
+    if (damage := find_damage(run, record.files, None, seen, thorough)) is not None or not record.files:
+        return damage
+    of_model = {file.path.removeprefix("model/") for file in record.files if file.path.startswith("model/")}
+    return find_damage(run / "model", (), of_model | {Path(CARD).name})
+
+
+def consumed_records(state: Path, name: str) -> dict[int, IncrementRecord]:
+    """Place -> what each finished run of a name says it left in the watermark; of intact records only."""
+    found = {}
+    for draft in sorted((state / "runs").glob(f"*/{DRAFT}")):
+        record = read_record(draft.parent)
+        if not isinstance(record, RunRecord) or record.name != name or record.consumed is None:
+            continue
+        listed = [file for file in record.files if file.path == DRAFT]
+        if find_damage(draft.parent, listed, besides=None):
+            continue
+        with suppress(OSError, ValidationError):
+            found[record.consumed] = IncrementRecord.model_validate_json(draft.read_bytes())
+    return found
+
+
+def _hash(run: Path) -> tuple[FileHash, ...]:
+    hidden = {
+        str(path.relative_to(run))
+        for path in list_files(run)
+        if path.relative_to(run).parts[0].startswith(".")
+    }
+    return hash_folder(run, {FILE, CARD, *hidden})
