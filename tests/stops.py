@@ -164,7 +164,7 @@ def main() -> None:
     started = time.monotonic()
     for turn in range(number):
         stops.arrive()
-        time.sleep(stops.random.uniform(3, 25))
+        time.sleep(stops.random.uniform(3, 60))
         what = STOPS[turn % len(STOPS)] if turn < len(STOPS) else stops.random.choice(STOPS)
         hit = stops.stop(what)
         seconds = time.monotonic() - started
