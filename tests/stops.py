@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from schemas.run import RunSpec
 from tasks.release import registry
@@ -83,10 +82,6 @@ class Stops:
         found: list[Any] = self.lives.served.ask("POST", "/flow_runs/filter", wanted)
         return found
 
-    def trainings(self) -> list[psutil.Process]:
-        children = psutil.Process(self.lives.served.process.pid).children()
-        return [child for child in children if "flows.served_run" in child.cmdline()]
-
     def stop(self, what: str) -> str:
         """Do it; return what it hit."""
         whom, _, how = what.partition(" ")
@@ -103,7 +98,7 @@ class Stops:
             return "the server"
         if whom == "cancelled":
             return self.cancel(still="still" in how)
-        victims = self.trainings()
+        victims = self.lives.runs()
         if whom == "worker":
             victims = [child for one in victims for child in one.children(recursive=True)]
         if not victims:
@@ -116,7 +111,7 @@ class Stops:
             if not (runs := self.running()):
                 return "nobody"
             process = self.lives.served.process.pid
-            victims = self.trainings()
+            victims = self.lives.runs()
             if still:
                 os.kill(process, signal.SIGSTOP)
             try:
@@ -154,7 +149,7 @@ class Stops:
         assert [record.number for record in records] == list(range(1, len(records) + 1))
         files = [Path(file).name for record in records for file in record.files]
         assert sorted(files) == sorted(f"{number}.txt" for number in range(self.arrived)), "each exactly once"
-        wait_until(lambda: len(self.running()) <= len(self.trainings()), 60)
+        wait_until(lambda: len(self.running()) <= len(self.lives.runs()), 60)
         for run in self.cancelled:
             assert served.run(run)["state_type"] == "CANCELLED", served.run(run)["state"]
         assert registry.champion(self.folder / ".rootstock", "trades") is not None
@@ -169,7 +164,7 @@ def main() -> None:
     started = time.monotonic()
     for turn in range(number):
         stops.arrive()
-        time.sleep(stops.random.uniform(3, 25))
+        time.sleep(stops.random.uniform(3, 60))
         what = STOPS[turn % len(STOPS)] if turn < len(STOPS) else stops.random.choice(STOPS)
         hit = stops.stop(what)
         seconds = time.monotonic() - started

@@ -20,10 +20,14 @@ CODES = {signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGINT: 130}
 RUN = [sys.executable, "-m", "flows.cli", "run", "tiny.yaml", "--no-prefect"]
 
 
-def start(files: Path, *more: str, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+def start(files: Path, *more: str, before: Callable[[], object] = lambda: None) -> subprocess.Popen[str]:
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where tests run behind `&`
+        before()
+
     return subprocess.Popen(
         [*RUN, *more], cwd=files, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        preexec_fn=before,
+        preexec_fn=prepare,
     )  # fmt: skip
 
 
