@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from flows.cli import quiet_environment
+from flows.terminal import tell
 from schemas.comparison import Trained
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError
@@ -51,7 +52,7 @@ def main(job_file: str, result_file: str) -> None:
     try:
         result = train_cell(RunSpec.model_validate(job["spec"]), Path(job["state"]))
     except UserError as error:
-        print(f"{error.what}\n  where: {error.where}\n  fix: {error.fix}", file=sys.stderr)
+        tell(error)
         raise SystemExit(int(error.exit_code)) from None
     write_atomic(Path(result_file), result.model_dump_json())
 

@@ -16,6 +16,7 @@ from flows.cells import Job, RunJobs, run_cell
 from schemas.comparison import Trained
 from schemas.errors import UserError
 from tasks.page import artifact_key
+from tasks.release.markdown import code
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
 
 
@@ -59,6 +60,6 @@ def show_comparison(name: str, folder: Path) -> State[str]:
     """Put the table on the page; the state that the flow ends in."""
     create_markdown_artifact(
         (folder / "table.md").read_text(encoding="utf-8"), key=artifact_key(name, "comparison"),
-        description=f"Comparison {name}; with pictures in `{(folder / 'index.html').absolute()}`",
+        description=f"Comparison {name}; with pictures in {code((folder / 'index.html').absolute())}",
     )  # fmt: skip
     return Completed(message=f"table and pictures in {folder}", data=str(folder))

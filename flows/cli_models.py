@@ -1,12 +1,13 @@
 """Verbs for models that exist: score them, try them, copy them out, promote them, look back."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from flows.terminal import say, say_json
+from schemas.commands import command
 from schemas.errors import UserError
 
 models_app = typer.Typer()
@@ -22,7 +23,7 @@ def evaluate(
 ) -> None:
     """Score a model on a specification's suites."""
     if spec.is_dir() and Path(model).suffix in (".yaml", ".yml"):
-        fix = f"run: rootstock evaluate {spec} {model}"
+        fix = f"run: {command('rootstock', 'evaluate', spec, model)}"
         raise UserError("the model comes first, then the specification", f"{model} {spec}", fix)
     loaded = load(spec, sets)
     from flows.evaluate_model import evaluate_model
@@ -67,11 +68,11 @@ def export(
 
     model = Path(find_run_model(state, run_id))
     if drop_blocks is None:
-        print(export_run(model, to, merge, state))
+        say(export_run(model, to, merge, state))
         return
     if merge:
         raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
-    print(export_with_dropped(model, to, drop_blocks))
+    say(export_with_dropped(model, to, drop_blocks))
 
 
 @models_app.command()
@@ -126,9 +127,9 @@ def combine(
         named, recipe, to, None if base is None else find_run_model(state, base), loaded, state
     )
     if as_json:
-        print(json.dumps(combined, ensure_ascii=False))
+        say_json(combined)
         return
-    print(combined["said"])
+    say(combined["said"])
     if combined["scores"]:
         print_table("before and after", combined["scores"], as_json)
 
@@ -174,7 +175,7 @@ def promote(
         fix = "add --force, or leave out --reason"
         raise UserError("a reason belongs to a forced promotion", "--reason", fix)
     model = promote_run(state, state / "runs" / run_id, (reason or "") if force else None)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+    say(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
 @models_app.command()
@@ -185,7 +186,7 @@ def rollback(
     from tasks.release import promotion
 
     model = promotion.rollback(state, name)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+    say(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
 @models_app.command()

@@ -4,15 +4,19 @@ import errno
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from flows.terminal import tell
 from schemas.errors import ExitCode, MachineFailed, UserError
+
+if TYPE_CHECKING:
+    from typer._click.exceptions import UsageError
 
 
 def fail(error: UserError) -> NoReturn:
     """Print the three lines of every mistake and leave with its exit code."""
     for one in getattr(error, "errors", [error]):
-        print(f"error: {one}", file=sys.stderr)
+        tell(f"error: {one}")
     sys.exit(int(error.exit_code))
 
 
@@ -34,9 +38,19 @@ def machine_error(error: OSError) -> UserError | None:
     return MachineFailed(what, str(error.filename or "this disk"), fixes[error.errno])
 
 
-def defect(error: Exception) -> UserError:
+def misused(error: "UsageError") -> UserError:
+    """A mistake in the words of the command line itself."""
+    if not error.format_message():  # no words at all: the help was printed
+        sys.exit(int(ExitCode.BAD_SPECIFICATION))
+    context = error.ctx
+    path = context.command_path if context else "rootstock"
+    usage = context.get_usage() if context else ""
+    return UserError(error.format_message(), path, " ".join(f"see {path} --help. {usage}".split()))
+
+
+def defect(error: BaseException) -> UserError:
     """Show where it happened, for those who will mend it."""
-    traceback.print_exception(error)
+    tell("".join(traceback.format_exception(error)).rstrip())
     told = UserError(
         f"a defect of Rootstock: {type(error).__name__}: {error}",
         "the traceback above",

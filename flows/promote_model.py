@@ -16,6 +16,7 @@ from schemas.artifacts import Decision
 from schemas.errors import UserError
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
+from tasks.release.markdown import inline
 from tasks.release.registry import Registered
 from tasks.stage import result_of, stopped
 
@@ -65,9 +66,7 @@ def _approved(run: str, folder: Path) -> bool:
     if not (folder / "decision.json").is_file():
         return True  # the promotion itself says what is missing
     report = (folder / "report.html").absolute()
-    shown = (
-        f"[Report of {run}]({report_link(run, report)})\n\n{verdict_markdown(run, report, _decision(folder))}"
-    )
+    shown = f"[Report of {inline(run)}]({report_link(run, report)})\n\n{verdict_markdown(run, report, _decision(folder))}"
     form = Approval.with_initial_data(description=shown, approve=False)
     answer = suspend_flow_run(wait_for_input=form, timeout=int(PATIENCE.total_seconds()), key="approval")
     return bool(answer.approve)

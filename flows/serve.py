@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.reports import serve_reports
 from flows.server import is_healthy, prefect_server, running_server, server_home
+from flows.terminal import say
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def serve_here(state: Path, port: int) -> None:
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", str(POLL_SECONDS))
     if not os.environ.get("PREFECT_API_URL"):
         _require_alone(state, port)
-        print("starting Prefect's server (some 20 s the first time)", flush=True)
+        say("starting Prefect's server (some 20 s the first time)", flush=True)
     with prefect_server(state, port, schedules=True) as address, serve_reports(state, port + 1) as reports:
         from prefect import serve
 
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
 
-        print(
+        say(
             f"Rootstock is served at {address.removesuffix('/api')}/deployments (Ctrl-C stops it)", flush=True
         )
         serve(*deployments(state), limit=RUNS_AT_ONCE, print_starting_message=False)

@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.commands import command
 from schemas.contracts import told_record
+from schemas.environment import expand as expand
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.file_kinds import other_kind
@@ -208,7 +210,14 @@ def _check_path(given: str, name: str) -> tuple[str, str] | None:
     if not files:
         return f"{name} matches no file: {given}", f"check the path (read as {path.absolute()})"
     closed = next((file for file in files if not os.access(file, os.R_OK)), None)
-    return None if closed is None else (f"{name}: no permission to read {closed}", f"run: chmod u+r {closed}")
+    return (
+        None
+        if closed is None
+        else (
+            f"{name}: no permission to read {closed}",
+            f"run: {command('chmod', 'u+r', closed)}",
+        )
+    )
 
 
 def _unset(name: str, variable: str) -> tuple[str, str]:
@@ -261,19 +270,6 @@ def is_hub_id(base: str) -> bool:
     """Whether `base` may be a model on the Hub: not a folder here, nor below one."""
     here = Path(expand(base))
     return bool(_HUB_ID.match(base)) and not here.exists() and not here.parent.is_dir()
-
-
-def expand(path: str) -> str:
-    """Replace `$NAME` and `${NAME}` from the environment and `~` by the home folder.
-
-    Raises:
-        KeyError: a variable is not set.
-    """
-    replaced = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: os.environ[match[1] or match[2]], path)
-    try:
-        return str(Path(replaced).expanduser())
-    except RuntimeError:  # ~name of nobody: a file may be called so
-        return replaced
 
 
 def source_files(source: Source) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import FileLedger, GateReport, Role, RuleResult
+from schemas.commands import command
 from schemas.errors import ContractFailed, UserError
 from schemas.load import source_files
 from schemas.records import RecordKind
@@ -203,7 +204,10 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
         return {"passed": report.passed}
 
     step = run_step(plan, work)
-    return GateReport.model_validate_json((step.folder / "gate.json").read_bytes())
+    report = GateReport.model_validate_json((step.folder / "gate.json").read_bytes())
+    source = prepared.source
+    again = command("rootstock", "check", source.contract, "--data", source.path)
+    return report.model_copy(update={"again": again})
 
 
 def require_passed(reports: list[GateReport]) -> None:
@@ -220,7 +224,7 @@ def require_passed(reports: list[GateReport]) -> None:
     failure = ContractFailed(
         f"{len(broken)} critical contract {'rules' if len(broken) > 1 else 'rule'} broken: {'; '.join(lines)}",
         ", ".join(places) or broken[0][0].dataset,
-        f"mend the data, or run: rootstock check {broken[0][0].contract} --data '{broken[0][0].dataset}'",
+        f"mend the data, then see the whole report with: {broken[0][0].again}",
     )
     failure.reports = tuple(reports)
     raise failure
