@@ -16,6 +16,7 @@ from schemas.base import Schema
 from schemas.commands import command
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
+from schemas.file_names import unfit_name
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
@@ -87,6 +88,8 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     loaded = load_contract(contract)
     shards: list[Shard] = []
     for index, path in enumerate(dict.fromkeys(data)):
+        if not path or (unfit := unfit_name(path)) is not None:
+            raise unfit if path else UserError("a path is empty", "--data", "name a file or a glob")
         source = Source(path=path, contract=contract)
         shards += plan_shards(source, "domain", index, len(shards), record=loaded.record)
     shards = with_schemes(with_layouts(shards)[0], _map_here)

@@ -40,12 +40,10 @@ def main() -> None:
         fail(error)
     except UsageError as error:
         fail(misused(error))
-    except OSError as error:
-        fail(machine_error(error) or defect(error))
-    except typer.Abort as error:  # what typer makes of an EOFError: our own then, unless somebody was asked
+    except typer.Abort as error:  # what typer makes of an EOFError: our own, for nobody is asked anything
         fail(defect(error.__cause__ or error))
     except Exception as error:
-        fail(defect(error))
+        fail(machine_error(error) or defect(error))
     except (
         SystemExit
     ) as done:  # typer's answer to a reader that went away (`| head`); ours are raised elsewhere
@@ -86,6 +84,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Follow a specification from its files to its verdict (exit 0 promote, 10 reject, 11 inconclusive)."""
+    if dask is not None and (no_prefect or dry_run):
+        why = (
+            "--no-prefect runs without it" if no_prefect else "--dry-run shows a plan, and starts no workers"
+        )
+        raise UserError(f"Dask's workers are started by Prefect: {why}", "--dask", "leave out one of the two")
     loaded = load(spec, sets)
     if dry_run:
         from flows.plan import show_plan
@@ -192,7 +195,12 @@ def contract_lint(
 @app.command()
 def serve(
     state: State = DEFAULT_STATE,
-    port: Annotated[int, typer.Option(help="Port of the Prefect page on this machine.")] = 4200,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=1, max=65534, help="Port of the Prefect page on this machine; reports get the next."
+        ),
+    ] = 4200,
 ) -> None:
     """Serve the workflows of this project on this machine: Prefect's page, its form, and the schedules."""
     from flows.serve import serve_here

@@ -18,7 +18,7 @@ OwnSets = Annotated[
         help="Replace one value of the comparison (its bases, seeds, methods, ...); may be repeated.",
     ),
 ]
-Parallel = Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")]
+Parallel = Annotated[int, typer.Option(min=1, max=64, help="Trainings that run side by side.")]
 
 
 @compare_app.command()

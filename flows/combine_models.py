@@ -7,9 +7,10 @@ from typing import TypedDict
 from flows.evaluate_model import prepare_suites, score_on_suites
 from flows.watch import Console
 from schemas.errors import UserError
+from schemas.registered_names import require_new
 from schemas.run import RunSpec
 from tasks.release.combinable import common_base, read_origin
-from tasks.release.combine import combine_models, require_new
+from tasks.release.combine import combine_models
 from tasks.release.combine_recipe import Recipe
 from tasks.training.models import find_model
 

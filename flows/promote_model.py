@@ -14,6 +14,7 @@ from flows.events import announce_promotion
 from flows.form import StateFolder, field
 from schemas.artifacts import Decision
 from schemas.errors import UserError
+from schemas.registered_names import require_run
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
 from tasks.release.markdown import inline
@@ -48,7 +49,10 @@ def promote_model(
     Only a model whose decision passes, and whose files are the very ones the decision was made on; or by force, with a
     reason that is kept. Holds neither a GPU nor a process while a person thinks.
     """
-    folder = Path(state) / "runs" / run
+    try:
+        folder = Path(state) / "runs" / require_run(run)
+    except UserError as error:
+        return stopped(error)
     if ask and not _approved(run, folder):
         return Completed(name="NotApproved", message=f"{run} was not approved; it is not in use")
     try:

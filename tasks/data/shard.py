@@ -112,9 +112,6 @@ def _files(source: Source) -> list[str]:
         raise UserError(
             "no file matches", source.path, "name an existing file or a glob such as data/*.jsonl"
         )
-    for file in files:
-        if not file.isprintable():  # undecodable bytes show as lone surrogates, which are not printable
-            raise UserError("a file's name is not printable UTF-8", repr(file), "rename the file")
     return files
 
 

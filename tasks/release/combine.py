@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
+from schemas.registered_names import require_new
 from tasks.release.combinable import ONE_BASE, Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.combined_card import write_combined_card
@@ -91,16 +92,6 @@ def combine_models(base: Path, origins: Sequence[Origin], recipe: Recipe, target
         write_combined_card(folder, base, origins, recipe, changed)
         require_new(target)
     return changed
-
-
-def require_new(target: Path) -> None:
-    """Refuse to write over anything.
-
-    Raises:
-        UserError: the target exists.
-    """
-    if target.exists():
-        raise UserError(f"{target} exists already", str(target), "name a new folder")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterDrop
+from schemas.registered_names import require_new
 from tasks.storage.atomic import write_atomic
 from tasks.training.tuned import METHOD_FILE, is_tuned, load_tuned, read_method
 
@@ -15,8 +16,7 @@ def export_with_dropped(model: Path, target: Path, drop_blocks: int) -> str:
     Raises:
         UserError: the target exists, the model was not trained to do without adapters, or no adapter would be left.
     """
-    if target.exists():
-        raise UserError(f"{target} exists already", str(target), "name a new folder")
+    require_new(target)
     saved = read_method(model) if is_tuned(model) and (model / METHOD_FILE).is_file() else None
     if saved is None or not isinstance(saved.method, AdapterDrop) or saved.method.training != "robust":
         fix = "train with method adapter_drop and training: robust, or leave out --drop-blocks"

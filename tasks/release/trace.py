@@ -1,6 +1,7 @@
 """Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
         UserError: `row` is not FILE:LINE, or no run read such a row.
     """
     file, _, line = row.rpartition(":")
-    if not file or not line.isdigit():
+    if not file or not re.fullmatch("[0-9]{1,15}", line):
         raise UserError(
             f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
         )
