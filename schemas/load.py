@@ -105,7 +105,7 @@ def _write(document: Document, keys: list[str], value: Any, place: str) -> UserE
     path: tuple[str | int, ...] = ()
     for depth, key in enumerate(keys):
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
+            if not re.fullmatch("[0-9]{1,9}", key) or int(key) >= len(node):
                 have = f"the list has the entries 0 to {len(node) - 1}" if node else "the list is empty"
                 return UserError(f"{'.'.join(keys[: depth + 1])} does not exist", place, have)
             step: Any = int(key)

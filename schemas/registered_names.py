@@ -1,5 +1,6 @@
 """Names of models and runs: parts of paths, so that only what Rootstock itself would call them is looked for."""
 
+import os
 import re
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def require_new(target: Path, option: str = "--to", outside: Path | None = None)
     """
     if target.exists() or target.is_symlink():
         raise UserError(f"{target} exists already", str(target), "name a new folder")
-    if outside is not None and target.resolve().is_relative_to(outside.resolve()):
+    if outside is not None and os.path.realpath(target).startswith(os.path.realpath(outside) + os.sep):
         raise UserError(
             "a folder cannot be copied into itself", f"{option} {target}", "name a folder elsewhere"
         )

@@ -1,6 +1,7 @@
 """Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
     found = []
     for lineage in sorted((state / "runs").glob("*/lineage.json")):
         run = json.loads(lineage.read_text())
-        files = [name for name in run["data"] if name == file or Path(name).resolve() == Path(file).resolve()]
+        files = [
+            name for name in run["data"] if name == file or os.path.realpath(name) == os.path.realpath(file)
+        ]
         for name in files:
             found += _in_run(state, run, name, int(line))
     if not found:
