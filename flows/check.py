@@ -20,7 +20,7 @@ from schemas.file_names import unfit_name
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, plan_shards
+from tasks.data.shard import Shard, plan_shards, size_of
 from tasks.data.validate import validate_shard
 from tasks.storage.workers import map_in_processes
 
@@ -95,7 +95,7 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     shards = with_schemes(with_layouts(shards)[0], _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
         work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
-        large = sum(Path(file).stat().st_size for file in {shard.file for shard in shards}) > PARALLEL_BYTES
+        large = sum(size_of(file) for file in {shard.file for shard in shards}) > PARALLEL_BYTES
         checked = map_in_processes(work, shards) if large else [work(shard) for shard in shards]
     report = merge(loaded, ", ".join(data), [gate for shard in checked for gate in shard.gates])
     again = command("rootstock", "check", contract, *(word for path in data for word in ("--data", path)))

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 _SPACE = "free some space, then run the same command again: it goes on where it was"
 _MAY = "make it writable and readable, or name another folder with --state"
 _STANDS = "a file stands where a folder is needed, or the other way round: move it, or name another folder"
+_CUT_SHORT = 0
+"""What the machine said is lost: a file could not be written to its end."""
 _FIXES = {
+    _CUT_SHORT: "free some space (df), or raise the limit of a file's size (ulimit -f); then run the same command again: it"
+    " goes on where it was",
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or write to a disk that takes larger files; then run the"
@@ -40,10 +44,11 @@ _FIXES = {
     errno.EBUSY: "wait until nothing uses it",
 }
 _WORDS = {
-    r"No space left on device|os error 28\b|disk is full|PytorchStreamWriter failed writing": errno.ENOSPC,
+    r"No space left on device|os error 28\b|disk is full": errno.ENOSPC,
     r"Disk quota exceeded|os error 122\b": errno.EDQUOT,
     r"File too large|os error 27\b": errno.EFBIG,
-    r"\d+ requested and \d+ written": errno.ENOSPC,
+    r"PytorchStreamWriter failed|inline_container.cc:\d+\] . unexpected pos|\d+ requested and \d+ written": _CUT_SHORT,
+    r"disk I/O error": _CUT_SHORT,
     r"Input/output error|os error 5\b": errno.EIO,
     r"Read-only file system|os error 30\b": errno.EROFS,
     r"[Cc]an't allocate memory|[Cc]annot allocate memory|not enough memory|out of memory": errno.ENOMEM,
@@ -51,7 +56,7 @@ _WORDS = {
 """What libraries that lose the number of an error (safetensors, torch, numpy, SQLite) say instead."""
 
 
-_EVERYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM}
+_EVERYWHERE = {_CUT_SHORT, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM}
 """Those that are meant wherever they stand in a chain of errors; "no such file" may have been looked for and mended."""
 
 
@@ -67,7 +72,8 @@ def machine_error(error: BaseException) -> UserError | None:
     for depth, one in enumerate(_causes(error)):
         number = _number(one)
         if number is not None and (depth == 0 or number in _EVERYWHERE):
-            what = f"the machine refused: {os.strerror(number)}"
+            why = os.strerror(number) if number else "a file could not be written to its end"
+            what = f"the machine refused: {why}"
             place = getattr(one, "filename", None)
             return MachineFailed(what, os.fsdecode(place) if place else "this machine", _FIXES[number])
     return None

@@ -1,5 +1,6 @@
 """Odd files, names and numbers on every road of the command line: three lines and exit 2, never a traceback, nothing lost."""
 
+import gzip
 import json
 import os
 import socket
@@ -11,14 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
+from schemas import yaml_reader
 from schemas.comparison import Comparison
-from schemas.errors import UserErrors
+from schemas.errors import UserError, UserErrors
 from schemas.files import matching_files
 from schemas.remedy_comparison import RemedyComparison
 from schemas.run import RunSpec
+from schemas.sources import Source
+from tasks.data.read import read_rows
+from tasks.data.shard import plan_shards, size_of
 from tests.command_line import Done
 from tests.in_process import rootstock_here
 
@@ -148,14 +154,15 @@ def test_a_specification_is_a_file_and_has_a_size(project: Path, verb: tuple[str
         assert [what for what, _, _ in refused(rootstock_here(*verb, file, cwd=project))] == [told]
 
 
-def test_too_many_values_are_told_as_what_they_are(project: Path) -> None:
-    (project / "many.yaml").write_text("name: [" + "1," * 100_001 + "1]\n")
+def test_too_many_values_are_told_as_what_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_reader, "MAX_VALUES", 1000)  # reading a hundred thousand takes seconds
+    (project / "many.yaml").write_text("name: [" + "1," * 1001 + "1]\n")
     [(what, _, fix)] = refused(rootstock_here("run", "many.yaml", cwd=project))
-    assert (what, "alias" in fix) == ("more than 100,000 values", False)
+    assert (what, "alias" in fix) == ("more than 1,000 values", False)
     aliases = "a0: &a0 [1, 1]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(20))
     (project / "alias.yaml").write_text(aliases)
     [(what, _, fix)] = refused(rootstock_here("run", "alias.yaml", cwd=project))
-    assert (what, "alias" in fix) == ("more than 100,000 values", True)
+    assert (what, "alias" in fix) == ("more than 1,000 values", True)
 
 
 def numbers(annotation: Any, notes: list[Any]) -> Iterator[list[Any]]:
@@ -209,7 +216,7 @@ def test_every_number_of_every_file_that_people_write_has_bounds() -> None:
 )  # fmt: skip
 def test_a_number_beyond_sense_is_refused_before_any_work(project: Path, text: str) -> None:
     errors = refused(rootstock_here("run", "spec.yaml", "--set", text, cwd=project))
-    assert all(where.startswith("--set ") for _, where, _ in errors)
+    assert all(where.startswith(("--set ", "spec.yaml:1")) for _, where, _ in errors)
     assert not (project / ".rootstock").exists()
 
 
@@ -287,6 +294,24 @@ def test_an_option_without_effect_is_refused(project: Path) -> None:
         assert where == "--dask"
     [(what, _, _)] = refused(rootstock_here("check", "domain_text", "--data", "", cwd=project))
     assert what == "a path is empty"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.csv", "a.json"])
+def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    rows = {"csv": b"text\nx\n", "json": b'[{"text": "x"}]'}.get(file.suffix[1:], ROWS.encode())
+    zstd = pa.compress(rows, "zstd", asbytes=True)
+    file.write_bytes({".gz": gzip.compress(rows), ".zst": zstd}.get(file.suffix, rows))
+    shards = plan_shards(Source(path=str(file), contract="domain_text"), "domain", 0)
+    file.unlink()
+    with pytest.raises(UserError) as told:
+        list(read_rows(shards[0]))
+    assert (told.value.what, told.value.where) == (
+        "cannot read the file: No such file or directory",
+        str(file),
+    )
+    with pytest.raises(UserError, match="cannot read the file"):
+        size_of(str(file))
 
 
 def test_a_reader_that_goes_away_is_no_broken_contract(project: Path) -> None:
