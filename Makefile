@@ -36,6 +36,10 @@ clean:
 
 # torch first and alone: whatever else wants it would bring another build
 $(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is not there: install Python 3.11 or newer, or name one: make PYTHON=python3.11" >&2; exit 1; }
+	@python=$(PYTHON); test ! -x $(BIN)/python || python=$(BIN)/python; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $$python is $$($$python -V 2>&1): name one: make PYTHON=python3.11 (remove .venv if it is older)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo "$(PYTHON) comes without venv or ensurepip: install them (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing (once, a few minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch

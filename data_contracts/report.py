@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from schemas.artifacts import GateReport, RuleResult
+from schemas.visible import printable, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ def verdict(report: GateReport) -> str:
     broken = [rule for rule in report.rules if not rule.success]
     counts = [f"{number} {name}" for name in ("critical", "warning", "info") if (number := sum(rule.severity == name for rule in broken))]  # fmt: skip
     said = "passed" if report.passed else "FAILED"
-    return f"contract {report.contract} {report.version}: {said} on {report.rows:,} rows" + (f"; broken: {', '.join(counts)}" if counts else "")  # fmt: skip
+    return f"contract {visible(report.contract)} {visible(report.version)}: {said} on {report.rows:,} rows" + (f"; broken: {', '.join(counts)}" if counts else "")  # fmt: skip
 
 
 def to_table(report: GateReport) -> "Table":
@@ -49,14 +50,21 @@ def to_table(report: GateReport) -> "Table":
 
     style = {"pass": "green", "FAIL": "bold red", "warn": "yellow", "note": "cyan"}
     table = Table(
-        title=Text(f"{report.dataset} against {report.contract} {report.version}"), title_justify="left"
+        title=Text(printable(f"{report.dataset} against {report.contract} {report.version}")),
+        title_justify="left",
     )
     for name in ("rule", "severity", "", "found", "first places"):
         table.add_column(name, overflow="fold")
     for rule in report.rules:
         said = Text(outcome(rule), style[outcome(rule)])
         places = "\n".join(rule.places[:SHOWN_PLACES])
-        table.add_row(Text(rule.rule), rule.severity, said, Text(numbers(rule)), Text(places))
+        table.add_row(
+            Text(printable(visible(rule.rule))),
+            rule.severity,
+            said,
+            Text(numbers(rule)),
+            Text(printable(places)),
+        )
     return table
 
 
@@ -64,10 +72,11 @@ def to_lines(report: GateReport) -> list[str]:
     """One plain line per rule, then places of the broken ones, then the verdict."""
     lines = []
     for rule in report.rules:
-        lines.append(f"{outcome(rule)}  {report.contract}.{rule.rule}  {rule.severity}  {numbers(rule)}")
+        name = visible(f"{report.contract}.{rule.rule}")
+        lines.append(f"{outcome(rule)}  {name}  {rule.severity}  {numbers(rule)}")
         if not rule.success:
-            lines.append(f"      {rule.description}")
-        lines += [f"      {place}" for place in rule.places[:SHOWN_PLACES]]
+            lines.append(f"      {visible(rule.description.strip())}")
+        lines += [f"      {visible(place)}" for place in rule.places[:SHOWN_PLACES]]
     return [*lines, verdict(report)]
 
 
@@ -82,15 +91,17 @@ def to_junit(report: GateReport) -> str:
         "errors": "0",
     }
     suites = ElementTree.Element("testsuites", counts)
-    suite = ElementTree.SubElement(
-        suites, "testsuite", {"name": f"{report.contract} {report.version}", **counts}
-    )
+    # of the characters that XML cannot hold every one is made visible
+    contract, version = visible(report.contract), visible(report.version)
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": f"{contract} {version}", **counts})
     for rule in report.rules:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": report.contract, "name": rule.rule})
+        case = ElementTree.SubElement(suite, "testcase", {"classname": contract, "name": visible(rule.rule)})
         if not rule.success:
             kind = "failure" if rule.severity == "critical" else "skipped"
-            told = ElementTree.SubElement(case, kind, {"message": f"{rule.description}: {numbers(rule)}"})
-            told.text = "\n".join(rule.places)
+            told = ElementTree.SubElement(
+                case, kind, {"message": f"{visible(rule.description.strip())}: {numbers(rule)}"}
+            )
+            told.text = "\n".join(map(visible, rule.places))
     ElementTree.indent(suites)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
@@ -114,7 +125,8 @@ def _annotations(rule: RuleResult) -> Iterator[str]:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """GitHub's own escapes; what it has none for is made visible."""
+    return visible(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def _property(text: str) -> str:

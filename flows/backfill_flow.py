@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import State, flow, get_run_logger
-from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
@@ -19,7 +18,7 @@ from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec
-from tasks.page import artifact_key, put
+from tasks.page import artifact_key, show_table
 from tasks.stage import stopped
 
 FROM_HINT = "First date (2026-03 or 2026-03-01) or file name; empty: from the beginning."
@@ -55,11 +54,6 @@ def backfill_flow(
                 log.info("%s", rows[-1])
     except UserError as error:
         return stopped(error)
-    put(
-        create_table_artifact,
-        table=rows,
-        key=artifact_key(loaded.name, "backfill"),
-        description="**Backfill.**",
-    )
+    show_table(rows, key=artifact_key(loaded.name, "backfill"), description="**Backfill.**")
     told = ", ".join(f"{row['place']} {row['verdict']}" for row in rows)
     return Completed(message=told, data=rows)

@@ -15,6 +15,7 @@ from flows.cells import Job, RunJobs, Stopped, Trainings, run_cell
 from schemas.comparison import Trained
 from schemas.errors import UserError
 from tasks.page import artifact_key, put
+from tasks.release.markdown import code
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
 
 
@@ -69,6 +70,6 @@ def show_comparison(name: str, folder: Path) -> State[str]:
     put(
         create_markdown_artifact,
         markdown=(folder / "table.md").read_text(encoding="utf-8"), key=artifact_key(name, "comparison"),
-        description=f"Comparison {name}; with pictures in `{(folder / 'index.html').absolute()}`",
+        description=f"Comparison {name}; with pictures in {code((folder / 'index.html').absolute())}",
     )  # fmt: skip
     return Completed(message=f"table and pictures in {folder}", data=str(folder))

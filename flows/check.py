@@ -10,14 +10,17 @@ from typing import Any
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
+from flows.terminal import console, give_order, say
 from schemas.artifacts import GateReport, RowCounts, RuleResult
 from schemas.base import Schema
+from schemas.commands import command
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
+from schemas.file_names import unfit_name
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, find_files, plan_shards
+from tasks.data.shard import Shard, find_files, plan_shards, size_of
 from tasks.data.validate import validate_shards
 from tasks.storage.workers import map_in_processes
 
@@ -50,14 +53,12 @@ def check_and_print(
 
     report = check(contract, data)
     if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        Console().print(to_table(report), Text(verdict(report)))
+        console().print(to_table(report))
+        say(verdict(report))
     else:
-        print("\n".join(to_lines(report)))
+        say("\n".join(to_lines(report)))
     for line in to_github(report) if github else ():
-        print(line)
+        give_order(line)
     if junit is not None:
         _write(junit, to_junit(report))
     if json_file is not None:
@@ -87,15 +88,20 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
     loaded = load_contract(contract)
     shards: list[Shard] = []
     for path in dict.fromkeys(data):
+        if not path:
+            raise UserError("a path is empty", "--data", "name a file or a glob")
+        if (unfit := unfit_name(path)) is not None:
+            raise unfit
         source = Source(path=path, contract=contract)
         shards += plan_shards(source, find_files(source), len(shards), record=loaded.record)
     shards = with_schemes(with_layouts(shards)[0], _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
         work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
-        large = sum(Path(file).stat().st_size for file in {shard.file for shard in shards}) > PARALLEL_BYTES
+        large = sum(size_of(file) for file in {shard.file for shard in shards}) > PARALLEL_BYTES
         checked = map_in_processes(work, shards) if large else [work(shard) for shard in shards]
     report = merge(loaded, ", ".join(data), [gate for shard in checked for gate in shard.gates])
-    return _with_readable(loaded, report, checked)
+    again = command("rootstock", "check", contract, *(word for path in data for word in ("--data", path)))
+    return _with_readable(loaded, report.model_copy(update={"again": again}), checked)
 
 
 def _map_here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from flows.check import check
 from flows.form import field
 from schemas.artifacts import GateReport
 from schemas.errors import UserError
+from schemas.visible import printable
 from tasks.data.sources import require_passed
 from tasks.page import show_contracts
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of, stopped
@@ -51,6 +52,6 @@ def check_files(contract: str, data: list[str]) -> State[GateReport]:
         return stopped(error)
     logger = get_run_logger()
     for line in to_lines(report):
-        logger.info(line)
+        logger.info(printable(line))
     show_contracts(Path(contract).name.removesuffix(SUFFIX), (report,))
     return Completed(data=report)

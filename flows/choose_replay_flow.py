@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import State, flow, runtime
-from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
@@ -18,7 +17,8 @@ from flows.turns import turn_to_train
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
-from tasks.page import artifact_key, put
+from tasks.page import artifact_key, show_table
+from tasks.release.markdown import code, inline
 from tasks.stage import stopped
 
 
@@ -43,9 +43,8 @@ def choose_replay_flow(
         watch = PageWatch(loaded.name, Console() if runtime.deployment.id is None else Silent())
         with turn_to_train(Path(state)):
             choice, folder = propose(loaded, Path(state), watch, call=call_as_task)
-        put(
-            create_table_artifact,
-            table=table_of(choice.shift_curves)
+        show_table(
+            table_of(choice.shift_curves)
             or [
                 {
                     "suite": curve.suite,
@@ -57,7 +56,7 @@ def choose_replay_flow(
                 for point in curve.points
             ],
             key=artifact_key(loaded.name, "replay"),
-            description=f"{choice.sentence}; with its curve in `{(folder / 'index.html').absolute()}`",
+            description=f"{inline(choice.sentence)}; with its curve in {code((folder / 'index.html').absolute())}",
         )
         ratio = require_ratio(choice)
     except UserError as error:

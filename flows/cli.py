@@ -1,19 +1,21 @@
 """The command line. Every verb imports what it needs when it runs: `--help` and mistakes answer at once."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import UsageError
 
 from flows.cli_compare import compare_app
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
-from flows.failures import defect, fail, machine_error
+from flows.failures import defect, fail, machine_error, misused
 from flows.surroundings import leave_launcher, quiet_environment
+from flows.terminal import never_fail_to_encode, say, say_json, tell
 from schemas.errors import ExitCode, NoNewData, UserError
-from tasks.storage.signals import Asked, end_when_asked, say, told
+from schemas.visible import visible
+from tasks.storage.signals import Asked, end_when_asked, told
 
 app = typer.Typer(
     name="rootstock",
@@ -52,17 +54,27 @@ def main() -> None:
     """Run the command line; a user's mistake is three lines and an exit code, never a traceback."""
     quiet_environment()
     end_when_asked()
+    never_fail_to_encode()
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
         fail(error)
-    except OSError as error:
-        fail(machine_error(error) or defect(error))
+    except UsageError as error:
+        fail(misused(error))
+    except typer.Abort as error:  # what typer makes of an EOFError: our own, for nobody is asked anything
+        fail(defect(error.__cause__ or error))
     except Exception as error:
-        fail(defect(error))
+        fail(machine_error(error) or defect(error))
     except Asked as signal:
-        say(f"stopped by {told(signal.number)}; the same command goes on where it was")
+        tell(f"stopped by {told(signal.number)}; the same command goes on where it was")
         raise
+    except (
+        SystemExit
+    ) as done:  # typer's answer to a reader that went away (`| head`); ours are raised elsewhere
+        raise SystemExit(int(ExitCode.NOBODY_READS) if done.code == 1 else done.code) from None
+    if code == ExitCode.INTERRUPTED:
+        tell("stopped; the same command goes on where it was")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @app.command()
@@ -82,6 +94,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Follow a specification from its files to its verdict (exit 0 promote, 10 reject, 11 inconclusive)."""
+    if dask is not None and (no_prefect or dry_run):
+        why = (
+            "--no-prefect runs without it" if no_prefect else "--dry-run shows a plan, and starts no workers"
+        )
+        raise UserError(f"Dask's workers are started by Prefect: {why}", "--dask", "leave out one of the two")
     loaded = load(spec, sets)
     if dry_run:
         from flows.plan import show_plan
@@ -92,11 +109,10 @@ def run(
     try:
         outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
     except NoNewData as nothing:
-        print(
-            json.dumps({"verdict": None, "reason": nothing.what})
-            if as_json
-            else f"{nothing.what}\nverdict: none"
-        )
+        if as_json:
+            say_json({"verdict": None, "reason": nothing.what})
+        else:
+            say(f"{visible(nothing.what)}\nverdict: none")
         raise typer.Exit(int(ExitCode.PROMOTE)) from None
     _print_outcome(outcome, as_json)
     codes = {"promote": ExitCode.PROMOTE, "reject": ExitCode.REJECT, "inconclusive": ExitCode.INCONCLUSIVE}
@@ -106,20 +122,16 @@ def run(
 def _print_outcome(outcome: Any, as_json: bool) -> None:
     decision = outcome.decision
     if as_json:
-        print(
-            json.dumps(
-                {"run": outcome.run, "folder": str(outcome.folder), **decision.model_dump(mode="json")}
-            )
-        )
+        say_json({"run": outcome.run, "folder": str(outcome.folder), **decision.model_dump(mode="json")})
         return
     if not outcome.fresh:
-        print("nothing to do: this run is finished (same data, specification and code)")
+        say("nothing to do: this run is finished (same data, specification and code)")
     for rule in decision.rules:
-        print(f"  {rule.outcome:9}  {rule.reason}")
-    print(decision.sentence)
-    print(f"report: {outcome.folder / 'report.html'}")
-    print(f"next: {decision.next_action}")
-    print(f"verdict: {decision.verdict}")
+        say(f"  {rule.outcome:9}  {visible(rule.reason)}")
+    say(visible(decision.sentence))
+    say(f"report: {visible(outcome.folder / 'report.html')}")
+    say(f"next: {visible(decision.next_action)}")
+    say(f"verdict: {decision.verdict}")
 
 
 @app.command()
@@ -148,7 +160,7 @@ def announce(spec: Spec, state: State = DEFAULT_STATE) -> None:
     loaded = load(spec, None)
     from flows.backfill_here import announce_here
 
-    print(announce_here(loaded, str(spec), state) or "nothing new")
+    say(announce_here(loaded, str(spec), state) or "nothing new")
 
 
 @app.command()
@@ -187,13 +199,18 @@ def contract_lint(
     errors = [error for file in contracts for error in lint(file)]
     if errors:
         raise UserErrors(errors)
-    print(f"{len(contracts)} contract{'s' if len(contracts) > 1 else ''} in order")
+    say(f"{len(contracts)} contract{'s' if len(contracts) > 1 else ''} in order")
 
 
 @app.command()
 def serve(
     state: State = DEFAULT_STATE,
-    port: Annotated[int, typer.Option(help="Port of the Prefect page on this machine.")] = 4200,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=1, max=65534, help="Port of the Prefect page on this machine; reports get the next."
+        ),
+    ] = 4200,
     password_file: Annotated[
         Path | None,
         typer.Option(help="File of one line: the password that page and API ask for (several users here)."),
@@ -254,7 +271,7 @@ def schema() -> None:
     """Print the JSON Schema of the specification, for editors."""
     from schemas.run import RunSpec
 
-    print(json.dumps(RunSpec.model_json_schema(), indent=2))
+    say_json(RunSpec.model_json_schema(), indent=2)
 
 
 if __name__ == "__main__":

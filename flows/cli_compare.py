@@ -1,12 +1,12 @@
 """Verbs that list what there is and measure it: methods, remedies, and how much replay a budget takes."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from flows.terminal import say, tell
 from schemas.mixture import ChooseBy
 
 compare_app = typer.Typer()
@@ -18,7 +18,7 @@ OwnSets = Annotated[
         help="Replace one value of the comparison (its bases, seeds, methods, ...); may be repeated.",
     ),
 ]
-Parallel = Annotated[int, typer.Option(min=1, help="Trainings that run side by side.")]
+Parallel = Annotated[int, typer.Option(min=1, max=64, help="Trainings that run side by side.")]
 
 
 @compare_app.command()
@@ -97,13 +97,13 @@ def compare_remedies(
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr)
+    tell(line)
 
 
 def _show(folder: Path) -> None:
     """The table of a comparison that is done, and where its page is."""
-    print((folder / "table.md").read_text(encoding="utf-8"))
-    print(f"with pictures: {folder / 'index.html'}")
+    say((folder / "table.md").read_text(encoding="utf-8"))
+    say(f"with pictures: {folder / 'index.html'}")
 
 
 @compare_app.command()

@@ -1,13 +1,16 @@
 """Verbs for models that exist: score them, try them, copy them out, promote them, look back."""
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from flows.terminal import say, say_json
+from schemas.commands import command
 from schemas.errors import UserError
+from schemas.registered_names import NAME, RUN, require_name, require_new, require_run
 
 models_app = typer.Typer()
 
@@ -22,7 +25,7 @@ def evaluate(
 ) -> None:
     """Score a model on a specification's suites."""
     if spec.is_dir() and Path(model).suffix in (".yaml", ".yml"):
-        fix = f"run: rootstock evaluate {spec} {model}"
+        fix = f"run: {command('rootstock', 'evaluate', spec, model)}"
         raise UserError("the model comes first, then the specification", f"{model} {spec}", fix)
     loaded = load(spec, sets)
     from flows.evaluate_model import evaluate_model
@@ -34,15 +37,20 @@ def evaluate(
 def generate(
     model: Annotated[str, typer.Argument(help="Model folder, Hub id, run id, or name of a promoted model.")],
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
-    max_new_tokens: Annotated[int, typer.Option(help="Length of the answer in tokens.")] = 80,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=2**20, help="Length of the answer in tokens.")
+    ] = 80,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
     top_p: Annotated[
         float, typer.Option(help="Sample from the likeliest tokens of this total probability.")
     ] = 0.95,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the sampling.")] = 0,
     state: State = DEFAULT_STATE,
 ) -> None:
     """Let a model continue a prompt."""
+    from tasks.evaluation.generate import require_settings
+
+    require_settings(max_new_tokens, temperature, top_p, seed)
     from flows.evaluate_model import generate_text
 
     generate_text(find_run_model(state, model), prompt, max_new_tokens, temperature, top_p, seed)
@@ -57,7 +65,9 @@ def export(
     ] = False,
     drop_blocks: Annotated[
         int | None,
-        typer.Option(min=0, help="Leave out the adapters of so many of the lowest blocks (adapter_drop)."),
+        typer.Option(
+            min=0, max=10_000, help="Leave out the adapters of so many of the lowest blocks (adapter_drop)."
+        ),
     ] = None,
     state: State = DEFAULT_STATE,
 ) -> None:
@@ -66,12 +76,13 @@ def export(
     from tasks.release.drop_blocks import export_with_dropped
 
     model = Path(find_run_model(state, run_id))
+    require_new(to, outside=model)
     if drop_blocks is None:
-        print(export_run(model, to, merge, state))
+        say(export_run(model, to, merge, state))
         return
     if merge:
         raise UserError("adapters cannot be merged", "--merge", "leave out one of --merge and --drop-blocks")
-    print(export_with_dropped(model, to, drop_blocks))
+    say(export_with_dropped(model, to, drop_blocks))
 
 
 @models_app.command()
@@ -101,7 +112,9 @@ def combine(
         float | None,
         typer.Option(help="Share of each difference that is kept. Default: 0.2 for ties, 0.5 for dare."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the draw of dare. Default: 17.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of the draw of dare. Default: 17.")
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="The base, where full weights do not say what they were tuned from.")
     ] = None,
@@ -126,9 +139,9 @@ def combine(
         named, recipe, to, None if base is None else find_run_model(state, base), loaded, state
     )
     if as_json:
-        print(json.dumps(combined, ensure_ascii=False))
+        say_json(combined)
         return
-    print(combined["said"])
+    say(combined["said"])
     if combined["scores"]:
         print_table("before and after", combined["scores"], as_json)
 
@@ -142,7 +155,7 @@ def history(
     """Show every version of a model and who is champion."""
     from tasks.release import registry
 
-    known = registry.history(state, name)
+    known = registry.history(state, require_name(name))
     forced = any(h.forced for h in known)
     rows = [
         {
@@ -173,8 +186,8 @@ def promote(
     if reason is not None and not force:
         fix = "add --force, or leave out --reason"
         raise UserError("a reason belongs to a forced promotion", "--reason", fix)
-    model = promote_by_hand(state, state / "runs" / run_id, (reason or "") if force else None)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+    model = promote_by_hand(state, state / "runs" / require_run(run_id), (reason or "") if force else None)
+    say(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
 @models_app.command()
@@ -184,8 +197,8 @@ def rollback(
     """Make the previous champion champion again; the next increment starts from it."""
     from tasks.release import promotion
 
-    model = promotion.rollback(state, name)
-    print(f"champion of {model.name}: version {model.version} ({model.run_id})")
+    model = promotion.rollback(state, require_name(name))
+    say(f"champion of {model.name}: version {model.version} ({model.run_id})")
 
 
 @models_app.command()
@@ -203,17 +216,17 @@ def trace(
 def find_run_model(state: Path, name: str) -> str:
     """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
     run = state / "runs" / name
-    if run.is_dir() and run.parent.samefile(state / "runs"):
+    if RUN.fullmatch(name) and run.is_dir():
         from tasks.release.mend import how_to_mend, require_intact
 
         require_intact(run)
         if not (run / "model").is_dir():
             raise UserError(f"the run {name} has left no model yet", str(run), how_to_mend(run))
         return str(run / "model")
-    if not Path(name).exists() and "/" not in name:
+    if not os.path.lexists(name) and "/" not in name:
         from tasks.release import registry
 
-        champion = registry.champion(state, name)
+        champion = registry.champion(state, name) if NAME.fullmatch(name) else None
         if champion is not None:
             from tasks.release.mend import require_intact
             from tasks.training.judged import require_judged

@@ -1,10 +1,11 @@
 """What the verbs of the command line share: their common options, how they load a specification, how they print rows."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from flows.terminal import say_json, show_table
 
 Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
 Sets = Annotated[
@@ -29,19 +30,6 @@ def load(spec: Path, sets: list[str] | None) -> Any:
 def print_table(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     """Rows as a table for people or as JSON for machines."""
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, default=str))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in rows[0] if rows else ["nothing"]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(
-                f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else str(v)
-                for v in row.values()
-            )
-        )
-    Console().print(table)
+        say_json(rows)
+    else:
+        show_table(title, rows)

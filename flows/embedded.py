@@ -1,12 +1,12 @@
 """Run the flow `continual-training` here, with a Prefect server of its own where there is none."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.given_server import without_secret
 from flows.server import prefect_server, running_server, server_home
+from flows.terminal import tell
 from schemas.errors import TrainingFailed
 
 DELIVERY_SECONDS = 30
@@ -25,9 +25,7 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
     """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not (os.environ.get("PREFECT_API_URL") or running_server(server_home(state))):
-        print(
-            "starting Prefect's server (some 20 s the first time; --no-prefect does without)", file=sys.stderr
-        )
+        tell("starting Prefect's server (some 20 s the first time; --no-prefect does without)")
     with prefect_server(state) as address:
         import httpx
 
@@ -35,7 +33,7 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
         from tasks.stage import result_of
 
         page = without_secret(address).removesuffix("/api")
-        print(f"watch the run at {page} (while it lasts)", file=sys.stderr)
+        tell(f"watch the run at {page} (while it lasts)")
         try:
             final = continual_training(
                 spec=str(file), overrides=sets, state=str(state), dask=dask or "", return_state=True

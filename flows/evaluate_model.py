@@ -1,11 +1,11 @@
 """Score any model on a specification's suites, or let it continue a prompt."""
 
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.effective import effective, laid_out
 from flows.journey import Call, assemble, call_plainly
+from flows.terminal import Pieces
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
@@ -94,7 +94,8 @@ def generate_text(
     device = find_device()
     loaded = load_model(folder, device.frozen_dtype, "language_modeling").to(device.name)
     frame, tokenizer = read_frame(folder), load_auto_tokenizer(folder)
-    print(prompt, end="" if frame is None else "\n", flush=True)
+    pieces = Pieces()
+    pieces.say(prompt if frame is None else f"{prompt}\n")
     generate(
         loaded,
         tokenizer,
@@ -103,7 +104,7 @@ def generate_text(
         temperature,
         top_p,
         seed,
-        lambda text: print(text, end="", flush=True),
+        pieces.say,
         None if frame is None else prompt_encoder(folder, frame)([(prompt.strip(), "")])[0],
     )
-    print(file=sys.stdout)
+    pieces.say("\n", last=True)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import State, flow, runtime
-from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
@@ -15,7 +14,8 @@ from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
-from tasks.page import artifact_key, put
+from tasks.page import artifact_key, show_table
+from tasks.release.markdown import code
 from tasks.stage import stopped
 
 LOSS = "nats per token"
@@ -37,11 +37,10 @@ def evaluate_model_flow(
     except UserError as error:
         return stopped(error)
     main = list(rows[0])[3]  # the score that rules are about
-    put(
-        create_table_artifact,
-        table=[{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],
+    show_table(
+        [{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],
         key=artifact_key(loaded.name, "evaluation"),
-        description=f"**{model}** on the suites of {loaded.name}; {'lower' if main == LOSS else 'higher'} is better.",
+        description=f"{code(model)} on the suites of {loaded.name}; {'lower' if main == LOSS else 'higher'} is better.",
     )
     values = ", ".join(f"{row['suite']} {row[main]:.4f}" for row in rows)
     return Completed(message=f"{'loss in ' if main == LOSS else ''}{main}: {values}", data=rows)

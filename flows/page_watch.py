@@ -10,6 +10,7 @@ from prefect import get_run_logger
 
 from flows.watch import Silent, Watch
 from schemas.artifacts import StepMetrics
+from schemas.visible import printable, visible
 from tasks.page import Bar, artifact_key
 
 SECONDS_BETWEEN_LOG_LINES = 30.0
@@ -60,4 +61,4 @@ class PageWatch(Silent):
 
     def _log(self, text: str) -> None:
         logger: logging.Logger | logging.LoggerAdapter[Any] = get_run_logger()
-        logger.info(text)
+        logger.info(printable(visible(text)))

@@ -1,6 +1,5 @@
 """What a run would do, before it does it; what cannot work is refused here."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from flows.increments import due
 from flows.proxies import cost_of_proxies
 from flows.reference import wants_reference
 from flows.shift_prior import cost_of_shift, facts_of_run, refuse_uncalibrated
+from flows.terminal import say, say_json
 from flows.training_inputs import training_inputs
 from flows.watch import Console, Watch
 from schemas.run import RunSpec
+from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.shift_prior import load_calibration
@@ -33,10 +34,10 @@ def show_plan(spec: RunSpec, state: Path, as_json: bool) -> None:
     with due(spec, state) as now:
         facts = make_plan(now, state, Console())
     if as_json:
-        print(json.dumps(facts))
+        say_json(facts)
         return
     for name, value in facts.items():
-        print(f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {value}")
+        say(f"{name:28} {value:,}" if isinstance(value, int) else f"{name:28} {visible(value)}")
 
 
 def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:

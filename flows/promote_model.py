@@ -13,8 +13,10 @@ from pydantic import Field
 from flows.events import announce_promotion
 from flows.form import StateFolder, field
 from schemas.errors import UserError
+from schemas.registered_names import require_run
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
+from tasks.release.markdown import inline
 from tasks.release.promotion import read_decision
 from tasks.release.registry import Registered
 from tasks.stage import result_of, stopped
@@ -47,7 +49,10 @@ def promote_model(
     Only a model whose decision passes, and whose files are the very ones the decision was made on; or by force, with a
     reason that is kept. Holds neither a GPU nor a process while a person thinks.
     """
-    folder = Path(state) / "runs" / run
+    try:
+        folder = Path(state) / "runs" / require_run(run)
+    except UserError as error:
+        return stopped(error)
     try:
         if ask and not _approved(run, folder):
             return Completed(name="NotApproved", message=f"{run} was not approved; it is not in use")
@@ -65,7 +70,7 @@ def _approved(run: str, folder: Path) -> bool:
     if not (folder / "decision.json").is_file():
         return True  # the promotion itself says what is missing
     report = (folder / "report.html").absolute()
-    shown = f"[Report of {run}]({report_link(run, report)})\n\n{verdict_markdown(run, report, read_decision(folder))}"
+    shown = f"[Report of {inline(run)}]({report_link(run, report)})\n\n{verdict_markdown(run, report, read_decision(folder))}"
     form = Approval.with_initial_data(description=shown, approve=False)
     answer = suspend_flow_run(wait_for_input=form, timeout=int(PATIENCE.total_seconds()), key="approval")
     return bool(answer.approve)

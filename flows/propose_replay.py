@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from flows.choose_replay import choose_ratio, require_ratio
 from flows.effective import effective
 from flows.proxies import Call
+from flows.terminal import say, say_json
 from flows.watch import Console, Watch
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
@@ -55,11 +56,11 @@ def print_choice(proposal: Proposal, as_json: bool) -> None:
     """
     choice, folder = proposal
     if as_json:
-        print(choice.model_dump_json())
+        say_json(choice.model_dump(mode="json"))
     else:
-        print(choice.sentence)
-        print(f"curve: {folder / 'index.html'}")
+        say(choice.sentence)
+        say(f"curve: {folder / 'index.html'}")
     ratio = require_ratio(choice)
     if not as_json:
-        print(f"next: --set mixture={{replay_ratio: {ratio:g}}}, or give mixture.forgetting_budget and run")
-        print(f"replay ratio: {ratio:g}")
+        say(f"next: --set mixture={{replay_ratio: {ratio:g}}}, or give mixture.forgetting_budget and run")
+        say(f"replay ratio: {ratio:g}")

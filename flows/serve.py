@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flows.deployed import deploy
 from flows.reports import serve_reports
 from flows.server import is_healthy, prefect_server, running_server, server_home
+from flows.terminal import say
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
     ours = not os.environ.get("PREFECT_API_URL")
     if ours:
         _require_alone(state, port)
-        print("starting Prefect's server (some 20 s the first time)", flush=True)
+        say("starting Prefect's server (some 20 s the first time)", flush=True)
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
@@ -55,7 +56,7 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
         trains = {one.name: one.flow_name in TRAINS for one in wanted}
         rules = {one: Rules(name, trains[name], OVERLAP.get(name)) for one, name in named.items()}
         page = address.removesuffix("/api")
-        print(f"Rootstock is served at {page}/deployments (Ctrl-C stops it)", flush=True)
+        say(f"Rootstock is served at {page}/deployments (Ctrl-C stops it)", flush=True)
         ServedRuns(home, rules, RUNS_AT_ONCE).serve()
 
 

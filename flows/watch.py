@@ -1,12 +1,13 @@
 """What people see while a run goes on: a bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from flows.terminal import console, tell
 from schemas.artifacts import StepMetrics
+from schemas.visible import printable, visible
 
 
 class Watch(Protocol):
@@ -44,25 +45,23 @@ class Console(Silent):
 
     def __init__(self) -> None:
         super().__init__()
-        from rich.console import Console as RichConsole
-
-        self.out = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.out = console(stderr=True, soft_wrap=True)
         self.live: Any = None
         self.bar: Any = None
         self.last_line = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        self.out.print(f"[bold]{name}[/bold]")
+        self.out.print(visible(name), style="bold")
         with super().stage(name):
             try:
                 yield
             finally:
                 self._close()
-        self.out.print(f"  [dim]{self.seconds[name]:.1f} s[/dim]")
+        self.out.print(f"  {self.seconds[name]:.1f} s", style="dim")
 
     def note(self, text: str) -> None:
-        self.out.print(f"  {text}", markup=False)
+        self.out.print(printable(f"  {visible(text)}"))
 
     def trained(self, metrics: StepMetrics, steps: int) -> None:
         left = (steps - metrics.step) / max(metrics.step, 1) * metrics.seconds
@@ -84,7 +83,7 @@ class Console(Silent):
                 self.live = Progress(
                     TextColumn(" "),
                     BarColumn(30),
-                    TextColumn("{task.description}"),
+                    TextColumn("{task.description}", markup=False),
                     console=self.out,
                     transient=True,
                 )
@@ -93,7 +92,7 @@ class Console(Silent):
             self.live.update(self.bar, completed=done, description=text)
         elif time.monotonic() - self.last_line > 5 or done == total:
             self.last_line = time.monotonic()
-            print(f"  {text}", file=sys.stderr, flush=True)
+            tell(f"  {text}")
 
     def _close(self) -> None:
         if self.live is not None:

@@ -181,6 +181,8 @@ class GateReport(Schema):
     rows: int
     passed: bool
     rules: tuple[RuleResult, ...]
+    again: str = ""
+    """The command that holds the same data against the same contract."""
 
 
 class ReplayShare(Schema):

@@ -1,13 +1,26 @@
 """A fair comparison of tuning methods: what is compared, what every method gets, and what was found."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from schemas.base import Schema
 from schemas.counts import Latency, Parameters
 from schemas.methods import Method
 from schemas.scores import Scores
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+def _kind_of_documents(value: Any) -> str:
+    return "number" if isinstance(value, int | float) else "all"
+
+
+Documents = Annotated[
+    Annotated[int, Field(ge=1, le=10**12), Tag("number")] | Annotated[Literal["all"], Tag("all")],
+    Discriminator(_kind_of_documents),
+]
 
 
 class Comparison(Schema):
@@ -25,16 +38,16 @@ class Comparison(Schema):
     """Kind of one of the methods: every other one is also compared with it, such as with `head_only`."""
     bases: tuple[str, ...] = ()
     """Models to tune, such as one family in several sizes; by default the specification's."""
-    documents: tuple[int | Literal["all"], ...] = ("all",)
+    documents: tuple[Documents, ...] = ("all",)
     """Training documents of the domain: all, or so many chosen by the seed."""
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     """Each seed splits, draws and initialises anew; methods share them, so they are compared in pairs."""
-    learning_rates: tuple[float, ...] = Field(min_length=1)
+    learning_rates: tuple[Rate, ...] = Field(min_length=1)
     """Every method tries all of these once, with `search_seed`, and keeps the best: the same search for each."""
     further_rates: int = Field(default=2, ge=0, le=10)
     """Where the best rate is the lowest or the highest, so many more are tried beyond it, one after another while they are
     better: as far from the last as that is from the one before. Where lowest and highest are level, beyond both."""
-    search_seed: int = Field(default=0, ge=0)
+    search_seed: int = Field(default=0, ge=0, lt=2**32)
     """Not one of `seeds`, so that no rate is chosen on what is reported."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of each one-sided bound."""

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
+from schemas.environment import unexpanded
+from schemas.visible import visible
+
 
 class ExitCode(IntEnum):
     """Stable exit codes of the command line."""
@@ -19,6 +22,8 @@ class ExitCode(IntEnum):
     MACHINE_FAILED = 74
     """The disk is full, a folder may not be written, a worker was killed."""
     INTERRUPTED = 130
+    NOBODY_READS = 141
+    """Standard output was closed before its end, as `| head` does."""
     TERMINATED = 143
 
 
@@ -32,7 +37,8 @@ class UserError(Exception):
         self.what, self.where, self.fix = what, where, fix
 
     def __str__(self) -> str:
-        return f"{self.what}\n  where: {self.where}\n  fix: {self.fix}"
+        what, where, fix = (visible(unexpanded(part)) for part in (self.what, self.where, self.fix))
+        return f"{what}\n  where: {where}\n  fix: {fix}"
 
 
 class UserErrors(UserError):

@@ -15,7 +15,7 @@ class Evaluation(Schema):
     """Separate domain files for scoring, instead of `domain_holdout`."""
     general: tuple[Source, ...] = ()
     """General suites; each is one non-inferiority test, named by the stem of its path."""
-    max_tokens: int = Field(default=200_000, ge=1)
+    max_tokens: int = Field(default=200_000, ge=1, le=10**12)
     """Score at most so many tokens per suite, chosen by seeded hash (whole documents)."""
     parts: int | None = Field(default=None, ge=1, le=100)
     """Cut every suite by group into so many parts, and score each run of this name on the next one: a suite that decides

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
+from schemas.commands import command
 from schemas.errors import UserError
 
 FileKind = Literal["run", "comparison", "remedies", "contract"]
@@ -26,7 +27,11 @@ def other_kind(value: Any, wanted: FileKind, file: Path) -> UserError | None:
     if counts[likely] <= counts[wanted]:
         return None
     name, verb = CALLED[likely]
-    return UserError(f"this is {name}, not {CALLED[wanted][0]}", str(file), f"run: rootstock {verb} {file}")
+    return UserError(
+        f"this is {name}, not {CALLED[wanted][0]}",
+        str(file),
+        f"run: {command('rootstock', *verb.split(), file)}",
+    )
 
 
 def _keys_of(kind: FileKind) -> set[str]:

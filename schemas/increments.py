@@ -17,9 +17,9 @@ class Increments(Schema):
     """What a candidate starts from: the model in use (the first run: `base`), or `base` each time."""
     past_ratio: float = Field(default=0.5, ge=0, le=1)
     """Share of the replay tokens drawn from earlier increments; the rest comes from `replay`. Without `replay`, all."""
-    max_repetitions: float = Field(default=4, gt=0, allow_inf_nan=False)
+    max_repetitions: float = Field(default=4, gt=0, le=10**6, allow_inf_nan=False)
     """One run goes through the rows of earlier increments at most so many times; what is left comes from `replay`."""
-    remembered: int = Field(default=8, ge=1)
+    remembered: int = Field(default=8, ge=1, le=10_000)
     """So many of the latest increments are replayed and scored again."""
     reference: bool = False
     """Train a second model, as long as the candidate, from the original base on this increment's rows alone, with the same
@@ -37,7 +37,7 @@ class PickedSource(Source):
 class PastRows(Schema):
     """The rows of an earlier increment."""
 
-    number: int = Field(ge=1)
+    number: int = Field(ge=1, le=10**9)
     """Its number."""
     rows: str = Field(pattern=r"^[0-9a-f]{64}$")
     """sha256 of the list of its rows' digests (in the state folder)."""
@@ -46,7 +46,7 @@ class PastRows(Schema):
 class Increment(Schema):
     """One increment, worked out by Rootstock from `increments`, the files and what was decided before. Not for people."""
 
-    number: int = Field(ge=1)
+    number: int = Field(ge=1, le=10**9)
     """Counted from 1 over all decisions of this name."""
     original: str
     """The model that all increments began with."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import glob
 import json
 import os
 import re
@@ -14,11 +13,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.commands import command
 from schemas.contracts import told_record
+from schemas.environment import expand as expand
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.file_kinds import other_kind
-from schemas.increments import PickedSource
+from schemas.files import matching_files
+from schemas.files import source_files as source_files
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask
 from schemas.overrides import apply_overrides, name_both
@@ -153,15 +155,25 @@ def _check_path(given: str, name: str) -> tuple[str, str] | None:
     """What is wrong with a source's path and how to mend it."""
     try:
         path = Path(expand(given))
+        if path.is_dir():
+            return f"{name} is a folder: {given}", f"name its files, such as {given.rstrip('/')}/*.jsonl"
         files = matching_files(given)
     except KeyError as error:
         return _unset(name, error.args[0])
-    if path.is_dir():
-        return f"{name} is a folder: {given}", f"name its files, such as {given.rstrip('/')}/*.jsonl"
+    except UserErrors as errors:
+        told = "; ".join(f"{one.what}: {one.where}" for one in errors.errors)
+        return f"{name}: {told}", errors.fix
     if not files:
         return f"{name} matches no file: {given}", f"check the path (read as {path.absolute()})"
     closed = next((file for file in files if not os.access(file, os.R_OK)), None)
-    return None if closed is None else (f"{name}: no permission to read {closed}", f"run: chmod u+r {closed}")
+    return (
+        None
+        if closed is None
+        else (
+            f"{name}: no permission to read {closed}",
+            f"run: {command('chmod', 'u+r', closed)}",
+        )
+    )
 
 
 def _unset(name: str, variable: str) -> tuple[str, str]:
@@ -214,34 +226,3 @@ def is_hub_id(base: str) -> bool:
     """Whether `base` may be a model on the Hub: not a folder here, nor below one."""
     here = Path(expand(base))
     return bool(_HUB_ID.match(base)) and not here.exists() and not here.parent.is_dir()
-
-
-def expand(path: str) -> str:
-    """Replace `$NAME` and `${NAME}` from the environment and `~` by the home folder.
-
-    Raises:
-        KeyError: a variable is not set.
-    """
-    replaced = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: os.environ[match[1] or match[2]], path)
-    try:
-        return str(Path(replaced).expanduser())
-    except RuntimeError:  # ~name of nobody: a file may be called so
-        return replaced
-
-
-def source_files(source: Source) -> list[str]:
-    """Files of a source, sorted; a plain path is itself, a glob what it matches, of a picked source those picked.
-
-    Raises:
-        KeyError: the path names an environment variable that is not set.
-    """
-    return list(source.files) if isinstance(source, PickedSource) else matching_files(source.path)
-
-
-def matching_files(path: str) -> list[str]:
-    """Files that a path or glob names, sorted; environment variables as in `expand`."""
-    path = expand(path)
-    if Path(path).is_file():
-        return [path]
-    found = glob.glob(path, recursive=True)  # noqa: PTH207  (absolute patterns; keeps `./`)
-    return sorted(file for file in found if Path(file).is_file())

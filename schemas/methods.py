@@ -42,7 +42,7 @@ class Full(MethodSettings):
     anchor: Literal["none", "l2_sp", "decay_to_base"] = "none"
     """Pull towards the base: L2-SP (Li et al., 2018), a penalty in the loss; or a decay towards the base's weights
     after each step, decoupled from the gradient as AdamW's decay to zero is (Loshchilov and Hutter, 2019)."""
-    anchor_strength: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    anchor_strength: float | None = Field(default=None, gt=0, le=10**9, allow_inf_nan=False)
     """Strength of the pull: L2-SP adds strength / 2 times the squared distance to the loss; decay_to_base removes
     learning rate times strength of the distance at each step."""
 

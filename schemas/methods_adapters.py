@@ -17,7 +17,7 @@ class Bottleneck(MethodSettings):
 
     size: int | None = Field(default=None, ge=1, le=65536)
     """Units of the bottleneck, in place of `reduction_factor`."""
-    reduction_factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    reduction_factor: float | None = Field(default=None, ge=1, le=65_536, allow_inf_nan=False)
     """Width of the model over units of the bottleneck; 16 where neither this nor `size` is given."""
     activation: Activation = "relu"
     """Nonlinearity of the bottleneck."""
@@ -58,9 +58,9 @@ class AdapterParallel(Bottleneck):
     """Scaled parallel adapters (He et al., 2022): a bottleneck beside the feed-forward network, from its own input."""
 
     kind: Literal["adapter_parallel"] = "adapter_parallel"
-    reduction_factor: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    reduction_factor: float | None = Field(default=None, ge=1, le=65_536, allow_inf_nan=False)
     """Width of the model over units of the bottleneck; 2 where neither this nor `size` is given."""
-    scale: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    scale: float = Field(default=4.0, gt=0, le=10**6, allow_inf_nan=False)
     """What the bottleneck gives is multiplied by it."""
 
 
@@ -70,7 +70,7 @@ class AdapterDrop(Bottleneck):
     kind: Literal["adapter_drop"] = "adapter_drop"
     training: Literal["robust", "specialized"] = "robust"
     """`robust`: in each step the lowest n blocks train without, n drawn anew; `specialized`: always the lowest `drop_blocks`."""
-    drop_blocks: int = Field(default=0, ge=0)
+    drop_blocks: int = Field(default=0, ge=0, le=10_000)
     """Lowest blocks whose adapters are left out when the model is used; `rootstock export --drop-blocks` changes it."""
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ class AdapterFusion(MethodSettings):
     adapters: tuple[str, ...] = Field(min_length=2)
     """Folders of runs (or of their models) with method adapter_pfeiffer on the same base; FOLDER#TASK names one of a
     run that trained an adapter per task."""
-    regularization: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    regularization: float = Field(default=0.01, ge=0, le=10**6, allow_inf_nan=False)
     """Strength of the pull of each value matrix V towards the identity: times the squared Frobenius norm of V - I."""
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class Unipelt(Bottleneck):
     kind: Literal["unipelt"] = "unipelt"
     r: int = Field(default=8, ge=1, le=4096)
     """Rank of LoRA's update."""
-    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=16, gt=0, le=10**6, allow_inf_nan=False)
     """Scale of LoRA's update: it is multiplied by alpha / r, and by its gate."""
     prefix_length: int = Field(default=10, ge=1, le=4096)
     """Keys and values in front of each attention's own."""

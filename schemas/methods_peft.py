@@ -15,7 +15,7 @@ class Lora(MethodSettings):
     kind: Literal["lora"] = "lora"
     r: int = Field(default=16, ge=1, le=4096)
     """Rank of the update."""
-    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=32, gt=0, le=10**6, allow_inf_nan=False)
     """Scale: the update is multiplied by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the input of the update."""
@@ -55,7 +55,7 @@ class AdaLora(MethodSettings):
     """Rank of every update at the start."""
     target_r: int = Field(default=8, ge=1, le=4096)
     """Average rank at the end; some updates keep more, some none."""
-    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=32, gt=0, le=10**6, allow_inf_nan=False)
     """Scale: the update is multiplied by alpha / init_r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the input of the update."""
@@ -65,13 +65,13 @@ class AdaLora(MethodSettings):
     """Share of the steps before the budget begins to fall (the paper's t_i)."""
     final_ratio: float = Field(default=0.4, ge=0, lt=1)
     """Share of the steps after the budget has reached its end (the paper's t_f)."""
-    delta_t: int = Field(default=10, ge=1)
+    delta_t: int = Field(default=10, ge=1, le=10**8)
     """Steps between two allocations."""
     beta1: float = Field(default=0.85, gt=0, lt=1)
     """Smoothing of the sensitivity."""
     beta2: float = Field(default=0.85, gt=0, lt=1)
     """Smoothing of its uncertainty."""
-    orthogonality: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    orthogonality: float = Field(default=0.5, ge=0, le=10**6, allow_inf_nan=False)
     """Weight of the penalty that keeps the singular vectors orthogonal (the paper's gamma)."""
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ class Qlora(MethodSettings):
     kind: Literal["qlora"] = "qlora"
     r: int = Field(default=64, ge=1, le=4096)
     """Rank of the update."""
-    alpha: float = Field(default=16, gt=0, allow_inf_nan=False)
+    alpha: float = Field(default=16, gt=0, le=10**6, allow_inf_nan=False)
     """Scale: the update is multiplied by alpha / r."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout on the input of the update (the paper's 0.1; above 30 billion parameters it takes 0.05)."""
@@ -121,7 +121,7 @@ class Vera(MethodSettings):
     kind: Literal["vera"] = "vera"
     r: int = Field(default=256, ge=1, le=8192)
     """Rank of the random matrices."""
-    d_initial: float = Field(default=0.1, allow_inf_nan=False)
+    d_initial: float = Field(default=0.1, ge=-(10**6), le=10**6, allow_inf_nan=False)
     """Start of the vector d; the vector b starts at zero."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the input of the update."""

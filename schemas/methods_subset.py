@@ -19,11 +19,11 @@ class Selective(MethodSettings):
     choose: Literal["last", "first", "gradient", "patterns"] = "last"
     """Which: the last or first layers, those with the largest gradient norm on the run's own first batches,
     or the parameters whose names match `patterns`."""
-    layers: int | None = Field(default=None, ge=1)
+    layers: int | None = Field(default=None, ge=1, le=10_000)
     """How many layers train (2 unless given; not with `patterns`)."""
     patterns: tuple[str, ...] = ()
     """Shell patterns of parameter names, such as `*.self_attn.*` (only with choose `patterns`)."""
-    gradient_batches: int | None = Field(default=None, ge=1)
+    gradient_batches: int | None = Field(default=None, ge=1, le=10**6)
     """Micro-batches over which gradients are averaged (8 unless given; only with choose `gradient`)."""
 
     @model_validator(mode="after")
@@ -64,9 +64,9 @@ class Lisa(MethodSettings):
     replaces_base: ClassVar[bool] = True
 
     kind: Literal["lisa"] = "lisa"
-    layers: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1, le=10_000)
     """Layers that train at a time (the paper's gamma)."""
-    interval: int = Field(default=20, ge=1)
+    interval: int = Field(default=20, ge=1, le=10**8)
     """Optimizer steps between two draws (the paper's K)."""
 
 
@@ -87,7 +87,7 @@ class Fisher(MethodSettings):
     kind: Literal["fisher"] = "fisher"
     trainable_ratio: float = Field(default=0.005, gt=0, lt=1)
     """Share of the weights that train."""
-    samples: int = Field(default=1024, ge=1)
+    samples: int = Field(default=1024, ge=1, le=10**9)
     """Documents on which the Fisher information is measured (all there are, if fewer)."""
     target_modules: MaskTargets = "all"
     """Names of the modules whose weights may train; `all-linear` is every linear layer but the output head,
@@ -100,9 +100,9 @@ class DiffPruning(MethodSettings):
     kind: Literal["diff_pruning"] = "diff_pruning"
     target_ratio: float = Field(default=0.005, gt=0, lt=1)
     """Share of the weights that differ from the base in the end."""
-    sparsity_penalty: float = Field(default=1.25e-7, ge=0, allow_inf_nan=False)
+    sparsity_penalty: float = Field(default=1.25e-7, ge=0, le=10**6, allow_inf_nan=False)
     """Weight of the expected number of differing weights in the loss (the paper's lambda)."""
-    alpha_initial: float = Field(default=5.0, allow_inf_nan=False)
+    alpha_initial: float = Field(default=5.0, ge=-1000, le=1000, allow_inf_nan=False)
     """Start of every gate's log-odds (the paper's log alpha); at 5 nearly all gates are open."""
     final_ratio: float = Field(default=0.25, ge=0, lt=1)
     """Share of the steps in which the chosen weights go on training, the others cut to the base's."""

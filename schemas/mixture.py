@@ -42,7 +42,7 @@ def _default_ratio(given: dict[str, Any]) -> float | None:
 class Mixture(Schema):
     """The share of general text in training: given as `replay_ratio`, or chosen to keep `forgetting_budget`."""
 
-    forgetting_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    forgetting_budget: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
     """Nats per token that the general suites may lose: the smallest replay ratio that keeps it is chosen."""
     choose_by: ChooseBy | None = None
     """How the ratio for `forgetting_budget` is chosen: `proxies` trains shortened runs and measures, and is the default;
@@ -53,14 +53,14 @@ class Mixture(Schema):
     0.25, with increments 0.5, with a budget what keeps it."""
     proxies: Proxies | None = None
     """Which proxy trainings choose the ratio; belongs to `forgetting_budget` and `choose_by: proxies`."""
-    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, gt=0, le=10**6, allow_inf_nan=False)
     """Replay sources by their size: each source's weight is multiplied by its label tokens to the power 1 / temperature.
     1 draws all documents alike, large temperatures all sources alike. By default sizes do not count."""
     importance: Literal["towards_domain", "away_from_domain"] | None = None
     """Which replay documents are drawn first: those like the domain, or those unlike it, by hashed n-grams (DSIR; Xie et
     al., 2023). By default all alike."""
 
-    class_temperature: float | None = Field(default=None, gt=1, allow_inf_nan=False)
+    class_temperature: float | None = Field(default=None, gt=1, le=10**6, allow_inf_nan=False)
     """Domain documents by how rare their label is (text_classification): a label of n documents is drawn in proportion to
     n to the power 1 / class_temperature, by repeating the documents of rarer ones; none is left out. 1 would be as they are,
     large temperatures draw all labels alike. By default as they are."""

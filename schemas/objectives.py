@@ -54,7 +54,7 @@ class InstructionTuning(Schema):
     base's own chat template (a base without one is refused), its thinking switched off."""
     metric: Literal["loss", "exact_match"] = "loss"
     """What gain is measured in: nats per response token, or the share of prompts whose generated final answer is right."""
-    max_new_tokens: int = Field(default=256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1, le=2**20)
     """exact_match: a generated response ends after so many tokens, if it has not ended before."""
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Task(Schema):
     """As in the objective of this kind."""
     metric: Literal["accuracy", "macro_f1"] | None = None
     """text_classification: what gain and forgetting are measured in; accuracy where not given."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=10**6, allow_inf_nan=False)
     """Share of the loss, relative to the other tasks' weights, however many labels each has."""
 
     @model_validator(mode="after")

@@ -51,9 +51,9 @@ class Ewc(RemedySettings):
     methods: ClassVar[tuple[str, ...] | None] = (*MOVES_WEIGHTS, *LOW_RANK)
 
     kind: Literal["ewc"] = "ewc"
-    strength: float = Field(default=100.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(default=100.0, ge=0, le=10**9, allow_inf_nan=False)
     """Lambda: the loss gets strength / 2 times the sum of Fisher information times squared distance to the base."""
-    general_tokens: int = Field(default=20_000, ge=1)
+    general_tokens: int = Field(default=20_000, ge=1, le=10**10)
     """Label tokens of replay text that the Fisher information is measured on."""
     gamma: float | None = Field(default=None, gt=0, le=1)
     """Online: the base's own stored Fisher information times gamma is added, and the sum is stored beside the model."""
@@ -69,13 +69,13 @@ class Distillation(RemedySettings):
     reads_outputs: ClassVar[bool] = True
 
     kind: Literal["distillation"] = "distillation"
-    strength: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(default=1.0, ge=0, le=10**9, allow_inf_nan=False)
     """The paper's lambda_o: factor of the divergence from the base, in nats per label token."""
     temperature: float = Field(default=2.0, gt=0, le=100, allow_inf_nan=False)
     """The paper's T: both predictions are softened by it."""
     on: Literal["replay", "all"] = "replay"
     """On which text the base is followed: general text only, or also the domain's."""
-    top_k: int = Field(default=32, ge=1)
+    top_k: int = Field(default=32, ge=1, le=10**6)
     """So many of the base's likeliest tokens are kept for each position (8 bytes each), the others as one class."""
 
 
@@ -91,7 +91,7 @@ class WeightAveraging(RemedySettings):
     """Weight of general against domain loss when alpha is chosen."""
     points: int = Field(default=11, ge=2, le=101)
     """So many values of alpha are tried, evenly from 0 to 1."""
-    development_tokens: int = Field(default=20_000, ge=2)
+    development_tokens: int = Field(default=20_000, ge=2, le=10**10)
     """Label tokens, half domain and half replay text, that are kept from training to choose alpha by; at most a tenth
     of each."""
 
@@ -128,9 +128,9 @@ class LossWeighting(RemedySettings):
     reads_outputs: ClassVar[bool] = True
 
     kind: Literal["loss_weighting"] = "loss_weighting"
-    domain: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    domain: float = Field(default=1.0, ge=0, le=10**6, allow_inf_nan=False)
     """Factor of the loss of domain tokens."""
-    replay: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    replay: float = Field(default=2.0, ge=0, le=10**6, allow_inf_nan=False)
     """Factor of the loss of replay tokens."""
 
     @model_validator(mode="after")
@@ -148,7 +148,7 @@ class EasySamples(RemedySettings):
     reads_outputs: ClassVar[bool] = True
 
     kind: Literal["easy_samples"] = "easy_samples"
-    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, gt=0, le=10**6, allow_inf_nan=False)
     """The paper's tau in nats per token: weights are exp(-loss of the base / tau); by default the documents' median loss,
     as in the paper."""
 
@@ -162,10 +162,10 @@ class DomainAdversarial(RemedySettings):
     not_methods: ClassVar[Mapping[str, str]] = {"head_only": "trains nothing below the task's output layer"}
 
     kind: Literal["domain_adversarial"] = "domain_adversarial"
-    strength: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    strength: float = Field(default=1.0, ge=0, le=10**9, allow_inf_nan=False)
     """The paper's lambda at the end of training: factor of the discriminator's gradient, which reaches the body turned
     round. At 0 the discriminator only watches."""
-    gamma: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    gamma: float = Field(default=10.0, gt=0, le=10**6, allow_inf_nan=False)
     """How soon it grows: the factor is strength x (2 / (1 + exp(-gamma p)) - 1), p the share of training that is done."""
     hidden_size: int = Field(default=100, ge=1, le=65_536)
     """Units of the discriminator's hidden layer; 100 as the paper has it for digits."""
@@ -176,17 +176,17 @@ class SelfReplay(RemedySettings):
     no general corpus."""
 
     kind: Literal["self_replay"] = "self_replay"
-    tokens: int = Field(default=50_000, ge=1)
+    tokens: int = Field(default=50_000, ge=1, le=10**10)
     """Tokens that the base writes, before the filters."""
     temperature: float = Field(default=1.0, gt=0, le=10, allow_inf_nan=False)
     """Of the sampling; at 1 the text has the base's own distribution."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the likeliest tokens of this total probability."""
-    max_new_tokens: int = Field(default=256, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1, le=2**20)
     """Longest text."""
     prompts: tuple[str, ...] = ()
     """Beginnings that are continued in turn; by default BOS, or a random token where the tokenizer has no BOS."""
-    min_tokens: int = Field(default=16, ge=1)
+    min_tokens: int = Field(default=16, ge=1, le=2**20)
     """Shorter texts are dropped."""
     min_distinct: float = Field(default=0.5, ge=0, le=1)
     """Texts in which a smaller share of the four-token phrases is different are dropped: they repeat themselves."""
@@ -194,7 +194,7 @@ class SelfReplay(RemedySettings):
     """Share of the remaining texts that is kept: those of the least loss under the base."""
     contract: str = "general_text"
     """The contract that the text must keep, as any replay source."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=10**6, allow_inf_nan=False)
     """Share among the replay sources."""
 
     @property
@@ -211,9 +211,9 @@ class StepScaling(RemedySettings):
     kind: Literal["step_scaling"] = "step_scaling"
     power: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     """Learning rates are multiplied by (target / loss of the batch) to this power, and by 1 at most."""
-    target: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    target: float | None = Field(default=None, gt=0, le=10**9, allow_inf_nan=False)
     """Loss in nats per label token up to which steps are whole; by default the base's mean loss on general text."""
-    general_tokens: int = Field(default=20_000, ge=1)
+    general_tokens: int = Field(default=20_000, ge=1, le=10**10)
     """Label tokens of replay text that the base's loss is measured on."""
 
     @property

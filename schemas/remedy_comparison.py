@@ -1,11 +1,13 @@
 """A comparison of remedies against forgetting: what each is held against, and what was found."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.comparison import Estimate
+from schemas.comparison import Estimate, Seed
+
+Strength = Annotated[float, Field(ge=-(10**12), le=10**12, allow_inf_nan=False)]
 
 
 class Vary(Schema):
@@ -13,7 +15,7 @@ class Vary(Schema):
 
     key: str = Field(pattern=r"^[a-z_]+(\.[a-z0-9_]+)+$")
     """Dotted key of the run specification, such as `mixture.replay_ratio`."""
-    values: tuple[float, ...] = Field(min_length=1)
+    values: tuple[Strength, ...] = Field(min_length=1)
 
 
 class Candidate(Schema):
@@ -45,7 +47,7 @@ class RemedyComparison(Schema):
     """Name of the control that trains less, such as at lower learning rates (`vary`). From the base over its strengths to
     the first candidate goes a line: what is forgotten at each gain without any remedy. Those held against the first candidate are
     held against the line too."""
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     """Each seed splits, draws and initialises anew; candidates share them, so they are compared in pairs."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of each one-sided bound."""

@@ -14,7 +14,8 @@ def _kind_of_column(value: Any) -> str:
 
 
 Column = Annotated[
-    Annotated[str, StringConstraints(min_length=1), Tag("name")] | Annotated[int, Field(ge=1), Tag("number")],
+    Annotated[str, StringConstraints(min_length=1), Tag("name")]
+    | Annotated[int, Field(ge=1, le=100_000), Tag("number")],
     Discriminator(_kind_of_column),
 ]
 """A column by its name, or by its number counted from 1."""
@@ -65,5 +66,5 @@ class Source(Schema):
     """Column whose equal values must stay on one side of a split, and are one cluster in the statistics."""
     task: str | None = None
     """multi_task: name of the task that the rows are labelled for."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0, le=10**6, allow_inf_nan=False)
     """Share of this source among the replay sources (relative to the others' weights)."""

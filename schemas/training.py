@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from schemas.base import Schema
 
+MAX_TOKENS = 10**12
+"""Of one training: more is a slip of the pen, and its plan would not fit in any memory."""
 _READ_BY = {
     "wsd": ("decay_ratio",),
     "infinite": ("decay_ratio", "cooldown_ratio", "constant_ratio", "min_ratio"),
@@ -16,19 +18,19 @@ _READ_BY = {
 class Training(Schema):
     """The training loop's settings. Exactly one of `tokens`, `epochs`, `steps` sets its length."""
 
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """Length in label tokens, domain and replay together."""
-    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    epochs: float | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
     """Length in passes over the domain text (replay comes on top)."""
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=10**9)
     """Length in optimizer steps."""
-    documents: int | None = Field(default=None, ge=1)
+    documents: int | None = Field(default=None, ge=1, le=10**12)
     """Train on at most so many documents of the domain, chosen by the seed (to learn what less data would give)."""
-    sequence_length: int = Field(default=1024, ge=8)
+    sequence_length: int = Field(default=1024, ge=8, le=2**22)
     """Tokens per packed sequence."""
-    batch_tokens: int = Field(default=32768, ge=8)
+    batch_tokens: int = Field(default=32768, ge=8, le=2**31)
     """Tokens per optimizer step: a whole number of sequences."""
-    micro_batch_tokens: int | None = Field(default=None, ge=8)
+    micro_batch_tokens: int | None = Field(default=None, ge=8, le=2**31)
     """Tokens per forward pass; the rest is gradient accumulation. By default 8192 (or batch_tokens, if less)."""
     learning_rate: float = Field(default=2e-4, gt=0, le=1, allow_inf_nan=False)
     """Peak learning rate."""
@@ -46,15 +48,15 @@ class Training(Schema):
     """Rate at the end as a share of the peak, for `infinite`; 0.1 by default."""
     warmup_ratio: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps that warm up from zero."""
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000, allow_inf_nan=False)
     """AdamW's decoupled weight decay."""
     adam_beta2: float = Field(default=0.95, gt=0, lt=1)
     """AdamW's second beta."""
-    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=10**12, allow_inf_nan=False)
     """Gradients are clipped to this norm."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
-    checkpoint_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1, le=10**9)
     """Optimizer steps between checkpoints: at most so many are lost by a kill."""
     seed: int = Field(default=17, ge=0, lt=2**32)
     """Seed of everything random: split, mixture, order, initialisation, dropout."""
@@ -106,6 +108,10 @@ class Training(Schema):
             raise ValueError(
                 f"the length is given {len(given)} times ({', '.join(given) or 'tokens, epochs and steps are all missing'});"
                 " keep exactly one of tokens, epochs, steps (on the command line: --set training.KEY=null removes one)"
+            )
+        if (self.steps or 0) * self.batch_tokens > MAX_TOKENS:
+            raise ValueError(
+                f"{self.steps} steps of {self.batch_tokens} tokens are more than {MAX_TOKENS:,} tokens; lower steps"
             )
         if self.batch_tokens % self.sequence_length:
             raise ValueError(

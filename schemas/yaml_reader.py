@@ -4,22 +4,28 @@ ruamel's node tree is used, not its objects: no tag is ever constructed, and dup
 """
 
 import difflib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
 from schemas.errors import UserError, UserErrors
+from schemas.file_names import kind_of, unfit_name
 
 Path = tuple[str | int, ...]
 
 MAX_DEPTH = 40
+MAX_BYTES = 4 * 2**20
+"""Of a file: those that people write have kilobytes, those of a run with very many files a megabyte."""
 MAX_VALUES = 100_000
 """Values in all, aliases expanded: nine lines of aliases to aliases would otherwise be a billion."""
-
 _CORE = "tag:yaml.org,2002:"
 _SCALARS = {_CORE + kind for kind in ("str", "int", "float", "bool", "null")}
 _DATE = _CORE + "timestamp"
+
+
+TOO_MANY = "write fewer values: data belongs in files of its own"
 
 
 @dataclass
@@ -76,15 +82,22 @@ def _failed(what: str, where: str, fix: str) -> UserErrors:
 
 
 def _read_text(file: FilePath) -> str:
-    if file.is_dir():
-        raise _failed("this is a folder, not a file", str(file), "name one YAML file")
     try:
-        raw = file.read_bytes()
+        if (unfit := unfit_name(file)) is not None and os.path.lexists(file):
+            raise UserErrors([unfit])
+        kind = kind_of(file) if file.exists() else None
+        if kind is not None:  # before it is opened: a pipe would wait, a device has no end
+            raise _failed(f"this is {kind}, not a file", str(file), "name one YAML file")
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_BYTES + 1)
     except OSError as error:
         what = f"cannot read the file: {error.strerror}"
         near = _near(file) if isinstance(error, FileNotFoundError) else None
         fix = f"did you mean {near}?" if near else "check the path and its permissions"
         raise _failed(what, str(file), fix) from None
+    if len(raw) > MAX_BYTES:
+        what = f"the file is larger than {MAX_BYTES >> 20} MiB: no specification is"
+        raise _failed(what, str(file), "name one YAML file; data belongs in files of its own")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,8 +124,10 @@ def _compose(text: str, name: str) -> Document:
     from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.reader import ReaderError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _counting(name)
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
+        node = yaml.compose(text)
     except MarkedYAMLError as error:
         raise _syntax(error, text, name) from None
     except ReaderError as error:
@@ -128,6 +143,23 @@ def _compose(text: str, name: str) -> Document:
     document = Document(value=None)
     document.value = _Reader(document, name).plain(node, ())
     return document
+
+
+def _counting(name: str) -> Any:
+    """A composer that stops at the first value too many, long before the end of a huge file."""
+    from ruamel.yaml.composer import Composer
+
+    class Counting(Composer):
+        nodes = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            if self.nodes > MAX_VALUES:
+                line = self.parser.peek_event().start_mark.line + 1
+                raise _failed(f"more than {MAX_VALUES:,} values", f"{name}:{line}", TOO_MANY)
+            return super().compose_node(parent, index)
+
+    return Counting
 
 
 def _syntax(error: Any, text: str, name: str) -> UserErrors:
@@ -193,6 +225,9 @@ class _Reader:
         self.construct = YAML(typ="safe", pure=True).constructor.construct_object
         self.open: list[int] = []
         self.values = 0
+        self.seen: set[int] = set()
+        self.aliased = False
+        """Whether a node has been met twice."""
 
     def error(self, what: str, node: Any, fix: str) -> None:
         self.document.errors.append(UserError(what, f"{self.name}:{node.start_mark.line + 1}", fix))
@@ -206,8 +241,11 @@ class _Reader:
         place = f"{self.name}:{node.start_mark.line + 1}"
         self.document.places.setdefault(path, place)
         self.values += 1
+        self.aliased = self.aliased or id(node) in self.seen
+        self.seen.add(id(node))
         if self.values > MAX_VALUES:
-            raise _failed(f"more than {MAX_VALUES:,} values", place, "write fewer aliases (*name)")
+            fix = "write fewer aliases (*name)" if self.aliased else TOO_MANY
+            raise _failed(f"more than {MAX_VALUES:,} values", place, fix)
         if not isinstance(node.value, list):
             return self.scalar(node)
         is_mapping = isinstance(node, MappingNode)

@@ -33,6 +33,7 @@ from schemas.artifacts import (
 )
 from schemas.scores import AnySuite, Scores, SuiteScores, Who
 from tasks.data.prepare import Tokenized
+from tasks.release.markdown import code, commands, inline
 
 MAX_ROWS = 200
 """Rows of a table that a page still shows well."""
@@ -59,13 +60,21 @@ def put(create: Callable[..., Any], **fields: Any) -> None:
         create(**fields)
 
 
+def show_table(rows: list[dict[str, Any]], key: str, description: str) -> None:
+    """A table artifact. Prefect's page reads every cell that is text as Markdown; `description` is Markdown too."""
+    literal = [
+        {name: inline(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    ]
+    put(create_table_artifact, table=literal, key=key, description=description)
+
+
 def show_ledger(name: str, ledger: Ledger) -> None:
     """Table of where every row went: all files together, then each."""
     rows = [_ledger_row(file) for file in (ledger.total, *ledger.files[: MAX_ROWS - 1])]
     more = len(ledger.files) - MAX_ROWS + 1
-    put(
-        create_table_artifact,
-        table=rows,
+    show_table(
+        rows,
         key=artifact_key(name, "ledger"),
         description="**Where every row went.** read = accepted + quarantined + duplicate + leaked + held out, in every line."
         + (f" {more:,} more files are in ledger.json." if more > 0 else ""),
@@ -91,9 +100,8 @@ def show_contracts(name: str, reports: tuple[GateReport, ...]) -> None:
         if broken
         else "Every contract is kept."
     )
-    put(
-        create_table_artifact,
-        table=sorted(rows, key=lambda row: ORDER.index(row["result"]))[:MAX_ROWS],
+    show_table(
+        sorted(rows, key=lambda row: ORDER.index(row["result"]))[:MAX_ROWS],
         key=artifact_key(name, "contracts"),
         description=f"**Data contracts.** {said}",
     )
@@ -131,9 +139,8 @@ def show_mixture(name: str, tokenized: Tokenized) -> None:
             for share in mixture.replay
         ),
     ]  # fmt: skip
-    put(
-        create_table_artifact,
-        table=rows,
+    show_table(
+        rows,
         key=artifact_key(name, "mixture"),
         description=f"**Training mixture.** Replay ratio {mixture.achieved_ratio:.4f} of all trained tokens (asked:"
         f" {mixture.requested_ratio:g}); {mixture.steps:,} steps of {mixture.sequences_per_step} sequences of"
@@ -143,9 +150,8 @@ def show_mixture(name: str, tokenized: Tokenized) -> None:
 
 def show_scores(name: str, scores: Scores) -> None:
     """Table of every suite under every model that was scored."""
-    put(
-        create_table_artifact,
-        table=[_suite_row(scores, suite) for suite in scores.suites],
+    show_table(
+        [_suite_row(scores, suite) for suite in scores.suites],
         key=artifact_key(name, "suites"),
         description="**Loss in nats per token** (lower is better), on documents that were never trained on. The domain"
         " should fall; general suites must not rise. *unigram* is what word frequencies alone would reach."
@@ -178,7 +184,7 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
         create_markdown_artifact,
         markdown=verdict_markdown(run, report, decision),
         key=artifact_key(name, "verdict"),
-        description=f"Verdict on {run}: **{decision.verdict}**",
+        description=f"Verdict on {code(run)}: **{decision.verdict}**",
     )
     reports = os.environ.get("ROOTSTOCK_REPORTS")
     put(
@@ -186,7 +192,7 @@ def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:
         link=report_link(run, report),
         link_text=f"Report of {run}",
         key=artifact_key(name, "report"),
-        description=f"The file is `{report}`." + ("" if reports else NOT_SERVED),
+        description=f"The file is {code(report)}." + ("" if reports else NOT_SERVED),
     )
 
 
@@ -198,15 +204,15 @@ def report_link(run: str, report: Path) -> str:
 
 def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
     """The verdict as a page: sentence, a table of the rules, what to do next, where the report lies."""
-    reasons = [f"- {rule.reason}" for rule in decision.rules if len(decision.rules) > 1]
+    reasons = [f"- {inline(rule.reason)}" for rule in decision.rules if len(decision.rules) > 1]
     lines = [
-        decision.sentence, "",
+        inline(decision.sentence), "",
         "| rule | suite | against | estimate | interval | threshold | outcome |",
         "|---|---|---|---:|---:|---:|---|",
         *(_rule_line(rule) for rule in decision.rules), "",
         *reasons, "",
-        f"**Next:** {decision.next_action}", "",
-        f"Run `{run}`, report `{report}`",
+        f"**Next:** {commands(decision.next_action)}", "",
+        f"Run {code(run)}, report {code(report)}",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -214,7 +220,7 @@ def verdict_markdown(run: str, report: Path, decision: Decision) -> str:
 def _rule_line(rule: RuleOutcome) -> str:
     limit = "less than" if rule.rule == "forgetting" else "more than"
     cells = (
-        rule.rule, rule.suite, rule.against, f"{rule.estimate:+.4f}", f"{rule.low:+.4f} to {rule.high:+.4f}",
+        rule.rule, inline(rule.suite), inline(rule.against), f"{rule.estimate:+.4f}", f"{rule.low:+.4f} to {rule.high:+.4f}",
         f"{limit} {rule.threshold:g}", f"**{rule.outcome}**",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"

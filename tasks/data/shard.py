@@ -109,15 +109,25 @@ def find_files(source: Source) -> list[str]:
         raise UserError(
             "no file matches", source.path, "name an existing file or a glob such as data/*.jsonl"
         )
-    for file in files:
-        if not file.isprintable():  # undecodable bytes show as lone surrogates, which are not printable
-            raise UserError("a file's name is not printable UTF-8", repr(file), "rename the file")
     return files
+
+
+def size_of(file: str) -> int:
+    """Bytes of a file.
+
+    Raises:
+        UserError: it is gone since it was found.
+    """
+    try:
+        return Path(file).stat().st_size
+    except OSError as error:
+        fix = "check path and permissions, and that nothing removes it meanwhile"
+        raise UserError(f"cannot read the file: {error.strerror}", file, fix) from None
 
 
 def _cut(file: str, shard_bytes: int) -> Iterator[tuple[int, int, int]]:
     """Yield (start, stop, first line): each cut falls after the first newline at or past `shard_bytes`."""
-    size = Path(file).stat().st_size
+    size = size_of(file)
     start, line = 0, 1
     if size > shard_bytes:
         position, lines = 0, 1  # of the block

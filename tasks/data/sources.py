@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.artifacts import FileLedger, GateReport, Role, RuleResult
+from schemas.commands import command
 from schemas.contracts import ShardGate
 from schemas.errors import ContractFailed, UserError
 from schemas.records import RecordKind
@@ -146,7 +147,8 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
     shards = [
         gate for plan in plans for gate in _GATES.validate_json((plan.folder / "gates.json").read_bytes())
     ]
-    return merge(contract, prepared.source.path, shards)
+    again = command("rootstock", "check", prepared.source.contract, "--data", prepared.source.path)
+    return merge(contract, prepared.source.path, shards).model_copy(update={"again": again})
 
 
 def _write_gates(gates: Sequence[ShardGate], folder: Path) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def require_passed(reports: list[GateReport]) -> None:
     failure = ContractFailed(
         f"{len(broken)} critical contract {'rules' if len(broken) > 1 else 'rule'} broken: {'; '.join(lines)}",
         ", ".join(places) or broken[0][0].dataset,
-        f"mend the data, or run: rootstock check {broken[0][0].contract} --data '{broken[0][0].dataset}'",
+        f"mend the data, then see the whole report with: {broken[0][0].again}",
     )
     failure.reports = tuple(reports)
     raise failure

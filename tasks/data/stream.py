@@ -1,6 +1,7 @@
 """A file's bytes in blocks and in lines. Memory grows neither with the file nor with its longest line."""
 
 import codecs
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def _decompress(file: str) -> Iterator[bytes]:
             while block := stream.read(BLOCK_BYTES):
                 done += len(block)
                 yield block
+    except (FileNotFoundError, PermissionError) as error:  # removed or closed since it was found
+        what = f"cannot read the file: {os.strerror(error.errno or 0)}"
+        raise UserError(what, file, "check path and permissions") from None
     except OSError as error:
         short = "truncated" in str(error).lower()
         what = "the compressed data ends too early" if short else "the compressed data is damaged"

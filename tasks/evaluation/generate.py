@@ -33,7 +33,7 @@ def generate(
     """
     import torch
 
-    _require_settings(max_new_tokens, temperature, top_p, seed)
+    require_settings(max_new_tokens, temperature, top_p, seed)
     ids = _prompt_ids(model, tokenizer, prompt, max_new_tokens, prompt_ids)
     device, where = next(model.parameters()).device, str(getattr(model, "name_or_path", "the model"))
     pieces = _TextPieces(tokenizer, on_text)
@@ -138,15 +138,21 @@ def _virtual_tokens(model: Any) -> int:
     return sum(getattr(config, "num_virtual_tokens", None) or 0 for config in configs.values())
 
 
-def _require_settings(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+def require_settings(max_new_tokens: int, temperature: float, top_p: float, seed: int) -> None:
+    """Refuse what cannot be sampled with, before a model is loaded.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
     if not 0 <= seed < 2**63:
         raise UserError(f"seed is {str(seed)[:40]}", "--seed", f"give a whole number from 0 to {2**63 - 1}")
     if max_new_tokens < 1:
         raise UserError(
             f"{max_new_tokens} new tokens are asked for", "--max-new-tokens", "ask for at least 1"
         )
-    if not 0 <= temperature < float("inf"):
-        raise UserError(f"temperature is {temperature}", "--temperature", "give 0 (likeliest token) or more")
+    if temperature != 0 and not 1e-3 <= temperature <= 100:
+        fix = "give 0 (likeliest token), or a number from 0.001 to 100"
+        raise UserError(f"temperature is {temperature}", "--temperature", fix)
     if not 0 < top_p <= 1:
         raise UserError(f"top_p is {top_p}", "--top-p", "give a share above 0 and at most 1")
 

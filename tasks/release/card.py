@@ -1,6 +1,5 @@
 """The model card: README.md in the model folder, so that a model on its own still says what it is."""
 
-import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -8,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from schemas.load import is_hub_id
 from schemas.scores import YARDSTICKS
 from tasks.release import method_told, pictures
+from tasks.release.markdown import code, inline
 from tasks.release.report import ReportData
 from tasks.release.shown_scores import models_scored, score_columns
 from tasks.release.templates import count, share, short, size
@@ -44,16 +44,3 @@ def write_card(path: Path, report: ReportData) -> None:
         else None,
     )
     write_atomic(path, text.encode("utf-8", "backslashreplace"))
-
-
-def code(value: object) -> str:
-    """Write data as a code span that no backtick, pipe or line break in it can leave."""
-    text = re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {text} {fence}" if longest else f"{fence}{text}{fence}"
-
-
-def inline(value: object) -> str:
-    """Write a sentence on one line, with everything that Markdown or HTML would interpret taken literally."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&])", r"\\\1", re.sub(r"\s+", " ", str(value)))

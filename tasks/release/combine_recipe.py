@@ -40,8 +40,9 @@ def make_recipe(
     if weights is not None and len(weights) != count:
         what = f"there are {len(weights)} weights for {count} models"
         raise UserError(what, "--weights", f"give {count} numbers, separated by commas")
-    if weights is not None and not all(math.isfinite(weight) for weight in weights):
-        raise UserError("a weight is not a finite number", "--weights", "give numbers such as 0.5,0.5")
+    if weights is not None and not all(math.isfinite(weight) and abs(weight) <= 1e6 for weight in weights):
+        what = "a weight is not a finite number, or is beyond a million"
+        raise UserError(what, "--weights", "give numbers such as 0.5,0.5")
     if density is not None and how == "linear":
         fix = "leave it out, or choose ties, dare_linear or dare_ties"
         raise UserError("linear keeps the whole difference: a density has no effect", "--density", fix)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from schemas.base import Schema
 from schemas.comparison import Comparison, Row
 from schemas.remedy_comparison import RemedyRow
+from tasks.release.markdown import code, inline
 from tasks.release.pictures import signed
 from tasks.release.svg import Scale, element, label, percent, picture
 from tasks.release.templates import html_templates, short, size
@@ -91,18 +92,18 @@ def markdown(comparison: Comparison, rows: Sequence[Row]) -> list[str]:
     """The comparison as Markdown."""
     suites = suites_of(rows)
     lines = [
-        f"Data, mixture and budget: `{comparison.spec}`"
-        + (f" with `{' '.join(comparison.overrides)}`" if comparison.overrides else "")
+        f"Data, mixture and budget: {code(comparison.spec)}"
+        + (f" with {code(' '.join(comparison.overrides))}" if comparison.overrides else "")
         + f". Every method tried the learning rates {', '.join(f'{rate:g}' for rate in comparison.learning_rates)}"
         f"{beyond(comparison)} with seed {comparison.search_seed} and was trained with {_seeds(comparison)}. In brackets one-sided"
         f" {100 * comparison.confidence:g} % bounds over seeds and items. ≈: not told apart from the best.",
     ]
     for base, documents, members in grouped(rows):
         heading = " · ".join(filter(None, [base, f"{documents} documents" if documents != "all" else ""]))
-        lines += ["", *([f"### {heading}", ""] if heading else [])]
+        lines += ["", *([f"### {inline(heading)}", ""] if heading else [])]
         lines += _table(comparison, members, suites)
     for row in refused(rows):
-        lines += ["", f"- `{row.label}`: no result: {row.refused}"]
+        lines += ["", f"- {code(row.label)}: no result: {inline(row.refused)}"]
     return lines
 
 
@@ -117,7 +118,7 @@ def _seeds(comparison: Comparison) -> str:
 
 def _table(comparison: Comparison, rows: Sequence[Row], suites: Sequence[str]) -> list[str]:
     reference = comparison.reference
-    head = ["method", "rate", f"domain ({rows[0].unit})", "gain over the base", *([f"ahead of {reference}"] if reference else []), *(f"forgetting on {name}" for name in suites),
+    head = ["method", "rate", f"domain ({rows[0].unit})", "gain over the base", *([f"ahead of {inline(reference)}"] if reference else []), *(f"forgetting on {inline(name)}" for name in suites),
             "trainable", "changed", "rank", "added", "stored", "training (s)", "peak memory", "forward pass beside / merged"]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
@@ -127,7 +128,7 @@ def _table(comparison: Comparison, rows: Sequence[Row], suites: Sequence[str]) -
         rank = f"{p.ranks.median:g}" if p.ranks else "-"
         merged = f"{row.latency_merged:.2f}" if row.latency_merged else "-"
         cells = [
-            f"{row.label}{' ≈' if row.level_with_best else ''}", f"{row.learning_rate:g}{' (edge)' if row.rate_at_edge else ''}", f"{row.value:.3f}",
+            f"{inline(row.label)}{' ≈' if row.level_with_best else ''}", f"{row.learning_rate:g}{' (edge)' if row.rate_at_edge else ''}", f"{row.value:.3f}",
             interval(row.gain.estimate, row.gain.low, row.gain.high),
             *([ahead(row)] if reference else []),
             *(interval(e.estimate, e.low, e.high) for e in (row.forgetting[name] for name in suites)),

@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from schemas.artifacts import Decision
+from schemas.commands import command
 from schemas.errors import UserError
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
@@ -59,7 +60,7 @@ def promote(
             "a forced promotion needs a reason", "--reason", 'write why: --reason "the rule is about ..."'
         )
     if decision.verdict == "promote":
-        fix = f"leave out --force: rootstock promote {run_folder.name}"
+        fix = f"leave out --force: {command('rootstock', 'promote', run_folder.name)}"
         raise UserError("this run passed: there is nothing to force", str(run_folder), fix)
     broken = tuple(rule.reason for rule in decision.rules if rule.outcome != "pass")
     now = datetime.now(UTC).isoformat(timespec="seconds")

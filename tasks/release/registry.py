@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.artifacts import Verdict
+from schemas.commands import command
 from schemas.errors import UserError
 from tasks.release.lineage import weights_sha256
 from tasks.release.mlflow_store import open_registry
@@ -165,7 +166,7 @@ def rollback(
         raise UserError(
             f"'{name}' has no previous champion to roll back to",
             str(_database(state)),
-            f"see `rootstock history {name}`; `rootstock promote RUN` puts another run in use",
+            f"see `{command('rootstock', 'history', name)}`; `rootstock promote RUN` puts another run in use",
         )
     restored = _registered(state, client.get_model_version(name, str(target)))
     _require_same_weights(restored)

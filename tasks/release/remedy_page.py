@@ -10,6 +10,7 @@ from markupsafe import Markup
 from schemas.comparison import Estimate
 from schemas.remedy_comparison import RemedyComparison, RemedyRow
 from tasks.release.comparison_page import interval, suites_of, write_files
+from tasks.release.markdown import code, inline
 from tasks.release.pictures import signed
 from tasks.release.svg import Scale, element, label, percent, picture
 from tasks.release.templates import html_templates, short
@@ -59,15 +60,15 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
     unit = next((row.unit for row in rows if row.unit), "")
     seeds = ", ".join(map(str, comparison.seeds))
     lines = [
-        f"Data and training: `{comparison.spec}`"
-        + (f" with `{' '.join(comparison.overrides)}`" if comparison.overrides else "")
-        + f"; seeds {seeds}. General text: {', '.join(suites)}. Means in {unit}, in brackets one-sided {100 * comparison.confidence:g} % bounds over seeds and"
+        f"Data and training: {code(comparison.spec)}"
+        + (f" with {code(' '.join(comparison.overrides))}" if comparison.overrides else "")
+        + f"; seeds {seeds}. General text: {inline(', '.join(suites))}. Means in {unit}, in brackets one-sided {100 * comparison.confidence:g} % bounds over seeds and"
         " items. `Kept`: how much less is forgotten than by what the row is held against, paired by seed and document;"
         " a remedy helps where the bound lies above zero. Controls are in italics."
         + (f" {AT_GAIN.format(comparison.line)}" if comparison.line else ""),
         "",
     ]
-    of = {name: f" ({name})" if len(suites) > 1 else "" for name in suites}
+    of = {name: f" ({inline(name)})" if len(suites) > 1 else "" for name in suites}
     head = [
         "candidate", "gain on the domain", *(f"forgetting{of[name]}" for name in suites), "held against",
         *(f"kept{of[name]}" for name in suites), *(f"kept at the same gain{of[name]}" for name in at_gain),
@@ -76,8 +77,8 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in having_result(rows):
         cells = [
-            f"*{row.label}*" if row.control else row.label, shown(row.gain),
-            *(shown(row.forgetting[name]) for name in suites), row.against or "-",
+            f"*{inline(row.label)}*" if row.control else inline(row.label), shown(row.gain),
+            *(shown(row.forgetting[name]) for name in suites), inline(row.against or "-"),
             *(shown(row.kept.get(name)) for name in suites), *(shown(row.kept_at_gain.get(name)) for name in at_gain),
             shown(row.domain_cost),
             f"{short(row.domain_tokens)} + {short(row.replay_tokens)}", outcome(row),
@@ -85,7 +86,7 @@ def markdown(comparison: RemedyComparison, rows: Sequence[RemedyRow]) -> list[st
         lines.append("| " + " | ".join(cells) + " |")
     for row in rows:
         if row.refused is not None:
-            lines += ["", f"- `{row.label}`: no result: {row.refused}"]
+            lines += ["", f"- {code(row.label)}: no result: {inline(row.refused)}"]
     return lines
 
 

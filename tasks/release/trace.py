@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
         UserError: `row` is not FILE:LINE, or no run read such a row.
     """
     file, _, line = row.rpartition(":")
-    if not file or not line.isdigit():
+    if not file or not re.fullmatch("[0-9]{1,15}", line):
         raise UserError(
             f"'{row}' is not the place of a row", "trace", "write FILE:LINE, such as data/a.jsonl:17"
         )
@@ -37,7 +38,9 @@ def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
         if not os.path.lexists(lineage) and not isinstance(record, RunRecord):
             continue
         run = _read_lineage(lineage, record)
-        files = [name for name in run["data"] if name == file or Path(name).resolve() == Path(file).resolve()]
+        files = [
+            name for name in run["data"] if name == file or os.path.realpath(name) == os.path.realpath(file)
+        ]
         for name in files:
             found += _in_run(state, run, name, int(line))
     if not found:

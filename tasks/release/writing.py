@@ -4,21 +4,21 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.errors import MachineFailed, UserError
+from schemas import registered_names
+from schemas.errors import MachineFailed
 
 _FIX = "name a new folder where you may write and there is room: --to FOLDER"
 
 
 def require_new(target: Path) -> None:
-    """Refuse to write over anything.
+    """Refuse to write over anything, or where no folder can be made.
 
     Raises:
-        UserError: the target exists.
+        UserError: the target exists, or lies below something that is no folder.
         MachineFailed: that cannot be told.
     """
     try:
-        if target.exists() or target.is_symlink():
-            raise UserError(f"{target} exists already", str(target), "name a new folder")
+        registered_names.require_new(target)
     except OSError as error:
         raise _refused(error, target) from None
 

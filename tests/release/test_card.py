@@ -5,8 +5,9 @@ from pathlib import Path
 
 from schemas.artifacts import FileLedger, Ledger
 from schemas.yaml_reader import parse_yaml
-from tasks.release.card import code, inline, write_card
+from tasks.release.card import write_card
 from tasks.release.lineage import weights_sha256
+from tasks.release.markdown import code, inline
 from tests.release.conftest import MakeRun
 from tests.release.made_up import made_up
 
