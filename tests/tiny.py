@@ -73,6 +73,23 @@ def write_tiny(folder: Path, copies: int = 1) -> Path:
     return folder
 
 
+def put_on_base(folder: Path, name: str, base: str) -> Path:
+    """Write `tiny.yaml` once more as `name`, on a base that exists (the line `base`): it then needs a general suite."""
+    choose = random.Random(6)
+    lines = (
+        " ".join(choose.choice(GENERAL) for _ in range(choose.randint(12, 40))) + ".\n" for _ in range(40)
+    )
+    (folder / "suite.txt").write_text("".join(lines))
+    general = f'general: [{{path: "{folder}/suite.txt", contract: general_text}}]'
+    text = (
+        (folder / "tiny.yaml").read_text().replace("domain_holdout: 0.2", f"domain_holdout: 0.2, {general}")
+    )
+    (folder / name).write_text(
+        "".join(f"{base if line.startswith('base:') else line}\n" for line in text.splitlines())
+    )
+    return folder / name
+
+
 @dataclass(frozen=True)
 class Followed:
     """A flow run that has come to its end."""

@@ -13,7 +13,7 @@ from tasks.release.run_folder import RunFolder
 from tests.command_line import ROOT, rootstock
 from tests.damages import Damage, edit, gone, number_in, text
 from tests.in_process import require_refusal, rootstock_here
-from tests.tiny import write_tiny
+from tests.tiny import put_on_base, write_tiny
 
 
 def flipped(name: str) -> Damage:
@@ -91,12 +91,8 @@ def test_a_changed_champion_is_neither_a_yardstick_nor_a_base(tiny: Path, model:
         rootstock_here("run", str(tiny / "tiny.yaml"), "--set", "training.steps=13", *state)
     )
     assert model.parent.name in told
-    text = (tiny / "tiny.yaml").read_text()
-    again = "\n".join(
-        "base_from: champion" if line.startswith("base:") else line for line in text.splitlines()
-    )
-    (tiny / "again.yaml").write_text(again)
-    assert model.parent.name in require_refusal(rootstock_here("run", str(tiny / "again.yaml"), *state))
+    again = put_on_base(tiny, "again.yaml", "base_from: champion")
+    assert model.parent.name in require_refusal(rootstock_here("run", str(again), *state))
 
 
 def test_an_index_turned_to_other_weights_is_another_base(tiny: Path, tmp_path: Path) -> None:
@@ -110,7 +106,7 @@ def test_an_index_turned_to_other_weights_is_another_base(tiny: Path, tmp_path: 
     for shard in ("a", "b", "a"):
         named = {"metadata": {}, "weight_map": {"any": f"{shard}.safetensors"}}
         (base / "model.safetensors.index.json").write_text(json.dumps(named))
-        spec = load_spec(tiny / "tiny.yaml", [f"base={base}"])
+        spec = load_spec(put_on_base(tiny, "based.yaml", f"base: {base}"))
         runs.append(RunFolder.open(tmp_path / "state", spec).id)
     assert runs[0] == runs[2] != runs[1]
     number_in("b.safetensors", "embed_tokens", 1.0)(base)

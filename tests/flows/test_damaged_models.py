@@ -13,7 +13,7 @@ from tests.damages import (
     Damage,
 )
 from tests.in_process import Said, require_refusal, rootstock_here
-from tests.tiny import write_tiny
+from tests.tiny import put_on_base, write_tiny
 from tests.tiny_base import make_base
 from tests.tuned_folder import make_tuned
 
@@ -80,12 +80,7 @@ def sparse(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A specification of a few steps on short texts; its base is given by --set."""
-    folder = write_tiny(tmp_path_factory.mktemp("tiny"))
-    lines = (folder / "tiny.yaml").read_text().splitlines()
-    (folder / "tiny.yaml").write_text(
-        "\n".join("base: nowhere" if line.startswith("base:") else line for line in lines)
-    )
-    return folder / "tiny.yaml"
+    return put_on_base(write_tiny(tmp_path_factory.mktemp("tiny")), "based.yaml", "base: nowhere")
 
 
 @pytest.mark.slow
