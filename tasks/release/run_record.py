@@ -80,9 +80,12 @@ def close_run(
         files = (*(file for file in files if file.path != FORCED), told)
     if consumed is None and known is not None:
         consumed = known.consumed
+    spec = known.spec if known and not written else ""
+    if not spec and (run / SPEC).is_file():
+        spec = (run / SPEC).read_text(encoding="utf-8")
     record = RunRecord(
-        decision=decision, name=name, incumbent=incumbent, consumed=consumed, files=files
-    )  # fmt: skip
+        decision=decision, name=name, incumbent=incumbent, consumed=consumed, spec=spec, files=files
+    )
     write_record(run, record)
 
 
