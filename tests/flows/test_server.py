@@ -130,6 +130,7 @@ def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(
         '{"pid": 1}',
         '{"pid": 4194304, "address": "http://127.0.0.1:9/api"}',
     ],
+    ids=lambda note: note[:12],
 )
 def test_a_note_left_by_a_killed_server_is_nothing(tmp_path: Path, note: str) -> None:
     (tmp_path / NOTE).write_text(note)
