@@ -1,6 +1,7 @@
 """One specification a run: what Rootstock works out is put in once, and every command follows the same."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,11 @@ def test_every_command_follows_a_specification_whose_base_writes_its_own_replay(
     left = rootstock_here("export", run.name, "--merge", "--to", "out", cwd=files)
     assert left.code == 0, left.err
     assert "on the 2 suites of its run the largest difference" in left.out
+    twin = shutil.copytree(run / "model", files / "twin")
     both = [
         "combine",
         run.name,
-        f".rootstock/runs/{run.name}/model",
+        str(twin),
         "--to",
         "both",
         "--spec",
