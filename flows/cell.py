@@ -15,6 +15,7 @@ from schemas.comparison import Trained
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
+from tasks.storage.signals import end_when_asked
 
 REFUSALS = ("method", "remedies")
 """Where an error lies that is about what is compared, not about what is shared."""
@@ -50,6 +51,7 @@ def main(job_file: str, result_file: str, error_file: str) -> None:
     from tasks.storage.atomic import write_atomic
 
     quiet_environment()
+    end_when_asked()
     job = json.loads(Path(job_file).read_bytes())
     try:
         result = train_cell(RunSpec.model_validate(job["spec"]), Path(job["state"]))

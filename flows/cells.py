@@ -55,20 +55,20 @@ class Trainings:
         Raises:
             Stopped: none may begin any more.
         """
-        with log.open("wb") as out:
-            with self._lock:
-                if self._ended:
-                    raise Stopped
+        with self._lock:
+            if self._ended:
+                raise Stopped
+            with log.open("wb") as out:
                 process = subprocess.Popen(
                     command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, process_group=0,
                     preexec_fn=functools.partial(die_with, os.getpid()),
                 )  # fmt: skip
-                self._running.add(process)
-            try:
-                return process.wait()
-            finally:
-                with self._lock:
-                    self._running.discard(process)
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
 
     def stop(self, failure: UserError | None = None) -> None:
         """Begin no more, and ask those that run to end: a training writes a checkpoint first."""
