@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flows.terminal import say
 from tasks.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def deploy(
             _update(client, deployment, one, _changes(ours, before, now, edited), bool(before))
             if edited:
                 told = ", ".join(edited)
-                print(f"kept as it was edited on the page: {deployment.name} ({told})", flush=True)
+                say(f"kept as it was edited on the page: {deployment.name} ({told})", flush=True)
         names[identity] = deployment.name
         after = _seen(client.read_deployment(identity))
         record[str(identity)] = {

@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from flows import processes
+from flows.terminal import say
 
 STOPPED, LOST = "Resuming", "ResumingLost"
 """Scheduled once more: after `serve` was stopped; after its process was killed."""
@@ -73,9 +74,7 @@ def settle_lost(client: SyncPrefectClient, deployments: Collection[UUID], home: 
         if noted is None and not (served and ours):
             continue
         if processes.process_of(home, str(run.id)) is not None:
-            print(
-                f"flow run {run.name} still goes on (process {noted and noted.pid}): left alone", flush=True
-            )
+            say(f"flow run {run.name} still goes on (process {noted and noted.pid}): left alone", flush=True)
             continue
         if served:
             became = settle(client, run.id)
@@ -83,7 +82,7 @@ def settle_lost(client: SyncPrefectClient, deployments: Collection[UUID], home: 
             client.set_flow_run_state(run.id, Crashed(message="its process is gone"), force=True)
             became = "ended"
         processes.forget_process(home, str(run.id))
-        print(f"flow run {run.name} was going on, but its process is gone: {became}", flush=True)
+        say(f"flow run {run.name} was going on, but its process is gone: {became}", flush=True)
 
 
 def skip_missed(client: SyncPrefectClient, deployments: Collection[UUID]) -> None:
@@ -103,7 +102,7 @@ def skip_missed(client: SyncPrefectClient, deployments: Collection[UUID]) -> Non
             run = other if older is run else run
         newest[schedule] = run
     for run in newest.values():
-        print(
+        say(
             f"{run.name} was due {run.expected_start_time:%Y-%m-%d %H:%M} UTC and missed: it runs now",
             flush=True,
         )

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from schemas.visible import json_text, printable
+from tasks.storage.stderr import tell as tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,11 +44,6 @@ class Pieces:
         known = self.line if last else _UNDECIDED.sub("", self.line)
         print((text := printable(known))[self.shown :], end="", flush=True)
         self.shown = max(self.shown, len(text))
-
-
-def tell(text: object) -> None:
-    """Print a line of progress or a mistake on standard error."""
-    print(printable(str(text)), file=sys.stderr, flush=True)
 
 
 def console(stderr: bool = False, **settings: Any) -> "Console":

@@ -77,7 +77,7 @@ def load_spec(
 def _order(error: UserError) -> tuple[bool, int]:
     """Lines of the file in their order, then the command line."""
     line = error.where.rpartition(":")[2]
-    return error.where.startswith("--set "), int(line) if line.isdigit() else 0
+    return error.where.startswith("--set "), int(line) if line.isascii() and line.isdigit() else 0
 
 
 def check_names(document: Document, contracts: set[str]) -> list[UserError]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from schemas.increments import PastRows
 from tasks.data.duplicates import sort_digests
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
+from tasks.storage.stderr import tell
 
 ROWS = "rows.npy"
 """In the folder of an increment's run: a second copy of its list."""
@@ -64,7 +64,7 @@ def _load(state: Path, sha256: str) -> Rows:
         if file.is_dir():
             remove(file)
         write_atomic(file, copy.read_bytes())
-        print(f"{str(file)!r} was gone or damaged: written anew from {str(copy)!r}", file=sys.stderr)
+        tell(f"{str(file)!r} was gone or damaged: written anew from {str(copy)!r}")
     rows: Rows = np.load(file)
     return rows
 

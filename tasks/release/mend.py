@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from schemas.run import RunSpec
 from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, read_record
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.intact import NOT_OURS, Damage
+from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, open_step
 
 
@@ -58,7 +58,7 @@ def _specification(run: Path) -> RunSpec | None:
         if isinstance(record, RunRecord) and record.spec and not _says(file, record.spec):
             remove(file)
             write_atomic(file, record.spec)
-            print(f"{str(file)!r} was damaged: written anew from {FILE}", file=sys.stderr)
+            tell(f"{str(file)!r} was damaged: written anew from {FILE}")
         return RunSpec.model_validate_json(json.dumps(read_yaml(file).value), strict=True)
     except (OSError, UserError, ValidationError, ValueError):
         return None

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from tasks.storage.atomic import atomic_folder, remove, write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage
+from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
 from tasks.training.models import model_sha256
@@ -124,7 +124,7 @@ class RunFolder:
         A run that was finished and is damaged is measured against the champion of then, so that it comes to the same end.
         """
         if (damage := find_run_damage(self.folder)) is not None:
-            print(f"run {self.id} is damaged, so it is concluded again: {damage}", file=sys.stderr)
+            tell(f"run {self.id} is damaged, so it is concluded again: {damage}")
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in set(_FILES) - {RECORD}:
             if (self.folder / file).is_dir():

@@ -6,7 +6,6 @@ brought back from an old backup is found and written anew from there: nothing is
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +22,7 @@ from tasks.release.run_record import DRAFT, consumed_records, find_run_damage
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import SEAL, open_sealed, sealed
+from tasks.storage.stderr import tell
 
 
 def watermark_file(state: Path, name: str) -> Path:
@@ -92,8 +92,8 @@ def mend_watermark(state: Path, name: str) -> None:
     if file.is_dir():
         remove(file)
     save_watermark(state, Watermark(name=name, records=tuple(records)))
-    print(
-        f"{str(file)!r} {told}: written anew from the folders of its runs, {len(records)} increments", file=sys.stderr
+    tell(
+        f"{str(file)!r} {told}: written anew from the folders of its runs, {len(records)} increments"
     )  # fmt: skip
 
 
@@ -137,9 +137,8 @@ def learn_of_champion(state: Path, name: str, champion: str | None) -> None:
     records = sorted((*watermark.records, *line), key=lambda record: record.number)
     save_watermark(state, watermark.model_copy(update={"records": tuple(records)}))
     file = watermark_file(state, name)
-    print(
+    tell(
         f"{str(file)!r} lacked {len(line)} increments that the champion learned: written anew",
-        file=sys.stderr,
     )
 
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from schemas.errors import UserError
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, sealed
+from tasks.storage.stderr import tell
 
 MANIFEST = "manifest.json"
 
@@ -102,7 +102,7 @@ def run_step(plan: StepPlan, work: Callable[[Path], dict[str, Any]]) -> Step:
         if isinstance(found, Step):
             return found
         if os.path.lexists(plan.folder):
-            print(f"step {plan.folder.name} is damaged, so it is done again: {found}", file=sys.stderr)
+            tell(f"step {plan.folder.name} is damaged, so it is done again: {found}")
         with atomic_folder(plan.folder) as folder:
             facts = work(folder)
             manifest = Manifest(
