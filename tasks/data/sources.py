@@ -19,7 +19,7 @@ from schemas.sources import Source
 from tasks.data.reading import read_files
 from tasks.data.shard import find_files
 from tasks.storage.code import code_version
-from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 QUARANTINE = "quarantine-00000.jsonl"
@@ -113,7 +113,7 @@ def _merge(steps: Sequence[Step], folder: Path) -> dict[str, Any]:
     if not (folder / QUARANTINE).stat().st_size:
         (folder / QUARANTINE).unlink()
     return {
-        "steps": [step.folder.name for step in steps],
+        MADE_OF: [step.folder.name for step in steps],
         "keys": [step.key for step in steps],
         "parts_of_steps": [len(step.facts["parts"]) for step in steps],
         "parts": [f"{step.folder.name}/{name}" for step in steps for name in step.facts["parts"]],

@@ -22,7 +22,7 @@ from tasks.data.reading import run_missing
 from tasks.data.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_files
-from tasks.storage.steps import Step, StepPlan, run_step
+from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _merge(steps: Sequence[Step], _folder: Path) -> dict[str, Any]:
     """The tokens of a source: those of its files, which stay where they are."""
     return {
         "tokens": sum(step.facts["tokens"] for step in steps),
-        "steps": [step.folder.name for step in steps],
+        MADE_OF: [step.folder.name for step in steps],
         "parts": [
             (place, number) for place, step in enumerate(steps) for number in range(step.facts["parts"])
         ],
@@ -276,7 +276,7 @@ def _merge(steps: Sequence[Step], _folder: Path) -> dict[str, Any]:
 def token_file(step: Step, part: int, kind: str, suffix: str = "npy") -> Path:
     """A file of a tokenised source: `kind` (tokens, offsets, words, contexts) of one of its parts."""
     place, number = step.facts["parts"][part]
-    return step.folder.parent / str(step.facts["steps"][place]) / f"{kind}-{number:05d}.{suffix}"
+    return step.folder.parent / str(step.facts[MADE_OF][place]) / f"{kind}-{number:05d}.{suffix}"
 
 
 def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed: bool = False) -> int:

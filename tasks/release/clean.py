@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tasks.release import registry
 from tasks.storage.space import size_of
-from tasks.storage.steps import MANIFEST, alone
+from tasks.storage.steps import MADE_OF, MANIFEST, alone
 
 EVIDENCE = ("spec.yaml", "lineage.json", "incumbent.json", "replay_choice.json")
 """Files of a run that name the steps it rests on."""
@@ -101,6 +101,8 @@ def _with_inputs(steps: Sequence[Path], begin: Iterable[Path], text: str) -> set
             needed.add(folder)
             inputs = dict(manifests[folder].get("inputs", {})).values()
             todo += [by_key[key] for key in inputs if key in by_key]
+            parts = dict(manifests[folder].get("facts", {})).get(MADE_OF, ())
+            todo += [folder.parent / name for name in parts if folder.parent / name in manifests]
     return needed
 
 

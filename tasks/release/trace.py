@@ -18,7 +18,7 @@ from tasks.release import registry
 from tasks.release.mend import how_to_mend
 from tasks.release.run_record import RunRecord, read_record
 from tasks.storage.intact import Damage, find_damage
-from tasks.storage.steps import Step, open_step
+from tasks.storage.steps import MADE_OF, Step, open_step
 
 
 def trace_row(state: Path, row: str) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
                 row = json.loads(text)
                 if row["file"] == file and row["line"] == line:
                     trace["fate"] = f"quarantined: {row['code']}"
-        for step in _manifest(folder).facts["steps"]:
+        for step in _manifest(folder).facts[MADE_OF]:
             _manifest(folder.parent / step)
         for number, part in enumerate(_manifest(folder).facts["parts"]):
             index = _row_index(folder.parent / part, file, line)
@@ -124,7 +124,7 @@ def _folders(state: Path, steps: dict[str, str]) -> Iterator[Path]:
             folder = _folder(state, name.split()[0], key)
             yield folder
             if folder.exists():
-                yield from (folder.parent / step for step in _manifest(folder).facts.get("steps", ()))
+                yield from (folder.parent / step for step in _manifest(folder).facts.get(MADE_OF, ()))
 
 
 def _folder(state: Path, name: str, key: str) -> Path:

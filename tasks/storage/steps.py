@@ -18,6 +18,8 @@ from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, 
 from tasks.storage.stderr import tell
 
 MANIFEST = "manifest.json"
+MADE_OF = "made_of"
+"""Among the facts of a step that only puts others together: the names of their folders, where the bytes stay."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from tasks.data.divide import load_ledger
 from tasks.data.reading import share_steps
 from tasks.data.sources import copy_quarantine, validate_source
 from tasks.data.tokenize import open_tokens, special_ids, tokenize_source
+from tasks.release.clean import clean
 from tests.command_line import rootstock
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import make_base, prose
@@ -111,6 +113,28 @@ def test_a_step_that_was_removed_is_worked_again_to_the_same_bytes(tmp_path, wor
     shutil.rmtree(next((tmp_path / "state" / "data").glob(f"{kind}-*")))
     work(tmp_path / "state")
     assert contents(tmp_path / "state", *KINDS) == made
+
+
+def test_clean_keeps_the_files_that_a_run_in_use_rests_on(tmp_path, work):
+    write_files(tmp_path / "files", range(3))
+    state = tmp_path / "state"
+    work(state)
+    unused = steps(state, "read", "encode")
+    write_files(tmp_path / "files", range(3, 4))
+    (tmp_path / "files" / "000.jsonl").unlink()
+    _, tokens = work(state)
+    run = state / "runs" / "a-run"
+    run.mkdir(parents=True)
+    (run / "lineage.json").write_text(
+        json.dumps({"steps": {label: step.key for label, step in tokens.items()}})
+    )
+    for manifest in (state / "data").glob("*/manifest.json"):
+        os.utime(manifest, (0, 0))
+    gone = Counter(one.folder.name for one in clean(state, 1, really=False))
+    assert sorted(name.split("-")[0] for name in gone & unused) == ["encode", "read"], (
+        "of the file that is gone"
+    )
+    assert not gone & steps(state, "read", "encode") - unused
 
 
 def test_what_a_source_does_not_read_reads_no_file_again(tmp_path):
