@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows import events
-from flows.serve import deployments
+from flows.serve import OVERLAP, deployments
 from schemas.errors import NoNewData, UserError
 from schemas.yaml_reader import read_yaml
 from tests.corpora import make_spec
@@ -92,7 +92,7 @@ def test_new_data_starts_the_training_of_the_specification_that_has_it() -> None
     (trigger,) = training.triggers
     assert trigger.expect == {events.ARRIVED}
     assert trigger.match.matches(event(events.ARRIVED).resource)
-    assert training.concurrency_limit == 1
+    assert OVERLAP[str(training.name)] == "queue"
     template = trigger.parameters["spec"]
     assert template["__prefect_kind"] == "jinja"
     import jinja2

@@ -40,14 +40,15 @@ def test_full_weights_cannot_be_merged(make_run: MakeRun, tmp_path: Path) -> Non
 def test_a_copy_that_differs_is_taken_back(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = shutil.copytree
+    copy = shutil.copyfile
 
     def faulty(source: Path, target: Path) -> Path:
         copy(source, target)
-        (target / "model.safetensors").write_bytes(b"broken disk")
+        if target.suffix == ".safetensors":
+            target.write_bytes(b"broken disk")
         return target
 
-    monkeypatch.setattr(export.shutil, "copytree", faulty)
+    monkeypatch.setattr(export.shutil, "copyfile", faulty)
     with pytest.raises(UserError, match="differs"):
         export_model(make_run("one") / "model", tmp_path / "out", merge=False)
     assert not (tmp_path / "out").exists()

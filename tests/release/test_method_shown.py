@@ -54,7 +54,7 @@ def test_gates_stand_in_a_row_for_each_block(tmp_path: Path) -> None:
     assert "2 blocks; on average prefix 0.15, lora 0.075, feed_forward 0.05" in plain(html)
     text = card(tmp_path, {"gates": GATES})
     assert (
-        "| block | prefix | lora | feed\\_forward |\n|---|--:|--:|--:|\n| 0 | 0.100 | 0.050 | 0.033 |" in text
+        "| block | prefix | lora | feed_forward |\n|---|--:|--:|--:|\n| 0 | 0.100 | 0.050 | 0.033 |" in text
     )
     assert "<details>" not in text
 
@@ -69,7 +69,7 @@ def test_ranks_of_many_blocks_are_folded_and_their_sum_stands_before_them(tmp_pa
     assert len(rows(html)) == 29
     text = card(tmp_path, facts)
     assert f"total rank {sum(RANKS.values())}." in text
-    assert "<details><summary>28 blocks</summary>\n\n| block | q\\_proj |" in text
+    assert "<details><summary>28 blocks</summary>\n\n| block | q_proj |" in text
     assert '<details class="card" open><summary>Gates' in section(tmp_path, {"gates": GATES})
 
 

@@ -82,8 +82,8 @@ def test_a_missing_file_is_refused_and_named(state: Path, make_run: MakeRun, fil
 
 def test_a_file_added_to_the_model_is_refused(state: Path, make_run: MakeRun) -> None:
     run = make_run("one")
-    (run / "model" / "adapter_config.json").write_text("{}")
-    assert "model is not the one" in refusal(state, run).what
+    (run / "model" / "added_tokens.json").write_text("{}")
+    assert refusal(state, run).where.startswith(str(run / "model"))
 
 
 def test_writing_the_model_card_does_not_break_the_binding(state: Path, make_run: MakeRun) -> None:

@@ -42,7 +42,8 @@ def own_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> OwnText
     """
     step = write_text(root, base, settings, seed)
     file = str(step.folder / FILE)
-    return OwnText(path=file, files=(file,), contract=settings.contract, weight=settings.weight, **step.facts)
+    counted = {name: step.facts[name] for name in ("written", "kept", "dropped")}
+    return OwnText(path=file, files=(file,), contract=settings.contract, weight=settings.weight, **counted)
 
 
 def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
