@@ -106,6 +106,7 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     import torch
 
     from tasks.training.device import find_device, peak_memory_bytes
+    from tasks.training.head_losses import loss_of
 
     training, device = spec.training, find_device()
     model = attach(spec, inputs, device).model.to(device.name).train()
@@ -115,11 +116,12 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     batch = {
         name: value.to(device.name) for name, value in collate([dataset[i] for i in range(rows)]).items()
     }
+    head_loss = None if inputs.head is None else loss_of(inputs.head, dataset)
     for measured in range(MEASURED_STEPS + 1):
         if measured == 1:
             started = time.monotonic()
         with torch.autocast(device.name, torch.bfloat16, enabled=device.autocast):
-            model(**batch, use_cache=False).loss.backward()
+            _loss_of_batch(model, batch, head_loss).backward()
         if device.name == "cuda":
             torch.cuda.synchronize()
     seconds = (time.monotonic() - started) / MEASURED_STEPS * training.batch_tokens / micro
@@ -137,3 +139,11 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
         "peak memory measured": f"{peak_memory_bytes(device) / mib:,.0f} MiB (one micro-batch, optimizer not yet counted)",
         "time of training": f"{seconds * steps:,.0f} s ({seconds:.2f} s a step, measured on {device.name})",
     }
+
+
+def _loss_of_batch(model: Any, batch: dict[str, Any], head_loss: Any) -> Any:
+    """The loss that the training itself takes: a model's own does not know of virtual tokens before labelled words."""
+    if head_loss is None:
+        return model(**batch, use_cache=False).loss
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    return head_loss(model(**inputs, use_cache=False), batch["labels"])
