@@ -60,7 +60,7 @@ def test_the_first_failure_ends_a_comparison_with_its_own_exit_code(verb: str, p
     assert done.code == ExitCode.CONTRACT_FAILED, done.err
     [(what, _, fix)] = done.errors
     assert "text_decoded" in what
-    assert fix.startswith("mend the data, or run: rootstock check domain_text")
+    assert fix.startswith("mend the data, then see the whole report with: rootstock check domain_text")
     kind = "compare" if verb == "compare" else "remedies"
     cells = list((place / ".rootstock" / kind / "small" / "cells").iterdir())
     assert [file.suffix for file in cells] == [".log"], "one was begun, and its log is kept"

@@ -258,7 +258,7 @@ def test_a_state_that_is_a_file_is_told(finished: Project) -> None:
     )
     assert what == "the machine refused: Not a directory"
     assert "spec.yaml" in where
-    assert "--state" in fix
+    assert "name another folder" in fix
 
 
 def test_two_processes_with_the_same_run_do_it_once(project: Project) -> None:
