@@ -148,6 +148,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def restore(file: Path, whole: bytes) -> None:
+    if file.is_dir():
+        file.rmdir()
+    file.write_bytes(whole)
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_each_file_of_a_finished_run_is_named_before_its_model_is_used(
     copied: Project, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -161,20 +167,24 @@ def test_each_file_of_a_finished_run_is_named_before_its_model_is_used(
             "metrics.jsonl", "model/model.safetensors", "model/tokenizer.json", "model/config.json"} <= set(names)  # fmt: skip
     for name in (*names, FILE):
         whole = (run / name).read_bytes()
-        DAMAGES[damage](run / name)
+
+        def do_damage(name: str = name, whole: bytes = whole) -> None:
+            restore(run / name, whole)
+            DAMAGES[damage](run / name)
+
+        do_damage()
         with pytest.raises(UserError) as promoting:
             promote_by_hand(state, run)
         assert Path(name).parts[0] in promoting.value.where
         told = [promoting.value]
         if (name, damage) != (FILE, "deleted"):  # as if the run had not come to its end
+            do_damage()  # a specification has come back from the record meanwhile
             with pytest.raises(UserError) as using:
                 find_run_model(state, run.name)
             told.append(using.value)
         for error in told:
             assert "rootstock run " in error.fix
-        if (run / name).is_dir():
-            (run / name).rmdir()
-        (run / name).write_bytes(whole)
+        restore(run / name, whole)
     assert find_run_model(state, run.name) == str(run / "model")
 
 
