@@ -204,9 +204,9 @@ def test_the_command_line_does_one_files_work_for_one_file_more(tmp_path):
     spec = make_spec(
         base=str(base),
         domain=[source("data/*.jsonl")],
-        replay=[source("data/0*.jsonl")],
+        replay=[source("general.jsonl")],
         mixture={"replay_ratio": 0.2},
-        evaluation={"domain_holdout": 0.2, "general": [source("general.jsonl")]},
+        evaluation={"domain_holdout": 0.2, "general": [source("data/0*.jsonl")]},
     )
     (tmp_path / "spec.yaml").write_text(spec.model_dump_json(exclude_none=True))
     kinds = ("read", "gate", "encode")
