@@ -59,6 +59,7 @@ def test_asked_to_end_outside_of_training_it_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in rest
 
 
+@pytest.mark.xfail(reason="open in issue 14: a process is left", strict=False)
 @pytest.mark.slow
 def test_each_signal_in_each_stage_once_and_twice_and_ignored(tmp_path: Path) -> None:
     files = write_tiny(tmp_path, copies=3)
