@@ -48,9 +48,10 @@ def open_registry(database: Path) -> "MlflowClient":
 
 def _unusable(database: Path, error: Exception) -> MachineFailed:
     what = f"the registry of models cannot be opened: {str(error).splitlines()[0]}"
-    fix = (
-        f"end what holds it and run the same command again, or rebuild it: {repair_command(database.parent)}"
-    )
+    if "disk" in str(error):  # I/O error, or full: what SQLite says of a write that was cut short
+        fix = "free some space (df), or raise the limit of a file's size (ulimit -f); then run the same command again"
+    else:
+        fix = f"end what holds it and run the same command again, or rebuild it: {repair_command(database.parent)}"
     return MachineFailed(what, str(database), fix)
 
 

@@ -1,6 +1,7 @@
 """A disk that is full, or a file that may not grow: exit 74 and three lines, wherever it happens; then the run goes on."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -115,18 +116,13 @@ def test_training_that_cannot_write_ends_in_three_lines_and_goes_on_afterwards(t
         )  # fmt: skip
 
     codes = []
-    for num_bytes in (
-        60_000,
-        120_000,
-        200_000,
-        300_000,
-    ):  # tokenizer, base, checkpoint's weights, its optimizer
+    for num_bytes in (60_000, 120_000, 200_000, 300_000):  # from the tokenizer to the optimizer of a checkpoint
         done = run(num_bytes)
         codes.append(done.returncode)
         assert "Traceback" not in done.stderr
         if done.returncode == 74:
-            assert (
-                done.stderr.rstrip().split("\n")[-3].startswith("error: the machine refused: File too large")
-            )
+            told = done.stderr.rstrip().split("\n")[-3:]  # torch and SQLite lose what the system said of the file
+            assert re.match(r"error: .*(File too large|could not be written to its end|disk I/O error)", told[0])
+            assert "ulimit -f" in told[2]
     assert set(codes[:2]) == {74}
     assert run(None).returncode == 0

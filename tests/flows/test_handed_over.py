@@ -85,10 +85,6 @@ def test_a_training_of_a_comparison_imports_nothing_that_lies_beside_the_data(tm
     assert marked(tmp_path / "marks") == []
 
 
-@pytest.mark.xfail(
-    reason="open in issue 14: not seen to pass yet after an empty header, which no client can send, left it",
-    strict=False,
-)
 def test_a_password_is_asked_of_everybody_and_known_to_those_of_this_state(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     secret, port = "correct-horse-battery", free_port()

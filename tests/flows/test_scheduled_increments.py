@@ -52,9 +52,13 @@ def test_five_increments_are_learned_by_a_schedule(served: Served) -> None:
     assert all(score is not None for score in found["scores"][-1]), "every increment is scored to the last"
     begun = {"type": {"any_": ["COMPLETED"]}}
     wanted = {"flow_runs": {"deployment_id": {"any_": [nightly]}, "state": begun}}
-    runs = served.ask("POST", "/flow_runs/filter", wanted)
+
+    def ended() -> Any:  # a run's state follows what it learned
+        runs = served.ask("POST", "/flow_runs/filter", wanted)
+        return [run["state_name"] for run in runs].count("Promoted") == 5 and runs
+
+    runs = wait_until(ended, RUN_SECONDS)
     assert all(run["auto_scheduled"] for run in runs)
     assert {run["state_name"] for run in runs} <= {"Promoted", "NoNewData"}
-    assert [run["state_name"] for run in runs].count("Promoted") == 5
     served.process.terminate()
     served.process.wait(120)

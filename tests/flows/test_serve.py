@@ -63,11 +63,12 @@ class Served:
         return self.ask("POST", f"/{what}/filter", {"flow_runs": {"id": {"any_": [run]}}})
 
 
-def wait_until(reached: Callable[[], Any], seconds: float) -> None:
+def wait_until(reached: Callable[[], Any], seconds: float) -> Any:
     deadline = time.monotonic() + seconds
-    while not reached():
+    while not (found := reached()):
         assert time.monotonic() < deadline, "nothing happened in time"
         time.sleep(0.3)
+    return found
 
 
 @pytest.fixture(scope="module")

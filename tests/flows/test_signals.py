@@ -59,7 +59,6 @@ def test_asked_to_end_outside_of_training_it_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in rest
 
 
-@pytest.mark.xfail(reason="open in issue 14: a process is left", strict=False)
 @pytest.mark.slow
 def test_each_signal_in_each_stage_once_and_twice_and_ignored(tmp_path: Path) -> None:
     files = write_tiny(tmp_path, copies=3)
@@ -82,7 +81,8 @@ def test_each_signal_in_each_stage_once_and_twice_and_ignored(tmp_path: Path) ->
         assert code == CODES[number], (words, number, rest)
         assert "Traceback" not in rest, rest
         assert "stop" in rest.splitlines()[-1] or "checkpoint" in rest, rest
-        assert not [child for child in children if child.is_running() and child.status() != "zombie"]
+        _, left = psutil.wait_procs(children, timeout=20)  # one that still imports sees the end a moment later
+        assert not [(child.cmdline(), words, number) for child in left]
         if words == "  step " and times == 1:
             assert "error: training was asked to stop; a checkpoint was written" in rest
             last = checkpoints(files)[-1].name
