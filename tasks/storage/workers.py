@@ -35,9 +35,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         with ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
             try:
                 return list(pool.map(function, items))
-            except Exception:
-                raise
-            except BaseException:  # asked to end: no shard is waited for, each is done again
+            except (KeyboardInterrupt, SystemExit):  # asked to end: no shard is waited for, each is done again
                 for worker in multiprocessing.active_children():
                     worker.kill()
                 raise
