@@ -9,8 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import run_warm
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "peft", "prefect", "great_expectations", "pandas", "mlflow", "pyarrow")
+LOADS = (
+    "run",
+    "plan",
+    "check",
+    "evaluate",
+    "generate",
+    "export",
+    "combine",
+    "promote",
+    "rollback",
+    "history",
+    "trace",
+)
+"""Commands that load most of HEAVY."""
 
 _PROGRAM = """
 import sys
@@ -30,8 +46,13 @@ class Done:
     code: int
     out: str
     err: str
-    heavy: frozenset[str]
-    """Which of HEAVY were imported."""
+    imported: frozenset[str] | None = None
+
+    @property
+    def heavy(self) -> frozenset[str]:
+        """Which of HEAVY were imported by a cold command."""
+        assert self.imported is not None, "ask for it with cold=True"
+        return self.imported
 
     @property
     def errors(self) -> list[tuple[str, str, str]]:
@@ -68,8 +89,12 @@ def environment(**changes: str) -> dict[str, str]:
     }
 
 
-def rootstock(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 900) -> Done:
-    """Run `rootstock ARGUMENTS` in `cwd`."""
+def rootstock(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 900, cold: bool = False
+) -> Done:
+    """Run `rootstock ARGUMENTS` in `cwd`: `cold` in an interpreter of its own, which tells what it imported."""
+    if not (cold or env or arguments[0] not in LOADS):
+        return Done(*run_warm(arguments, ROOT, cwd, environment(), timeout))
     loaded = cwd / f".loaded-{os.getpid()}"
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM.format(loaded=str(loaded)), *arguments],

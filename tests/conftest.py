@@ -4,6 +4,11 @@ from collections import Counter
 
 import pytest
 
+from tests.registry_template import reuse_migrations
+from tests.warm import TEMPLATE
+
+reuse_migrations(TEMPLATE)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort whole files; within a file the order stays (xdist keeps it with --no-loadscope-reorder)."""

@@ -35,7 +35,10 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
         with ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
             try:
                 return list(pool.map(function, items))
-            except (KeyboardInterrupt, SystemExit):  # asked to end: no shard is waited for, each is done again
+            except (
+                KeyboardInterrupt,
+                SystemExit,
+            ):  # asked to end: no shard is waited for, each is done again
                 for worker in multiprocessing.active_children():
                     worker.kill()
                 raise

@@ -39,7 +39,7 @@ def project(tmp_path: Path) -> Path:
 
 def refused(project: Path, *arguments: str, **env: str) -> Done:
     """Run the specification; it must be refused at once."""
-    done = rootstock("run", "spec.yaml", *arguments, cwd=project, env=env)
+    done = rootstock("run", "spec.yaml", *arguments, cwd=project, env=env, cold=True)
     assert done.code == 2, done.err
     assert done.out == ""
     assert done.heavy == set()
@@ -175,7 +175,7 @@ def test_a_variable_that_is_set_is_read(project: Path) -> None:
 
 
 def test_a_specification_that_does_not_exist_is_told(project: Path) -> None:
-    done = rootstock("run", "no/such.yaml", cwd=project)
+    done = rootstock("run", "no/such.yaml", cwd=project, cold=True)
     assert done.code == 2
     assert done.errors == [
         (
@@ -191,7 +191,7 @@ def test_a_specification_that_does_not_exist_is_told(project: Path) -> None:
 def test_every_verb_that_reads_a_specification_refuses_it_alike(project: Path, verb: str) -> None:
     (project / "spec.yaml").write_text(GOOD.replace("kind: lora", "kind: lorra"))
     arguments = ["model", "spec.yaml"] if verb == "evaluate" else ["spec.yaml"]
-    done = rootstock(verb, *arguments, cwd=project)
+    done = rootstock(verb, *arguments, cwd=project, cold=True)
     assert done.code == 2
     assert [what for what, _, _ in done.errors] == ["method.kind: there is no 'lorra'"]
     assert done.heavy == set()
@@ -199,7 +199,7 @@ def test_every_verb_that_reads_a_specification_refuses_it_alike(project: Path, v
 
 def test_a_usage_mistake_exits_2_without_a_traceback(project: Path) -> None:
     for arguments in (["run"], ["run", "spec.yaml", "--nosuch"], ["nosuch"]):
-        done = rootstock(*arguments, cwd=project)
+        done = rootstock(*arguments, cwd=project, cold=True)
         assert done.code == 2
         assert "Traceback" not in done.err
         assert "Usage:" in done.err
@@ -207,14 +207,14 @@ def test_a_usage_mistake_exits_2_without_a_traceback(project: Path) -> None:
 
 def test_help_imports_nothing_heavy(project: Path) -> None:
     for arguments in (["--help"], ["run", "--help"], ["methods"], ["schema"]):
-        done = rootstock(*arguments, cwd=project)
+        done = rootstock(*arguments, cwd=project, cold=True)
         assert done.code == 0, done.err
         assert done.heavy == set(), arguments
 
 
 def test_a_budget_that_cannot_be_is_told_at_its_option(project: Path) -> None:
     for budget in ("-1", "0", "nan", "inf"):
-        done = rootstock("choose-replay", "spec.yaml", f"--budget={budget}", cwd=project)
+        done = rootstock("choose-replay", "spec.yaml", f"--budget={budget}", cwd=project, cold=True)
         assert done.code == 2
         assert done.errors == [
             (
@@ -226,7 +226,7 @@ def test_a_budget_that_cannot_be_is_told_at_its_option(project: Path) -> None:
 
 
 def test_announce_tells_of_the_specification_before_it_looks_for_a_server(project: Path) -> None:
-    done = rootstock("announce", "spec.yaml", cwd=project)
+    done = rootstock("announce", "spec.yaml", cwd=project, cold=True)
     assert done.code == 2
     assert done.errors == [
         ("only a specification with increments can have new data", "spec.yaml", "add `increments: {}` to it")
@@ -236,21 +236,21 @@ def test_announce_tells_of_the_specification_before_it_looks_for_a_server(projec
 @pytest.mark.parametrize("verb", ["compare", "compare-remedies"])
 def test_comparisons_take_overrides_of_their_own_keys(project: Path, verb: str) -> None:
     (project / "some.yaml").write_text("name: some\nspec: spec.yaml\n")
-    done = rootstock(verb, "some.yaml", "--set", "seedz=[1]", cwd=project)
+    done = rootstock(verb, "some.yaml", "--set", "seedz=[1]", cwd=project, cold=True)
     assert done.code == 2
     assert ("seedz is not a key of the comparison", "--set seedz=[1]") in [(a, b) for a, b, _ in done.errors]
 
 
 def test_a_file_that_was_probably_meant_is_named(project: Path) -> None:
     for given in ("spec.yml", "spce.yaml"):
-        done = rootstock("run", given, cwd=project)
+        done = rootstock("run", given, cwd=project, cold=True)
         assert done.errors == [
             ("cannot read the file: No such file or directory", given, "did you mean spec.yaml?")
         ]
 
 
 def test_a_specification_in_the_place_of_a_model_is_told(project: Path) -> None:
-    done = rootstock("evaluate", "spec.yaml", "model", cwd=project)
+    done = rootstock("evaluate", "spec.yaml", "model", cwd=project, cold=True)
     assert done.code == 2
     assert done.errors == [
         (
@@ -264,7 +264,7 @@ def test_a_specification_in_the_place_of_a_model_is_told(project: Path) -> None:
 def test_an_override_that_another_would_undo_is_refused_whatever_their_order(project: Path) -> None:
     texts = ("method.r=32", "method={kind: full}")
     for first, second in (texts, texts[::-1]):
-        done = rootstock("run", "spec.yaml", "--set", first, "--set", second, cwd=project)
+        done = rootstock("run", "spec.yaml", "--set", first, "--set", second, cwd=project, cold=True)
         assert (done.code, done.heavy) == (2, frozenset())
         [(what, where, fix)] = done.errors
         assert (what, where) == ("method.r is not a setting of 'full'", f"--set {texts[0]}")

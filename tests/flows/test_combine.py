@@ -68,7 +68,7 @@ def test_without_a_specification_it_says_that_nothing_was_scored(project: Path) 
     ],
 )
 def test_a_mistake_is_told_at_once(project: Path, arguments: tuple[str, ...], what: str) -> None:
-    done = rootstock("combine", *arguments, "--to", "never", "--state", "state", cwd=project)
+    done = rootstock("combine", *arguments, "--to", "never", "--state", "state", cwd=project, cold=True)
     assert done.code == 2
     assert [error[0] for error in done.errors] == [what]
     assert not done.heavy
@@ -76,7 +76,7 @@ def test_a_mistake_is_told_at_once(project: Path, arguments: tuple[str, ...], wh
 
 
 def test_a_model_named_twice_is_refused(project: Path) -> None:
-    done = rootstock("combine", "legal", "legal", "--to", "never", "--state", "state", cwd=project)
+    done = rootstock("combine", "legal", "legal", "--to", "never", "--state", "state", cwd=project, cold=True)
     assert done.code == 2
     assert done.errors[0][0] == "a model is named twice"
 

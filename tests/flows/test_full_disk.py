@@ -116,13 +116,22 @@ def test_training_that_cannot_write_ends_in_three_lines_and_goes_on_afterwards(t
         )  # fmt: skip
 
     codes = []
-    for num_bytes in (60_000, 120_000, 200_000, 300_000):  # from the tokenizer to the optimizer of a checkpoint
+    for num_bytes in (
+        60_000,
+        120_000,
+        200_000,
+        300_000,
+    ):  # from the tokenizer to the optimizer of a checkpoint
         done = run(num_bytes)
         codes.append(done.returncode)
         assert "Traceback" not in done.stderr
         if done.returncode == 74:
-            told = done.stderr.rstrip().split("\n")[-3:]  # torch and SQLite lose what the system said of the file
-            assert re.match(r"error: .*(File too large|could not be written to its end|disk I/O error)", told[0])
+            told = done.stderr.rstrip().split("\n")[
+                -3:
+            ]  # torch and SQLite lose what the system said of the file
+            assert re.match(
+                r"error: .*(File too large|could not be written to its end|disk I/O error)", told[0]
+            )
             assert "ulimit -f" in told[2]
     assert set(codes[:2]) == {74}
     assert run(None).returncode == 0

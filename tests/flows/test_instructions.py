@@ -149,7 +149,7 @@ def test_the_comparison_names_every_file_that_is_missing(tmp_path, monkeypatch):
         "evaluation.general.0.path matches no file: data/wikitext/test.txt",
     ]
     assert all(error.where.startswith("runs/gsm8k_qwen3.yaml:") for error in caught.value.errors)
-    planned = rootstock("plan", "runs/gsm8k_qwen3.yaml", cwd=tmp_path)
+    planned = rootstock("plan", "runs/gsm8k_qwen3.yaml", cwd=tmp_path, cold=True)
     assert planned.code == 2
     assert [what for what, _, _ in planned.errors] == told
     assert not planned.heavy

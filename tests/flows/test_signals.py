@@ -81,7 +81,9 @@ def test_each_signal_in_each_stage_once_and_twice_and_ignored(tmp_path: Path) ->
         assert code == CODES[number], (words, number, rest)
         assert "Traceback" not in rest, rest
         assert "stop" in rest.splitlines()[-1] or "checkpoint" in rest, rest
-        _, left = psutil.wait_procs(children, timeout=20)  # one that still imports sees the end a moment later
+        _, left = psutil.wait_procs(
+            children, timeout=20
+        )  # one that still imports sees the end a moment later
         assert not [(child.cmdline(), words, number) for child in left]
         if words == "  step " and times == 1:
             assert "error: training was asked to stop; a checkpoint was written" in rest

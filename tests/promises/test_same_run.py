@@ -57,7 +57,7 @@ def test_the_same_run_again_trains_nothing_and_imports_neither_torch_nor_prefect
     finished: Project, mode: list[str]
 ) -> None:
     before = steps(finished)
-    done = call(finished, "run", "spec.yaml", *mode)
+    done = rootstock("run", "spec.yaml", *mode, cwd=finished.folder, cold=True)
     assert done.code == 0, done.err
     assert (
         done.out.splitlines()[0] == "nothing to do: this run is finished (same data, specification and code)"

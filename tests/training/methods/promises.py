@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tasks.storage.steps import Step
 from tasks.training import train as training
@@ -16,6 +17,7 @@ from tasks.training.models import load_model
 from tasks.training.progress_file import read_metrics
 from tasks.training.tuned import is_tuned, load_tuned
 from tests.training.methods.small import MERGE_TOLERANCE, SAVED_ROUNDS, SAVED_TOLERANCE
+from tests.training.methods.tiny_models import trainable
 
 Logits = Callable[[Any], torch.Tensor]
 
@@ -63,3 +65,33 @@ def assert_merged_the_same(kind: str, folder: Path, logits: Logits) -> None:
     merged = tuned.merge()
     assert not [name for name, _ in merged.named_parameters() if "lora" in name or "rootstock" in name]
     assert (logits(merged) - beside).abs().max() <= MERGE_TOLERANCE.get(kind, 1e-4)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradient of the first step, and stops."""
+
+    def on_pre_optimizer_step(self, args, state, control, model, **_):
+        self.first = {n: p.grad.clone() for n, p in trainable(model).items() if p.grad is not None}
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop = True
+
+
+def first_gradient(tuned: Any, trainer: Any) -> dict[str, torch.Tensor]:
+    """Of every parameter that gets one; first moved a little, since at the start some gradients are zero."""
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in trainable(tuned.model).values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
+    gradients = Gradients()
+    trainer.add_callback(gradients)
+    trainer.train()
+    return gradients.first
+
+
+def assert_same_gradient(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    largest = max(float(gradient.abs().max()) for gradient in one.values())
+    assert largest > 0
+    for name, gradient in one.items():
+        torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-5 * largest, msg=name)

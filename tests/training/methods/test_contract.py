@@ -24,8 +24,10 @@ from tasks.training.train import _make_trainer, train
 from tasks.training.tuned import is_tuned, load_tuned
 from tests.training.methods.promises import (
     assert_merged_the_same,
+    assert_same_gradient,
     assert_saved_as_trained,
     assert_the_loss_falls,
+    first_gradient,
     seen_at_save,
 )
 from tests.training.methods.small import (
@@ -185,40 +187,24 @@ def test_packed_documents_do_not_see_each_other(trained, kind):
     require_isolation(load_model(trained(kind).folder / "model"), 32)
 
 
+def gradient(root: Path, base: Path, scratch: Path, kind: str, **training: Any) -> dict[str, torch.Tensor]:
+    spec = spec_for(root, base, kind, steps=4, max_grad_norm=1e9, **training)
+    assert spec.training.batch_tokens == 128
+    inputs = prepare_inputs(root, spec)
+    tuned = attach(spec, inputs, find_device())
+    return first_gradient(tuned, _make_trainer(tuned, scratch, spec, inputs, find_device(), None)[0])
+
+
 @pytest.mark.parametrize("kind", BASIC)
-def test_gradient_checkpointing_gives_the_same_weights_or_is_refused(
-    root, base, inputs, trained, tmp_path, kind
-):
-    if not METHODS[kind].settings.checkpoints_activations:
-        with pytest.raises(ValueError, match="gradient_checkpointing"):
-            spec_for(root, base, kind, steps=8, gradient_checkpointing=True)
+def test_accumulated_or_with_checkpointed_activations_the_gradient_is_the_same(root, base, tmp_path, kind):
+    whole = gradient(root, base, tmp_path / "whole", kind, micro_batch_tokens=128)
+    assert_same_gradient(whole, gradient(root, base, tmp_path / "parts", kind, micro_batch_tokens=32))
+    checkpoints = {"micro_batch_tokens": 128, "gradient_checkpointing": True}
+    if METHODS[kind].settings.checkpoints_activations:
+        assert_same_gradient(whole, gradient(root, base, tmp_path / "again", kind, **checkpoints))
         return
-    step = train(tmp_path, spec_for(root, base, kind, steps=8, gradient_checkpointing=True), inputs)
-    model, again = (load_model(s.folder / "model") for s in (trained(kind), step))
-    assert (logits(model) - logits(again)).abs().max() < 1e-4
-
-
-@pytest.mark.parametrize("kind", BASIC)
-def test_accumulated_gradients_train_the_same_model(root, base, inputs, trained, tmp_path, kind):
-    spec = spec_for(root, base, kind, steps=8, micro_batch_tokens=32)
-    assert spec.training.batch_tokens > 32
-    step = train(tmp_path, spec, inputs)
-    model, again = (load_model(s.folder / "model") for s in (trained(kind), step))
-    assert (logits(model) - logits(again)).abs().max() < 1e-2
-
-
-@pytest.mark.parametrize("kind", BASIC)
-def test_an_accumulated_gradient_is_that_of_the_whole_batch(root, base, tmp_path, kind):
-    norms = []
-    for micro in (32, 128):
-        spec = spec_for(root, base, kind, steps=4, micro_batch_tokens=micro, max_grad_norm=1e9)
-        assert spec.training.batch_tokens == 128
-        inputs = prepare_inputs(root, spec)
-        tuned = attach(spec, inputs, find_device())
-        trainer, _ = _make_trainer(tuned, tmp_path / str(micro), spec, inputs, find_device(), None)
-        trainer.train()
-        norms.append(trainer.state.log_history[0]["grad_norm"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    with pytest.raises(ValueError, match="gradient_checkpointing"):
+        spec_for(root, base, kind, steps=8, **checkpoints)
 
 
 @pytest.mark.parametrize("kind", BASIC)

@@ -6,7 +6,7 @@ rows of their own, so nothing is packed, and nothing is generated.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import TrainerCallback
 
 from schemas.errors import UserError
 from schemas.run import RunSpec
@@ -34,7 +33,9 @@ from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head
 from tests.training.methods.promises import (
     assert_merged_the_same,
+    assert_same_gradient,
     assert_saved_as_trained,
+    first_gradient,
     seen_at_save,
 )
 from tests.training.methods.small import (
@@ -237,6 +238,13 @@ both = pytest.mark.parametrize("shape", SHAPES)
 every = pytest.mark.parametrize("kind", KINDS)
 
 
+def on(first: int, kinds: Sequence[str] = KINDS) -> pytest.MarkDecorator:
+    """Each kind once, the shapes in turn: with `on(0)` and `on(1)` each kind meets both, and so does each promise."""
+    return pytest.mark.parametrize(
+        ("kind", "shape"), [(k, SHAPES[(KINDS.index(k) + first) % 2]) for k in kinds]
+    )
+
+
 def test_every_method_trains_heads_or_is_said_not_to():
     assert {*TRAINS, *REFUSED} == {*METHODS}
 
@@ -259,8 +267,7 @@ def test_training_starts_at_the_base(make, shape, kind):
         assert torch.equal(of(tuned.model), of(base)) == (kind not in NOT_THE_BASE_AT_START), of.__name__
 
 
-@both
-@every
+@on(1)
 def test_it_trains_the_head_and_what_it_says_and_nothing_else(make, tmp_path, shape, kind):
     case = make(
         kind, shape, steps=3
@@ -280,16 +287,14 @@ def test_it_trains_the_head_and_what_it_says_and_nothing_else(make, tmp_path, sh
         assert moved == said
 
 
-@both
-@every
+@on(0)
 def test_the_loss_falls(make, tmp_path, shape, kind):
     """Of all texts that are trained on: how frequent each label is, the new head knows before the first step."""
     case = make(kind, shape, still=True, steps=10, checkpoint_every=100)
     assert_the_loss_falls(case, *case.trainer(tmp_path))
 
 
-@both
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "head_only"])
+@on(1, [kind for kind in KINDS if kind != "head_only"])
 def test_the_loss_falls_without_the_head_s_learning(make, tmp_path, shape, kind):
     """What the method trains in the body is of use: a head would hide it if nothing there learned."""
     case = make(kind, shape, still=True, steps=10, checkpoint_every=100)
@@ -300,16 +305,14 @@ def test_the_loss_falls_without_the_head_s_learning(make, tmp_path, shape, kind)
     assert_the_loss_falls(case, tuned, trainer)
 
 
-@both
-@every
+@on(0)
 def test_what_is_saved_is_what_was_trained(trained, shape, kind):
     done = trained(kind, shape)
     assert_saved_as_trained(kind, done.folder, logits, done.logits)
     assert not torch.equal(done.logits, logits(done.case.base())), "training changed nothing"
 
 
-@both
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NO_WAY_BACK])
+@on(0, [kind for kind in KINDS if kind not in NO_WAY_BACK])
 def test_disabled_the_body_is_the_base_s(trained, shape, kind):
     done = trained(kind, shape)
     tuned, base = load_tuned(done.folder), features(done.case.base())
@@ -318,56 +321,22 @@ def test_disabled_the_body_is_the_base_s(trained, shape, kind):
     assert torch.equal(features(tuned.model), base) == (kind == "head_only")
 
 
-@both
-@every
+@on(0)
 def test_merged_it_computes_the_same(trained, shape, kind):
     assert_merged_the_same(kind, trained(kind, shape).folder, logits)
 
 
-class Gradients(TrainerCallback):
-    """Keeps the gradient of the first step, and stops."""
-
-    def on_pre_optimizer_step(self, args, state, control, model, **_):
-        self.first = {n: p.grad.clone() for n, p in trainable(model).items() if p.grad is not None}
-
-    def on_step_end(self, args, state, control, **_):
-        control.should_training_stop = True
-
-
-def first_gradient(case: Case, scratch: Path) -> dict[str, torch.Tensor]:
-    """Of every parameter that gets one; first moved a little, since at the start some gradients are zero."""
-    tuned, trainer = case.trainer(scratch)
-    draw = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in trainable(tuned.model).values():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=draw))
-    gradients = Gradients()
-    trainer.add_callback(gradients)
-    trainer.train()
-    return gradients.first
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    largest = max(float(gradient.abs().max()) for gradient in one.values())
-    assert largest > 0
-    for name, gradient in one.items():
-        torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-5 * largest, msg=name)
-
-
-@both
-@every
+@on(1)
 def test_an_accumulated_gradient_is_that_of_the_whole_batch(make, tmp_path, shape, kind):
     found = []
     for micro in (48, 384):
         case = make(kind, shape, still=True, steps=3, micro_batch_tokens=micro, max_grad_norm=1e9)
         assert case.spec.training.batch_tokens == 384
-        found.append(first_gradient(case, tmp_path / str(micro)))
-    assert_same(*found)
+        found.append(first_gradient(*case.trainer(tmp_path / str(micro))))
+    assert_same_gradient(*found)
 
 
-@both
-@every
+@on(0)
 def test_gradient_checkpointing_gives_the_same_gradient_or_is_refused(make, tmp_path, shape, kind):
     if not METHODS[kind].settings.checkpoints_activations:
         with pytest.raises(ValueError, match="gradient_checkpointing"):
@@ -376,13 +345,12 @@ def test_gradient_checkpointing_gives_the_same_gradient_or_is_refused(make, tmp_
     found = []
     for again in (False, True):
         case = make(kind, shape, steps=3, gradient_checkpointing=again)
-        found.append(first_gradient(case, tmp_path / str(again)))
-    assert_same(*found)
+        found.append(first_gradient(*case.trainer(tmp_path / str(again))))
+    assert_same_gradient(*found)
 
 
 @pytest.mark.slow
-@both
-@every
+@on(0)
 def test_stopped_in_the_middle_it_goes_on_to_the_same_weights(trained, tmp_path, shape, kind):
     undisturbed = trained(kind, shape)
     case = undisturbed.case

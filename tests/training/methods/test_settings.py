@@ -86,7 +86,7 @@ def results() -> dict[str, Any]:
 
 def saved(root, base, state, kind, settings) -> Any:
     method = {"kind": kind, **{key: value for key, value in settings.items() if value is not None}}
-    spec = spec_of(root, base, method=method, training={"steps": 8, "warmup_ratio": 0})
+    spec = spec_of(root, base, method=method, training={"steps": 4, "warmup_ratio": 0})
     folder = train(state, spec, prepare_inputs(root, spec)).folder / "model"
     return {
         (file.name, name): (tuple(tensor.shape), tensor.numpy().tobytes())
