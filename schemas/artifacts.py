@@ -99,6 +99,9 @@ class TokenLedger(Schema):
     padding: int
     repeated: int = 0
     """Domain label tokens that each pass has besides: documents of rare labels once more (mixture.class_temperature)."""
+    domain_filled: int = 0
+    replay_filled: int = 0
+    """Label tokens trained beyond the tokens or epochs that were asked for: they fill the last step."""
     left_out: int = 0
     """Label tokens of domain documents that training.documents did not choose."""
     development: int = 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
+from tasks.data.order import Epoch, order_sequences
 from tasks.data.pack import pack_best_fit
 from tasks.data.sources import PreparedSource
 
@@ -18,8 +19,8 @@ GUESSES = 8  # by proportion, before the search for the length of a run only hal
 
 Ranges = tuple[tuple[int, int], ...]
 """(start, stop) in label tokens of every stream: the domain, then each replay source."""
-Packed = dict[tuple[int, Ranges], tuple[Pieces, npt.NDArray[np.int64]]]
-"""(epoch, its ranges) -> its pieces in training order, and how many each sequence holds."""
+Packed = dict[tuple[int, Ranges], Epoch]
+"""(epoch, its ranges) -> what was packed."""
 
 
 @dataclass(frozen=True)
@@ -35,36 +36,64 @@ class Lengths:
         return cls(total - replay, replay)
 
 
-def lay_out(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Pieces in training order, offsets of the sequences among them, and the lengths that were met.
+@dataclass(frozen=True)
+class Layout:
+    """A whole training run, in the order of training."""
+
+    pieces: Pieces
+    sequences: npt.NDArray[np.int64]
+    """Offsets of the sequences among the pieces: (sequences + 1,)."""
+    lengths: Lengths
+    """As laid out."""
+    asked: Lengths
+    """As the specification says; the rest fills the last step."""
+
+
+def lay_out(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]) -> Layout:
+    """Lay out steps that are all full: what `tokens` or `epochs` leave of the last step is filled with what comes next.
 
     Raises:
         UserError: the training is so short that not one token of it would be domain text.
     """
     training = spec.training
-    ratio = spec.mixture.ratio
-    whole = corpora[0].whole
-    if training.steps is not None:
-        fit = _fit_whole if whole else _fit_steps
-        pieces, sequences, lengths = fit(spec, sources, corpora, training.steps)
+    per_step = training.batch_tokens // training.sequence_length
+    asked = _asked_lengths(spec, sources, corpora)
+    if asked is None:
+        assert training.steps is not None
+        epochs, lengths = _fit_steps(spec, sources, corpora, training.steps * per_step)
     else:
-        if training.tokens is not None:
-            lengths = Lengths.of(training.tokens, ratio)
-        else:
-            assert training.epochs is not None
-            wanted = round(training.epochs * _domain_tokens(sources, corpora))
-            lengths = Lengths(wanted, round(wanted * ratio / (1 - ratio)))
-        pieces, sequences = _sequences(spec, sources, corpora, lengths, {})
+        _require_domain(spec, asked)
+        epochs, lengths = _sequences(spec, sources, corpora, asked, {}), asked
+        if missing := -num_sequences(epochs) % per_step:
+            epochs, lengths = _fit_steps(spec, sources, corpora, num_sequences(epochs) + missing, asked)
+    _require_domain(spec, lengths)
+    is_domain = np.array([source.role == "domain" for source in sources])
+    pieces, sequences = order_sequences(epochs, is_domain, per_step, training.seed)
+    return Layout(pieces, sequences, lengths, asked or lengths)
+
+
+def _asked_lengths(
+    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus]
+) -> Lengths | None:
+    """Label tokens that `tokens` or `epochs` ask for; None where steps are counted."""
+    training, ratio = spec.training, spec.mixture.ratio
+    if training.steps is not None:
+        return None
+    if training.tokens is not None:
+        return Lengths.of(training.tokens, ratio)
+    assert training.epochs is not None
+    wanted = round(training.epochs * _domain_tokens(sources, corpora))
+    return Lengths(wanted, round(wanted * ratio / (1 - ratio)))
+
+
+def _require_domain(spec: RunSpec, lengths: Lengths) -> None:
     if not lengths.domain:
         raise UserError(
             "the training is too short: not one of its tokens is domain text",
             "training",
-            f"raise {next(key for key in ('tokens', 'epochs', 'steps') if getattr(training, key))}"
+            f"raise {next(key for key in ('tokens', 'epochs', 'steps') if getattr(spec.training, key))}"
             " or lower mixture.replay_ratio",
         )
-    return pieces, sequences, lengths
 
 
 def _domain_tokens(sources: Sequence[PreparedSource], corpora: Sequence[Corpus]) -> int:
@@ -73,61 +102,63 @@ def _domain_tokens(sources: Sequence[PreparedSource], corpora: Sequence[Corpus])
 
 
 def _fit_steps(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], steps: int
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Find the most label tokens whose sequences still fit the steps: one more would need a sequence more.
+    spec: RunSpec,
+    sources: Sequence[PreparedSource],
+    corpora: Sequence[Corpus],
+    wanted: int,
+    least: Lengths | None = None,
+) -> tuple[list[Epoch], Lengths]:
+    """Find the most label tokens, `least` or more, that are packed into `wanted` sequences: one more would need another.
 
     The number of sequences grows with the tokens almost evenly, so a few guesses by proportion come within a
     sequence or two of the edge, and halving finds it. Passes over the domain that a guess leaves unchanged are not
     packed again.
     """
     training, ratio = spec.training, spec.mixture.ratio
-    per_step = training.batch_tokens // training.sequence_length
-    wanted = steps * per_step
-    fits, exceeds = 0, wanted * (training.sequence_length - 1) + 1  # a sequence of n ids holds n - 1 labels
-    guess, guesses = exceeds - 1, 0
+    exceeds = wanted * (training.sequence_length - 1) + 1  # a sequence of n ids holds n - 1 labels
     packed: Packed = {}
+    if corpora[0].whole:  # whole documents: lay out more than there is room for
+        lengths = Lengths.of(exceeds + (len(sources) + 1) * training.sequence_length, ratio)
+        return _keep(sources, _sequences(spec, sources, corpora, lengths, packed), wanted)
+    fits = least.domain + least.replay if least else 0
+    guess, guesses = exceeds - 1, 0
     found = above = None
     while exceeds - fits > 1:
         lengths = Lengths.of(guess, ratio)
-        pieces, sequences = _sequences(spec, sources, corpora, lengths, packed)
-        count = len(sequences) - 1
+        epochs = _sequences(spec, sources, corpora, lengths, packed)
+        count = num_sequences(epochs)
         if count > wanted:
-            exceeds, above = guess, (pieces, sequences)
+            exceeds, above = guess, epochs
         else:
             fits = guess
-            if count > wanted - per_step:
-                found = pieces, sequences, lengths
+            if count == wanted:
+                found = epochs, lengths
         guesses += 1
         guess += int((wanted - count + 0.5) * guess / max(count, 1))
         if guesses > GUESSES or exceeds - fits <= 2 * training.sequence_length or not fits < guess < exceeds:
             guess = (fits + exceeds) // 2
     if found is None:  # one token more took two sequences more, and the steps end between them
         assert above is not None
-        found = _keep(sources, *above, wanted)
+        found = _keep(sources, above, wanted)
     return found
 
 
 def _keep(
-    sources: Sequence[PreparedSource], pieces: Pieces, sequences: npt.NDArray[np.int64], wanted: int
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """The first `wanted` sequences of a layout. Those of a pass are shuffled: a random share of the last is left out."""
-    sequences = sequences[: wanted + 1]
-    pieces = pieces[: sequences[-1]]
-    roles = np.array([source.role == "domain" for source in sources])
-    domain = count_labels(pieces[roles[pieces["source"]]])
-    return pieces, sequences, Lengths(domain, count_labels(pieces) - domain)
+    sources: Sequence[PreparedSource], epochs: Sequence[Epoch], wanted: int
+) -> tuple[list[Epoch], Lengths]:
+    """The first `wanted` sequences. Those of a pass are shuffled: a random share of the last is left out."""
+    kept: list[Epoch] = []
+    for pieces, counts in epochs:
+        counts = counts[: wanted - num_sequences(kept)]
+        kept.append((pieces[: counts.sum()], counts))
+    is_domain = np.array([source.role == "domain" for source in sources])
+    domain = sum(count_labels(pieces[is_domain[pieces["source"]]]) for pieces, _ in kept)
+    return kept, Lengths(domain, sum(count_labels(pieces) for pieces, _ in kept) - domain)
 
 
-def _fit_whole(
-    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], steps: int
-) -> tuple[Pieces, npt.NDArray[np.int64], Lengths]:
-    """Lay out more whole documents than the steps hold, and keep as many sequences as they do."""
-    training = spec.training
-    wanted = steps * (training.batch_tokens // training.sequence_length)
-    guess = (wanted + len(sources) + 1) * training.sequence_length
-    lengths = Lengths.of(guess, spec.mixture.ratio)
-    return _keep(sources, *_sequences(spec, sources, corpora, lengths, {}), wanted)
+def num_sequences(epochs: Sequence[Epoch]) -> int:
+    """Sequences of all passes."""
+    return sum(len(counts) for _, counts in epochs)
 
 
 def _sequences(
@@ -136,7 +167,7 @@ def _sequences(
     corpora: Sequence[Corpus],
     lengths: Lengths,
     packed: Packed,
-) -> tuple[Pieces, npt.NDArray[np.int64]]:
+) -> list[Epoch]:
     """Pack one domain epoch after another, each with its share of replay, and shuffle its sequences.
 
     `packed` remembers the epochs that end before the run does: another length of run has the same.
@@ -145,15 +176,14 @@ def _sequences(
     epochs = max(1, math.ceil(lengths.domain / available))
     edges = [min(epoch * available, lengths.domain) for epoch in range(epochs + 1)]
     replay = _replay_edges(spec, replay_weights(spec, sources, corpora), lengths, edges)
-    laid = []
+    laid: list[Epoch] = []
     for epoch, stops in enumerate(itertools.pairwise(zip(edges, *replay, strict=True))):
         ranges = tuple(zip(*stops, strict=True))
         key = (epoch, ranges)
         laid.append(packed.get(key) or _pack_epoch(spec, sources, corpora, epoch, ranges))
         if epoch < epochs - 1:
             packed[key] = laid[-1]
-    pieces, counts = zip(*laid, strict=True)
-    return np.concatenate(pieces), np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+    return laid
 
 
 def replay_weights(
@@ -187,8 +217,10 @@ def _pack_epoch(
     corpora: Sequence[Corpus],
     epoch: int,
     ranges: Ranges,
-) -> tuple[Pieces, npt.NDArray[np.int64]]:
-    """Pieces of one epoch in training order, and the number of them in each sequence.
+) -> Epoch:
+    """Pieces of one epoch in a random order of its sequences, and the number of them in each.
+
+    Pieces are shuffled before they are packed, so that those of one length, of whatever source, share sequences.
 
     A short replay source that comes round again within the epoch may meet its own copy in a sequence; like all
     documents there, the two do not see each other.
@@ -202,6 +234,7 @@ def _pack_epoch(
         for stream, (corpora_of_stream, (start, stop)) in enumerate(zip(streams, ranges, strict=True))
     ]
     pieces = cut_windows(np.concatenate(drawn), length)
+    pieces = pieces[np.random.default_rng([seed, epoch, 2]).permutation(len(pieces))]
     packs = pack_best_fit(pieces["length"].astype(np.int64), length)
     shuffled = [packs[pack] for pack in np.random.default_rng([seed, epoch, 1]).permutation(len(packs))]
     order = np.fromiter(itertools.chain.from_iterable(shuffled), np.int64, len(pieces))

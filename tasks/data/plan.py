@@ -95,14 +95,14 @@ def plan_training(
         if by_label:
             parts = open_sources(sources, tokenized, special)
             drawn = balance_classes(spec, sources, corpora, by_label, parts)
-        pieces, sequences, lengths = lay_out(reachable, weighed, drawn)
-        np.save(folder / "pieces.npy", pieces)
-        np.save(folder / "sequences.npy", sequences)
+        laid = lay_out(reachable, weighed, drawn)
+        np.save(folder / "pieces.npy", laid.pieces)
+        np.save(folder / "sequences.npy", laid.sequences)
         repeated = sum(c.label_tokens for c in drawn) - sum(c.label_tokens for c in corpora)
-        report, ledger = describe_plan(spec, weighed, corpora, pieces, sequences, lengths, repeated)
+        report, ledger = describe_plan(spec, weighed, corpora, laid, repeated)
         require_choice(spec, report)
         if by_label:
-            shares = label_shares(sources, corpora, pieces, by_label, parts)
+            shares = label_shares(sources, corpora, laid.pieces, by_label, parts)
             report = report.model_copy(update={"labels": shares})
         counts = {
             "left_out": left_out,

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.run import RunSpec
-from tasks.data.layout import Lengths, replay_weights
-from tasks.data.mix import Corpus, Pieces, count_labels, share_tokens
+from tasks.data.layout import Layout, replay_weights
+from tasks.data.mix import Corpus, count_labels, share_tokens
 from tasks.data.sources import PreparedSource
 
 
@@ -17,9 +16,7 @@ def describe_plan(
     spec: RunSpec,
     sources: Sequence[PreparedSource],
     corpora: Sequence[Corpus],
-    pieces: Pieces,
-    sequences: npt.NDArray[np.int64],
-    lengths: Lengths,
+    laid: Layout,
     repeated: int = 0,
 ) -> tuple[MixtureReport, TokenLedger]:
     """Count what was laid out: from the pieces themselves, not from what was asked.
@@ -27,6 +24,7 @@ def describe_plan(
     `repeated`: domain label tokens that each pass has besides those of `corpora`.
     """
     training = spec.training
+    pieces, sequences = laid.pieces, laid.sequences
     trained = [count_labels(pieces[pieces["source"] == corpus.source]) for corpus in corpora]
     by_role = {
         role: sum(t for s, t in zip(sources, trained, strict=True) if s.role == role)
@@ -39,9 +37,9 @@ def describe_plan(
     a_pass = available["domain"] + repeated
     replay = [(s, c, t) for s, c, t in zip(sources, corpora, trained, strict=True) if s.role == "replay"]
     weights = replay_weights(spec, sources, corpora)
-    shares = share_tokens(lengths.replay, weights) if replay else []
+    shares = share_tokens(laid.lengths.replay, weights) if replay else []
     positions = (len(sequences) - 1) * training.sequence_length
-    filled = int(pieces["length"].astype(np.int64).sum())
+    filled_positions = int(pieces["length"].astype(np.int64).sum())
     total = by_role["domain"] + by_role["replay"]
     report = MixtureReport(
         requested_ratio=spec.mixture.ratio,
@@ -60,18 +58,21 @@ def describe_plan(
         ),
         sequences=len(sequences) - 1,
         sequence_length=training.sequence_length,
-        fill_ratio=filled / positions,
+        fill_ratio=filled_positions / positions,
         steps=math.ceil((len(sequences) - 1) * training.sequence_length / training.batch_tokens),
         sequences_per_step=training.batch_tokens // training.sequence_length,
     )
+    domain_filled = by_role["domain"] - laid.asked.domain
     ledger = TokenLedger(
         domain=available["domain"],
         replay=available["replay"],
         domain_trained=by_role["domain"],
         replay_trained=by_role["replay"],
-        truncated=_truncated(by_role["domain"], a_pass) + sum(c.cut_off for c in corpora),
-        padding=positions - filled,
+        truncated=_truncated(by_role["domain"] - domain_filled, a_pass) + sum(c.cut_off for c in corpora),
+        padding=positions - filled_positions,
         repeated=repeated,
+        domain_filled=domain_filled,
+        replay_filled=by_role["replay"] - laid.asked.replay,
     )
     return report, ledger
 

@@ -45,7 +45,7 @@ def rare_spec(folder, encoder, temperature=None, replay=False, **training):
     if replay:
         write_labelled(folder / "replay.jsonl", labelled_rows(80, seed=99))
         spec["replay"] = [{"path": str(folder / "replay.jsonl"), "contract": "labeled_text"}]
-    training = {"epochs": 1, **training}
+    training = {"epochs": 1, "sequence_length": 48, "batch_tokens": 48, **training}  # a step of one: full
     if "steps" in training or "tokens" in training:
         training["epochs"] = None
     return head_spec(folder, KIND, encoder, domain=sources, **spec, training=training)
@@ -111,7 +111,7 @@ def test_ledger_and_report_are_counted_from_what_is_laid_out(tmp_path, encoder, 
     assert (ledger.domain, ledger.replay) == (before.domain, before.replay), "what there is does not change"
     assert before.repeated == 0 < ledger.repeated
     a_pass = ledger.domain + ledger.repeated
-    assert (ledger.domain_trained + ledger.truncated) % a_pass == 0
+    assert (ledger.domain_trained - ledger.domain_filled + ledger.truncated) % a_pass == 0
     assert report.domain_epochs == ledger.domain_trained / a_pass
     drawn = Counter(labels[place] for place in found.elements())
     assert {s.label: s.trained_documents for s in report.labels if s.trained_documents} == drawn

@@ -72,7 +72,9 @@ def accepted_labels(prepared, parts) -> set[tuple[int, int, int]]:
 def test_every_response_token_is_trained_once_an_epoch_and_no_prompt_token_ever(
     files, tokenizer_folder, tmp_path
 ):
-    plan, parts, prepared = planned(tmp_path / "s", spec_for(files, epochs=1), tokenizer_folder)
+    plan, parts, prepared = planned(
+        tmp_path / "s", spec_for(files, epochs=1, batch_tokens=96), tokenizer_folder
+    )
     pieces, _ = load_plan(plan)
     places = label_places(pieces)
     assert len(places) == len(set(places))
@@ -86,7 +88,8 @@ def test_every_response_token_is_trained_once_an_epoch_and_no_prompt_token_ever(
 def test_length_and_replay_ratio_are_met_to_the_label_token(
     files, tokenizer_folder, tmp_path, replay, tokens
 ):
-    plan, _, _ = planned(tmp_path / "s", spec_for(files, 0.3, replay, tokens=tokens), tokenizer_folder)
+    spec = spec_for(files, 0.3, replay, tokens=tokens, batch_tokens=96)
+    plan, _, _ = planned(tmp_path / "s", spec, tokenizer_folder)
     pieces, _ = load_plan(plan)
     places = label_places(pieces)
     beside = sum(source_ == 1 for source_, _, _ in places)
@@ -137,7 +140,9 @@ def test_a_long_response_is_cut_and_a_prompt_without_room_is_left_out_both_count
 ):
     rows = [*sums()[:50], {"question": "Why?", "answer": LONG}, {"question": LONG, "answer": "Yes."}]
     write_rows(files / "domain.jsonl", rows)
-    plan, parts, prepared = planned(tmp_path / "s", spec_for(files, epochs=1), tokenizer_folder)
+    plan, parts, prepared = planned(
+        tmp_path / "s", spec_for(files, epochs=1, batch_tokens=96), tokenizer_folder
+    )
     (part,) = parts[0]
     kept = load_fates(prepared.divided, prepared.training[0])[0] == Fate.ACCEPTED
     assert kept[50], "the seed keeps both odd rows in training"
@@ -163,7 +168,7 @@ def test_prompts_that_all_leave_no_room_are_an_error(files, tokenizer_folder, tm
     with pytest.raises(
         UserError, match="no prompt of domain source 0 leaves room for a response in 96 tokens"
     ) as error:
-        planned(tmp_path / "s", spec_for(files, epochs=1), tokenizer_folder)
+        planned(tmp_path / "s", spec_for(files, epochs=1, batch_tokens=96), tokenizer_folder)
     assert error.value.where == str(files / "domain.jsonl")
     assert error.value.fix == "raise training.sequence_length"
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.layout import Lengths, _sequences, lay_out
+from tasks.data.layout import Lengths, _sequences, lay_out, num_sequences
 from tasks.data.mix import count_labels
+from tasks.data.order import order_sequences
 from tests.corpora import label_places, made_corpus, made_source, make_spec, source
 
 LENGTH = 32
@@ -28,8 +29,8 @@ def layout(seed: int, ratio: float, weights=(1.0,), documents: int = 60, **train
         replay=[source(f"r{n}.txt", weight=weight) for n, weight in enumerate(weights)],
         training={"sequence_length": LENGTH, "seed": seed, **training},
     )
-    pieces, sequences, lengths = lay_out(spec, sources, corpora)
-    return spec, sources, corpora, pieces, sequences, lengths
+    laid = lay_out(spec, sources, corpora)
+    return spec, sources, corpora, laid.pieces, laid.sequences, laid.lengths
 
 
 def trained(sources, pieces) -> list[int]:
@@ -43,7 +44,7 @@ def domain_places(pieces):
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("tokens", [1_000, 7_777, 20_001])
 def test_tokens_mode_trains_exactly_the_tokens_and_the_share_asked_for(ratio, tokens):
-    _, sources, _, pieces, _, _ = layout(1, ratio, tokens=tokens)
+    _, sources, _, pieces, _, _ = layout(1, ratio, tokens=tokens, batch_tokens=LENGTH)
     counts = trained(sources, pieces)
     assert sum(counts) == tokens
     assert sum(counts[2:]) == round(tokens * ratio)
@@ -52,7 +53,7 @@ def test_tokens_mode_trains_exactly_the_tokens_and_the_share_asked_for(ratio, to
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("epochs", [0.4, 1, 2.5])
 def test_epochs_mode_passes_over_the_domain_so_often_and_adds_the_share_of_replay(ratio, epochs):
-    _, sources, corpora, pieces, _, _ = layout(2, ratio, epochs=epochs)
+    _, sources, corpora, pieces, _, _ = layout(2, ratio, epochs=epochs, batch_tokens=LENGTH)
     counts = trained(sources, pieces)
     domain = round(epochs * (corpora[0].label_tokens + corpora[1].label_tokens))
     assert sum(counts[:2]) == domain
@@ -76,16 +77,17 @@ def test_steps_mode_leaves_no_room_for_another_token(seed):
     spec, sources, corpora, pieces, sequences, lengths = layout(
         seed, ratio, steps=25, batch_tokens=64, documents=40 + seed * 20
     )
-    assert len(sequences) - 1 in (49, 50)
+    assert len(sequences) - 1 == 50
     longer = Lengths.of(lengths.domain + lengths.replay + 1, ratio)
-    assert len(_sequences(spec, sources, corpora, longer, {})[1]) - 1 > 50
+    assert num_sequences(_sequences(spec, sources, corpora, longer, {})) > 50
     assert pieces["length"].astype(int).sum() > 0.97 * 50 * LENGTH
 
 
 def test_a_search_that_reuses_packed_passes_gives_what_packing_afresh_gives():
     spec, sources, corpora, pieces, sequences, lengths = layout(5, 0.3, weights=(2, 1), steps=300)
     assert lengths.domain > 3 * (corpora[0].label_tokens + corpora[1].label_tokens)
-    fresh = _sequences(spec, sources, corpora, lengths, {})
+    is_domain = np.array([True, True, False, False])
+    fresh = order_sequences(_sequences(spec, sources, corpora, lengths, {}), is_domain, 4, 5)
     assert (fresh[0] == pieces).all()
     assert (fresh[1] == sequences).all()
 
@@ -115,7 +117,7 @@ def test_every_domain_token_trains_exactly_once_in_each_pass(mode, ratio):
 
 def test_replay_keeps_pace_with_the_domain():
     """Each pass over the domain brings its share, so that no stretch of training goes without replay."""
-    _, _, corpora, pieces, _, _ = layout(7, 0.5, epochs=4)
+    _, _, corpora, pieces, _, _ = layout(7, 0.5, epochs=4, batch_tokens=LENGTH)
     available = corpora[0].label_tokens + corpora[1].label_tokens
     domain = replay = 0
     for source_, _, _, length, _ in pieces.tolist():
@@ -137,7 +139,7 @@ def test_sequences_partition_the_pieces_and_none_is_too_long(seed):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_sequence_holds_no_piece_twice_unless_replay_came_round_again(seed):
-    _, _, corpora, pieces, sequences, _ = layout(seed, 0.3, epochs=1)
+    _, _, corpora, pieces, sequences, _ = layout(seed, 0.3, epochs=1, batch_tokens=LENGTH)
     came_round = count_labels(pieces[pieces["source"] == 2]) > corpora[2].label_tokens
     for start, stop in itertools.pairwise(sequences.tolist()):
         members = pieces[start:stop]
@@ -146,11 +148,11 @@ def test_a_sequence_holds_no_piece_twice_unless_replay_came_round_again(seed):
 
 
 def test_another_seed_gives_another_order_of_the_same_tokens():
-    orders = [layout(1, 0.0, epochs=1)[3], None]
+    orders = [layout(1, 0.0, epochs=1, batch_tokens=LENGTH)[3], None]
     rng = np.random.default_rng(1)
     corpora = [made_corpus(n, np.clip(rng.lognormal(3, 0.8, 60), 2, 300)) for n in range(2)]
-    other = make_spec(training={"sequence_length": LENGTH, "seed": 2, "epochs": 1})
-    orders[1] = lay_out(other, [made_source("domain", 0), made_source("domain", 1)], corpora)[0]
+    other = make_spec(training={"sequence_length": LENGTH, "seed": 2, "epochs": 1, "batch_tokens": LENGTH})
+    orders[1] = lay_out(other, [made_source("domain", 0), made_source("domain", 1)], corpora).pieces
     assert orders[0].tolist() != orders[1].tolist()
     assert sorted(label_places(orders[0])) == sorted(label_places(orders[1]))
 
@@ -175,9 +177,45 @@ def test_sources_are_weighed_by_their_size_to_the_power_of_1_over_the_temperatur
     spec = make_spec(
         mixture={"replay_ratio": 0.4, "temperature": temperature},
         replay=[source(f"r{n}.txt", weight=w) for n, w in enumerate((1.0, 2.0, 1.0))],
-        training={"tokens": 3000, "sequence_length": LENGTH},
+        training={"tokens": 3000, "sequence_length": LENGTH, "batch_tokens": LENGTH},
     )
-    pieces, _, _ = lay_out(spec, sources, corpora)
+    pieces = lay_out(spec, sources, corpora).pieces
     expected = np.array([1, 2, 1]) * np.array([300.0, 900, 3000]) ** (1 / temperature)
     assert trained(sources, pieces)[1:] == pytest.approx(1200 * expected / expected.sum(), abs=1)
     assert sum(trained(sources, pieces)[1:]) == 1200
+
+
+@pytest.mark.parametrize("mode", [{"tokens": 9_999}, {"epochs": 1}, {"epochs": 2.5}, {"steps": 30}])
+@pytest.mark.parametrize("batch", [2, 8])
+def test_every_step_is_full_and_what_fills_the_last_one_is_counted(mode, batch):
+    spec, sources, corpora, pieces, sequences, _ = layout(8, 0.4, batch_tokens=batch * LENGTH, **mode)
+    laid = lay_out(spec, sources, corpora)
+    assert (len(sequences) - 1) % batch == 0
+    assert laid.lengths.domain + laid.lengths.replay == count_labels(pieces)
+    filled = count_labels(pieces) - laid.asked.domain - laid.asked.replay
+    assert 0 <= filled <= batch * LENGTH
+    steps = np.add.reduceat(pieces["length"].astype(int), sequences[:-1:batch])
+    assert steps.min() > (batch - 1) * LENGTH
+    assert sum(trained(sources, pieces)[2:]) == round(count_labels(pieces) * 0.4) or mode == {"epochs": 1}
+
+
+@pytest.mark.parametrize("documents", [(40, 400), (2, 8)])
+@pytest.mark.parametrize("ratio", [0.05, 0.4, 0.9])
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_each_step_has_its_share_of_replay_within_one_sequence(documents, ratio, batch):
+    rng = np.random.default_rng(3)
+    sources = [made_source("domain", 0), made_source("replay", 0), made_source("replay", 1)]
+    corpora = [made_corpus(n, rng.integers(*documents, 3000)) for n in range(3)]
+    spec = make_spec(
+        mixture={"replay_ratio": ratio},
+        replay=[source("r0.txt"), source("r1.txt")],
+        training={"sequence_length": LENGTH, "seed": 3, "epochs": 2, "batch_tokens": batch * LENGTH},
+    )
+    laid = lay_out(spec, sources, corpora)
+    labels = laid.pieces["length"].astype(int) - laid.pieces["context"]
+    first = laid.sequences[:-1:batch]
+    replay = np.add.reduceat(np.where(laid.pieces["source"] > 0, labels, 0), first)
+    excess = replay - np.add.reduceat(labels, first) * ratio
+    assert np.abs(excess).max() < LENGTH
+    if documents[1] == 8 and batch > 1:
+        assert (np.abs(excess) < 8).mean() > 0.9, "short documents: mostly within one of them"

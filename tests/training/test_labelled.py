@@ -38,7 +38,8 @@ def documents_of(dataset):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_pass_holds_every_training_row_once_and_whole_with_its_label(tmp_path, encoder, kind) -> None:
-    spec = head_spec(tmp_path, kind, encoder, training={"epochs": 1})
+    training = {"epochs": 1, "sequence_length": 96, "batch_tokens": 96}
+    spec = head_spec(tmp_path, kind, encoder, training=training)
     prepared, tokenized, inputs, dataset = open_documents(tmp_path / "state", spec)
     (tokens,), (numbers,) = inputs.sources[0], inputs.head.labels[0]
     (fates,) = load_fates(prepared.divided, prepared.sources[0])
@@ -58,7 +59,7 @@ def test_one_pass_holds_every_training_row_once_and_whole_with_its_label(tmp_pat
 def test_a_row_longer_than_a_sequence_is_cut_off_counted_and_ends_with_its_last_token(
     tmp_path, encoder, kind
 ) -> None:
-    training = {"epochs": 1, "sequence_length": 8, "batch_tokens": 64}
+    training = {"epochs": 1, "sequence_length": 8, "batch_tokens": 8}
     spec = head_spec(tmp_path, kind, encoder, training=training)
     prepared, tokenized, inputs, dataset = open_documents(tmp_path / "state", spec)
     (tokens,) = inputs.sources[0]
@@ -76,7 +77,8 @@ def test_a_row_longer_than_a_sequence_is_cut_off_counted_and_ends_with_its_last_
 
 @pytest.mark.parametrize("length", [{"steps": 7}, {"tokens": 999}, {"epochs": 1.4}])
 def test_no_row_is_ever_split_and_steps_are_met_exactly(tmp_path, encoder, length) -> None:
-    training = {"sequence_length": 16, "batch_tokens": 64, "epochs": None, **length}
+    batch = 64 if "steps" in length else 16
+    training = {"sequence_length": 16, "batch_tokens": batch, "epochs": None, **length}
     spec = head_spec(tmp_path, KINDS[0], encoder, training=training)
     _, tokenized, inputs, dataset = open_documents(tmp_path / "state", spec)
     (tokens,) = inputs.sources[0]
