@@ -95,7 +95,7 @@ def trained(
     def provide(kind: str) -> Any:
         if kind not in done:
             state = tmp_path_factory.mktemp(kind)
-            done[kind] = train(state, spec_for(root, base, kind, steps=8), inputs)
+            done[kind] = train(state, spec_for(root, base, kind, steps=8, checkpoint_every=3), inputs)
         return done[kind]
 
     return provide
@@ -208,10 +208,11 @@ def test_accumulated_or_with_checkpointed_activations_the_gradient_is_the_same(r
 
 
 @pytest.mark.parametrize("kind", BASIC)
-def test_killed_and_resumed_the_weights_are_those_of_the_undisturbed_run(root, base, start, tmp_path, kind):
+def test_killed_and_resumed_the_weights_are_those_of_the_undisturbed_run(
+    root, base, inputs, trained, start, tmp_path, kind
+):
     spec = spec_for(root, base, kind, steps=8, checkpoint_every=3)
-    inputs = prepare_inputs(root, spec)
-    undisturbed = train(tmp_path / "whole", spec, inputs)
+    undisturbed = trained(kind)
     state = tmp_path / "killed"
     checkpoints = training_plan(state, spec, inputs).scratch / "checkpoints"
     process = start(spec, state, killed_at=5)
