@@ -10,11 +10,14 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from schemas.training import MAX_TOKENS
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.order import Epoch, order_sequences
 from tasks.data.pack import pack_best_fit
 from tasks.data.sources import PreparedSource
 
+MAX_PASSES = 100_000
+"""Over the domain: more is a slip of the pen, as more than MAX_TOKENS is."""
 GUESSES = 8  # by proportion, before the search for the length of a run only halves
 
 Ranges = tuple[tuple[int, int], ...]
@@ -53,11 +56,12 @@ def lay_out(spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[
     """Lay out steps that are all full: what `tokens` or `epochs` leave of the last step is filled with what comes next.
 
     Raises:
-        UserError: the training is so short that not one token of it would be domain text.
+        UserError: the training is so short that not one token of it would be domain text, or so long that its plan has no end.
     """
     training = spec.training
     per_step = training.batch_tokens // training.sequence_length
     asked = _asked_lengths(spec, sources, corpora)
+    _require_bounds(spec, sources, corpora, asked)
     if asked is None:
         assert training.steps is not None
         epochs, lengths = _fit_steps(spec, sources, corpora, training.steps * per_step)
@@ -84,6 +88,22 @@ def _asked_lengths(
     assert training.epochs is not None
     wanted = round(training.epochs * _domain_tokens(sources, corpora))
     return Lengths(wanted, round(wanted * ratio / (1 - ratio)))
+
+
+def _require_bounds(
+    spec: RunSpec, sources: Sequence[PreparedSource], corpora: Sequence[Corpus], asked: Lengths | None
+) -> None:
+    """Refuse what `tokens` or `steps` make of a small domain, and `epochs` of a large one: a plan holds every piece."""
+    training, available = spec.training, _domain_tokens(sources, corpora)
+    total = asked or Lengths.of((training.steps or 0) * training.batch_tokens, spec.mixture.ratio)
+    if total.domain > MAX_PASSES * available or total.domain + total.replay > MAX_TOKENS:
+        length = next(key for key in ("tokens", "epochs", "steps") if getattr(training, key))
+        raise UserError(
+            f"the training is too long: {total.domain + total.replay:,} tokens, of which one pass over the domain has {available:,};"
+            f" at most {MAX_PASSES:,} passes and {MAX_TOKENS:,} tokens are laid out",
+            "training",
+            f"lower training.{length}",
+        )
 
 
 def _require_domain(spec: RunSpec, lengths: Lengths) -> None:

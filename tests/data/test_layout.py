@@ -157,6 +157,13 @@ def test_another_seed_gives_another_order_of_the_same_tokens():
     assert sorted(label_places(orders[0])) == sorted(label_places(orders[1]))
 
 
+@pytest.mark.parametrize("length", [{"tokens": 10**11}, {"steps": 10**7, "batch_tokens": 32 * LENGTH}])
+def test_a_training_of_endless_passes_is_refused_before_it_is_laid_out(length):
+    with pytest.raises(UserError, match=r"the training is too long: .* at most 100,000 passes") as refused:
+        layout(3, 0.3, **length)
+    assert refused.value.fix == f"lower training.{next(iter(length))}"
+
+
 @pytest.mark.parametrize(
     ("mode", "ratio"), [({"tokens": 1}, 0.9), ({"epochs": 1e-9}, 0.0), ({"tokens": 3}, 0.9)]
 )
