@@ -10,7 +10,7 @@ from typer._click.exceptions import UsageError
 from flows.cli_compare import compare_app
 from flows.cli_models import models_app
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
-from flows.failures import defect, fail, machine_error, misused
+from flows.failures import defect, environment_error, fail, machine_error, misused
 from flows.surroundings import leave_launcher, quiet_environment
 from flows.terminal import never_fail_to_encode, say, say_json, tell
 from schemas.errors import ExitCode, NoNewData, UserError
@@ -64,7 +64,7 @@ def main() -> None:
     except typer.Abort as error:  # what typer makes of an EOFError: our own, for nobody is asked anything
         fail(defect(error.__cause__ or error))
     except Exception as error:
-        fail(machine_error(error) or defect(error))
+        fail(machine_error(error) or environment_error(error) or defect(error))
     except Asked as signal:
         tell(f"stopped by {told(signal.number)}; the same command goes on where it was")
         raise

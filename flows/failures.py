@@ -106,6 +106,29 @@ def _number(error: BaseException) -> int | None:
     return next((number for words, number in _WORDS.items() if re.search(words, text)), None)
 
 
+def environment_error(error: BaseException) -> UserError | None:
+    """What a variable of the environment made of a library, if that shows: it read a name that is set, and could not."""
+    if isinstance(error, Warning):
+        what = f"a library's warning was made an error: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        return UserError(
+            what, "PYTHONWARNINGS or python -W", "unset PYTHONWARNINGS, or let it show warnings only"
+        )
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "site-packages" not in frame.filename:
+            continue
+        for name in re.findall(
+            r"""(?:environ|getenv|env_?\w*)\W+(?:get)?\W*["']([A-Z][A-Z0-9_]+)["']""", frame.line or ""
+        ):
+            if name in os.environ:
+                what = f"{name} is set to something that cannot be read: {str(error).splitlines()[0]}"
+                return UserError(
+                    what,
+                    f"environment variable {name}",
+                    f"unset {name}, or set it to what its library expects",
+                )
+    return None
+
+
 def misused(error: "UsageError") -> UserError:
     """A mistake in the words of the command line itself."""
     if not error.format_message():  # no words at all: the help was printed

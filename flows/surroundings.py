@@ -84,7 +84,7 @@ def _pin_prefect() -> None:
 
 
 def _forget_working_directory() -> None:
-    """Import nothing that lies beside the data: `python -m flows.cli` looks there first."""
+    """Import nothing that lies beside the data: `python -m flows.cli` looks there first, and Alembic puts it there again."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -92,3 +92,21 @@ def _forget_working_directory() -> None:
     if here == Path(__file__).parents[1]:
         return  # the source tree itself
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry).absolute() != here]
+
+    def refuse(entry: str) -> _FindsNothing:
+        """Take the place of the finder of a relative folder or of the working directory; leave others to their own."""
+        if Path(entry).is_absolute() and Path(entry) != here:
+            raise ImportError
+        return _FindsNothing()
+
+    sys.path_hooks.insert(0, refuse)
+    for entry in list(sys.path_importer_cache):
+        if not Path(entry).is_absolute() or Path(entry) == here:
+            del sys.path_importer_cache[entry]
+
+
+class _FindsNothing:
+    """A finder of modules in a folder where none is looked for."""
+
+    def find_spec(self, name: str, target: object = None) -> None:
+        """No module is there."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.errors import UserError, UserErrors
-from schemas.yaml_reader import Document, Path, parse_yaml
+from schemas.yaml_reader import MAX_DEPTH, Document, Path, parse_yaml
 
 
 class Override(NamedTuple):
@@ -90,6 +90,9 @@ def _read_all(layers: Sequence[Sequence[str]], example: str) -> tuple[list[Overr
         if not sign or not all(keys):
             what = "an override needs the form key.path=value"
             errors.append(UserError(what, place, f"write for example --set {example}"))
+            continue
+        if len(keys) > MAX_DEPTH:
+            errors.append(UserError("nested too deeply", place[:200], f"at most {MAX_DEPTH} levels"))
             continue
         try:
             value = parse_yaml(raw, place).value

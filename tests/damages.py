@@ -120,7 +120,31 @@ HEADER = {
 EVIL = {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}
 
 CONFIG = "config.json"
+
+
+def cast(name: str, dtype: str) -> Damage:
+    def apply(folder: Path) -> None:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / name)
+        save_file(
+            {key: value.to(getattr(torch, dtype)) for key, value in tensors.items()},
+            folder / name,
+            {"format": "pt"},
+        )
+
+    return apply
+
+
+GIVES_UP = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
+"""A pattern that takes for ever where many x stand together."""
+GROWS = {"type": "Replace", "pattern": {"String": "x"}, "content": "x" * 100}
 BASE_REFUSED: dict[str, Damage] = {
+    "tokenizer that grows": edit("tokenizer.json", normalizer={"type": "Sequence", "normalizers": [GROWS] * 4}),
+    "epsilon no number": edit(CONFIG, rms_norm_eps=float("nan")),
+    "weights integers": cast("model.safetensors", "int32"),
+    "weights yes and no": cast("model.safetensors", "bool"),
     "config is no JSON": text(CONFIG, "{"),
     "config is a list": text(CONFIG, "[]"),
     "config is deep": text(CONFIG, '{"a":' + DEEP + "}"),

@@ -106,6 +106,8 @@ class _Cursor:
             raise self.error(error.pos) from None
         except RecursionError:
             raise self.error(self.position, "nested too deeply") from None
+        except ValueError:  # Python reads no number of more than 4,300 digits
+            raise self.error(self.position, "a number has too many digits") from None
         if self.constants:
             value = Refusal(ReasonCode.MALFORMED_JSON, f"{self.constants[0]} is not JSON")
         return line, value

@@ -35,6 +35,24 @@ def loading(what: str, where: Path | str, fix: str, shown: Path | None = None) -
 
 
 @contextlib.contextmanager
+def encoding(where: Path | str) -> Iterator[None]:
+    """Tell a panic of tokenizers in the block, of a pattern that takes for ever on some text, as the model's fault.
+
+    Raises:
+        UserError: the tokenizer of the model `where` gave up.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # a panic is no Exception, and its class cannot be imported
+            raise
+        what = f"the tokenizer cannot encode a text: {reason_of(error)}"
+        raise UserError(what, f"tokenizer.json of {where}", "use a base whose tokenizer works") from None
+
+
+@contextlib.contextmanager
 def library_refusal(what: str, where: Path | str, fix: str) -> Iterator[None]:
     """As `loading`, for blocks with much of our own code: only what a library itself raises is the input's fault.
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.records import RecordKind
-from tasks.data.loading import loading
+from tasks.data.growth import require_bounded_growth
+from tasks.data.loading import encoding, loading
 from tasks.data.model_folder import read_config, view
 from tasks.data.reading import run_missing
 from tasks.data.sources import PreparedSource
@@ -98,6 +99,7 @@ def _read_tokenizer(folder: Path) -> Any:
             str(folder),
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
+    require_bounded_growth(file)
     with loading("cannot read the tokenizer", file, "fetch or convert it again"):
         tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_padding()  # some files ask for it: those of sentence encoders fill every text up to 128 tokens
@@ -287,11 +289,12 @@ def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed:
     folder = Path(tokenizer_folder)
     special = special_ids(folder, framed)
     dtype = np.uint16 if special.vocab_size <= 2**16 else np.uint32
-    encode = choose_encoder(_encoders(folder, tokenizer_sha256(folder), dtype), part_texts(Path(part)))
+    with encoding(folder):
+        encode = choose_encoder(_encoders(folder, tokenizer_sha256(folder), dtype), part_texts(Path(part)))
     head = b"" if special.bos is None else np.array([special.bos], dtype).tobytes()
     tail = np.array([special.eos], dtype).tobytes()
     lengths: list[int] = []
-    with (Path(out) / f"tokens-{number:05d}.bin").open("wb") as file:
+    with (Path(out) / f"tokens-{number:05d}.bin").open("wb") as file, encoding(folder):
         for texts in part_texts(Path(part)):
             rows = [head + ids + tail for ids in encode(texts)]
             file.write(b"".join(rows))
@@ -343,4 +346,6 @@ def encode_text(
     tokenizer, special = load_tokenizer(tokenizer_folder), special_ids(tokenizer_folder, framed)
     head = [] if special.bos is None else [special.bos]
     tail = [special.eos] if end else []
-    return [head + e.ids + tail for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    with encoding(tokenizer_folder):
+        encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [head + one.ids + tail for one in encoded]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.data.loading import encoding
 from tasks.data.tokenize import load_tokenizer, special_ids
 
 NO_WORD = -1
@@ -22,11 +23,12 @@ def tokenize_words(job: tuple[str, int], tokenizer_folder: str, out: str) -> int
     special = special_ids(folder, framed=True)
     tokenizer = load_tokenizer(folder)
     dtype = np.uint16 if special.vocab_size <= 2**16 else np.uint32
-    space = word_space(tokenizer)
+    with encoding(folder):
+        space = word_space(tokenizer)
     head = [] if special.bos is None else [special.bos]
     lengths: list[int] = []
     firsts: list[int] = []
-    with (Path(out) / f"tokens-{number:05d}.bin").open("wb") as file:
+    with (Path(out) / f"tokens-{number:05d}.bin").open("wb") as file, encoding(folder):
         for rows in part_words(Path(part)):
             spelt = [spell(words, space) for words in rows]
             known = sorted({piece for pieces in spelt for piece in pieces})

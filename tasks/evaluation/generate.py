@@ -1,10 +1,11 @@
 """Let a model continue a prompt, the same way for the same seed."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.errors import UserError
-from tasks.data.loading import loading
+from tasks.data.loading import encoding, loading
 
 if TYPE_CHECKING:
     import torch
@@ -57,11 +58,22 @@ def generate(
                     max_new_tokens=max_new_tokens,
                     pad_token_id=_pad_id(tokenizer),
                     streamer=pieces,
+                    logits_processor=[functools.partial(_require_numbers, where)],
                     **sampling,
                 )
     finally:
         model.train(was_training)
     return pieces.text
+
+
+def _require_numbers(where: str, _: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+    """Let pass logits that say something of the next token, (rows, vocabulary)."""
+    import torch
+
+    if torch.isnan(scores).any() or torch.isposinf(scores).any() or torch.isneginf(scores).all():
+        fix = "see its config.json, or fetch or train it again"
+        raise UserError("the model's answer is no number (NaN or infinite)", where, fix)
+    return scores
 
 
 class _TextPieces:
@@ -107,9 +119,10 @@ def _prompt_ids(
 ) -> list[int]:
     """Encode the prompt behind the start token, if the tokenizer has one."""
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids: list[int] = (
-        start + tokenizer.encode(prompt, add_special_tokens=False) if framed is None else list(framed)
-    )
+    with encoding(getattr(model, "name_or_path", "the model")):
+        ids: list[int] = (
+            start + tokenizer.encode(prompt, add_special_tokens=False) if framed is None else list(framed)
+        )
     if not ids:
         raise UserError("the prompt is empty", "PROMPT", "give the model at least one word to continue")
     rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[index]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from schemas.errors import UserError
+from schemas.errors import NoNewData, UserError
 from schemas.increments import past_suite
 from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
@@ -128,6 +128,11 @@ def _build(
     if budget:
         key = [*key, "development" if development else "without development"]
     if not len(documents):
+        if fate is Fate.HELD_OUT and spec.increment is not None:
+            where = ", ".join(s.source.path for s in sources)
+            raise NoNewData(
+                "the new files hold too little to set any aside for scoring", where, "wait for more new data"
+            )
         raise UserError(
             f"the suite {name} has no document" + (f" in part {part[0]} of {part[1]}" if part else ""),
             ", ".join(s.source.path for s in sources),

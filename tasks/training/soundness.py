@@ -24,27 +24,48 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         UserError: a file is no safetensors file, or a damaged one.
     """
+    return {name: shape for name, (shape, _) in _stored(folder).items()}
+
+
+def _stored(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name -> shape and safetensors' name of the dtype."""
     from safetensors import safe_open
 
-    shapes: dict[str, tuple[int, ...]] = {}
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
     for file in weight_files(folder):
         with (
             loading("cannot read the weights", file, "fetch the model again"),
             safe_open(file, framework="np") as tensors,
         ):
-            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    return shapes
+            for name in tensors.keys():  # noqa: SIM118
+                part = tensors.get_slice(name)
+                found[name] = tuple(part.get_shape()), str(part.get_dtype())
+    return found
 
 
 def require_plausible(folder: Path, fix: str) -> None:
     """Refuse a configuration of far more than is stored: building it would fill the memory before it is refused.
 
+    And weights that are no fractions where none is quantised: they would be cast without a word.
+
     Raises:
-        UserError: it asks for more layers than there are tensors, or a width that no tensor has.
+        UserError: it asks for more layers than there are tensors, or a width that no tensor has; a weight is stored as an
+            integer.
     """
-    shapes, file = stored_shapes(folder), folder / "config.json"
+    stored, file = _stored(folder), folder / "config.json"
+    shapes = {name: shape for name, (shape, _) in stored.items()}
     widest = max((side for shape in shapes.values() for side in shape), default=0)
     whole = read_config(file)
+    for name, (_, dtype) in stored.items():
+        if (
+            name.endswith((".weight", ".bias"))
+            and dtype.startswith(("I", "U", "BOOL"))
+            and "quantization_config" not in whole
+            and not name.endswith(_COMPUTED)
+        ):
+            raise UserError(
+                f"{name} is stored as integers ({dtype}), and nothing says how to read them", str(folder), fix
+            )
     inner = whole.get("text_config")
     for config in (whole, inner if isinstance(inner, dict) else {}):
         for keys, most, have in ((_DEPTHS, len(shapes), "tensors"), (_WIDTHS, widest, "as the widest side")):

@@ -1,16 +1,20 @@
 """A folder that somebody hands over: settings and modules that would run code or send traffic elsewhere, each leaving a mark."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
-MODULES = (
-    "orjson.py", "flows/__init__.py", "tasks/__init__.py", "schemas/__init__.py", "prefect/__init__.py", "uvicorn.py",
-    "sitecustomize.py", "usercustomize.py", "pickle.py", "multiprocessing/__init__.py", "torch.py", "colorsys.py",
+OURS = {"flows", "tasks", "schemas", "data_contracts"}
+MODULES = sorted(
+    {f"{name}/__init__.py" for name in OURS}
+    | {f"{name}.py" for name in {*packages_distributions(), *sys.stdlib_module_names, "sitecustomize"} - OURS if name.isidentifier()}
 )  # fmt: skip
+"""Every module that any library could ask for."""
 LOGGING = """\
 version: 1
 disable_existing_loggers: false

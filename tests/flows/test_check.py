@@ -207,3 +207,18 @@ def test_the_language_reference_that_ships_with_python_passes(tmp_path: Path) ->
     from pydoc_data.topics import topics
 
     assert check("domain_text", [str(jsonl(tmp_path / "python.jsonl", list(topics.values())))]).passed
+
+
+def test_a_number_of_too_many_digits_is_a_broken_document(tmp_path: Path) -> None:
+    file = tmp_path / "big.json"
+    file.write_text('[{"text": "row", "n": ' + "9" * 5000 + "}" + ',{"text": "row"}' * 40 + "]")
+    with pytest.raises(UserError, match="a number has too many digits"):
+        check("general_text", [str(file)])
+
+
+@pytest.mark.parametrize("contract", ["general_text", "labeled_text", "instruction"])
+def test_a_format_that_cannot_hold_a_contracts_rows_is_refused(contract: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.conll"
+    file.write_text("a B-X\nb I-X\n\n" * 30)
+    with pytest.raises(UserError, match="a conll file does not hold"):
+        check(contract, [str(file)])

@@ -9,8 +9,10 @@ from tests.damages import (
     ADAPTER_REFUSED,
     BASE_HARMLESS,
     BASE_REFUSED,
+    GIVES_UP,
     METHOD_REFUSED,
     Damage,
+    edit,
 )
 from tests.in_process import Said, require_refusal, rootstock_here
 from tests.tiny import put_on_base, write_tiny
@@ -58,6 +60,16 @@ def test_a_damaged_base_is_refused(what: str, base: Path, tmp_path: Path) -> Non
     told = require_refusal(answer(folder))
     assert not (folder / "ran").exists(), "a pickle was opened"
     assert "rootstock-model-" not in told, "a place that only we know"
+
+
+def test_a_tokenizer_that_gives_up_on_a_text_is_told(base: Path, spec: Path, tmp_path: Path) -> None:
+    folder = damaged(base, tmp_path, edit("tokenizer.json", pre_tokenizer=GIVES_UP))
+    told = require_refusal(rootstock_here("generate", str(folder), "x" * 40, "--max-new-tokens", "2"))
+    assert "the tokenizer cannot encode a text" in told
+    with (spec.parent / "domain.txt").open("a") as file:
+        file.write("x" * 60 + "\n")
+    given = ("--set", f"base={folder}", "--state", str(tmp_path / "state"), "--no-prefect")
+    assert "the tokenizer cannot encode a text" in require_refusal(rootstock_here("run", str(spec), *given))
 
 
 @pytest.mark.parametrize("what", ADAPTER_REFUSED)

@@ -302,6 +302,17 @@ def test_files_with_other_content_but_no_new_row_are_no_new_data(
     assert watermark_file(copied, "trades").read_bytes() == before
 
 
+def test_too_little_to_score_waits_for_more(grown: Grown, copied: Path, tmp_path: Path) -> None:
+    new = Path(shutil.copytree(grown.folder / "new", tmp_path / "new"))
+    write(new / "one.txt", rows("awl bradawl gimlet", 1))
+    before = watermark_file(copied, "trades").read_bytes()
+    with pytest.raises(NoNewData, match="too little to set any aside for scoring"):
+        once(growing(tmp_path), copied)
+    assert watermark_file(copied, "trades").read_bytes() == before
+    write(new / "more.txt", rows("awl bradawl gimlet", 60))
+    assert len(once(growing(tmp_path), copied).decision.rules) > 0, "the row is learnt with what came later"
+
+
 def test_after_a_rollback_the_next_increment_starts_from_the_restored_champion(
     grown: Grown, copied: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,37 @@ def test_the_address_of_a_dead_server_is_a_mistake_that_is_told_at_once(tmp_path
     assert "unset PREFECT_API_URL" in fix
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        (
+            "HF_HUB_DOWNLOAD_TIMEOUT",
+            "soon",
+            "HF_HUB_DOWNLOAD_TIMEOUT is set to something that cannot be read",
+        ),
+        ("PYTHONWARNINGS", "error", "a library's warning was made an error"),
+    ],
+)
+def test_a_variable_that_a_library_cannot_bear_is_named(
+    tmp_path: Path, name: str, value: str, what: str
+) -> None:
+    write_tiny(tmp_path)
+    done = rootstock("run", "tiny.yaml", "--no-prefect", cwd=tmp_path, env={name: value})
+    told = done.err.strip().split("\n")[-3:]
+    assert done.code == 2, done.err
+    assert what in told[0]
+    assert f"unset {name}" in told[2]
+
+
+def test_a_state_folder_that_sqlite_would_miss_is_refused_first(tmp_path: Path) -> None:
+    odd = tmp_path / "q?dir"
+    odd.mkdir()
+    done = rootstock("run", str(write_tiny(odd) / "tiny.yaml"), "--no-prefect", cwd=odd)
+    assert done.code == 2
+    assert "cannot have ? in its path" in done.errors[0][0]
+    assert not (odd / ".rootstock").exists()
+
+
 @pytest.mark.slow
 def test_a_proxy_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     write_tiny(tmp_path)

@@ -82,3 +82,9 @@ def test_a_layer_may_replace_what_lies_below_it_and_nothing_within_a_layer() -> 
         loaded(below=[["mixture.replay_ratio=0.1", "mixture.replay_ratio=0.2"]])
     with pytest.raises(UserErrors, match="set twice"):  # what all share would be lost without a word
         loaded(below=[["mixture.replay_ratio=0.1"], ["mixture={replay_ratio: 0.2}"]])
+
+
+def test_an_override_deeper_than_any_specification_is_refused(project: Path) -> None:
+    with pytest.raises(UserErrors) as refused:
+        load(GOOD, ".".join(["a"] * 5000) + "=1")
+    assert refused.value.errors[0].what == "nested too deeply"

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.own_text import OwnText
 from schemas.remedies import SelfReplay
+from tasks.data.loading import encoding
 from tasks.data.tokenize import load_tokenizer, special_ids
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -101,7 +102,8 @@ def generate_ids(
         pad_token_id=special.eos,
     )
     head = [] if special.bos is None else [special.bos]
-    prompts = [head + tokenizer.encode(text, add_special_tokens=False).ids for text in settings.prompts]
+    with encoding(base):
+        prompts = [head + tokenizer.encode(text, add_special_tokens=False).ids for text in settings.prompts]
     _require_room(model, max([len(head) or 1, *map(len, prompts)]) + settings.max_new_tokens)
     tokens = batch = 0
     while tokens < settings.tokens:
