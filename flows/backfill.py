@@ -6,6 +6,7 @@ again.
 """
 
 import re
+from calendar import monthrange
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -77,6 +78,12 @@ def _days(place: str) -> tuple[Any, Any]:
 def _require_comparable(files: Sequence[str], limits: Sequence[str]) -> None:
     """Refuse what would be left out only because a date and a name, or two dates of one file, do not compare."""
     dated = [limit for limit in limits if _DATED.match(limit)]
+    for limit in dated:
+        year, month, day = _days(limit)[0]
+        if not (1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]):
+            raise UserError(
+                "there is no such date", limit, "give a date of the calendar, such as 2026-02-28 or 2026-02"
+            )
     if dated and len(dated) < len(limits):
         fix = "give two dates, or two file names"
         raise UserError("one limit is a date and the other is none", " to ".join(limits), fix)

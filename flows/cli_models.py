@@ -163,7 +163,7 @@ def history(
             "run": h.run_id,
             "verdict": h.verdict,
             "aliases": ", ".join(h.aliases),
-            "time": str(h.time),
+            "time": str(h.time) if as_json else f"{h.time:%Y-%m-%d %H:%M} UTC",
             **({"forced by": h.forced} if forced else {}),
         }
         for h in known

@@ -102,6 +102,12 @@ def test_names_are_limits_where_no_file_has_a_date_and_two_limits_are_of_one_kin
         places(spec, "2026-01", "laws.jsonl")
 
 
+@pytest.mark.parametrize("limit", ["2026-02-30", "2026-13", "2026-04-00"])
+def test_a_date_that_is_in_no_calendar_is_a_mistake(tmp_path: Path, limit: str) -> None:
+    with pytest.raises(UserError, match="there is no such date"):
+        places(dated(tmp_path, "2026-03-01.jsonl"), limit, None)
+
+
 def test_nothing_between_the_limits_and_a_specification_that_does_not_grow_are_mistakes(
     tmp_path: Path,
 ) -> None:
