@@ -49,6 +49,8 @@ def places(spec: RunSpec, start: str | None, stop: str | None) -> list[str]:
         fix = "add `increments: {}` to it, or use `rootstock run`"
         raise UserError("a backfill needs a specification with increments", "increments", fix)
     files = [file for found in find_files(spec) for file in found]
+    for limit in filter(None, (start, stop)):
+        _require_calendar(limit)
     limits = [place_of(limit) for limit in (start, stop) if limit is not None]
     if limits:
         _require_comparable(files, limits)
@@ -75,15 +77,18 @@ def _days(place: str) -> tuple[Any, Any]:
     return (int(year), int(month or 1), int(day or 1)), (int(year), int(month or 12), int(day or 31))
 
 
+def _require_calendar(limit: str) -> None:
+    if (date := _DATED.match(limit)) is None:
+        return
+    year, month, day = (int(part or 1) for part in date.groups())
+    if not (1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]):
+        fix = "give a date of the calendar, such as 2026-02-28 or 2026-02"
+        raise UserError("there is no such date", limit, fix)
+
+
 def _require_comparable(files: Sequence[str], limits: Sequence[str]) -> None:
     """Refuse what would be left out only because a date and a name, or two dates of one file, do not compare."""
     dated = [limit for limit in limits if _DATED.match(limit)]
-    for limit in dated:
-        year, month, day = _days(limit)[0]
-        if not (1 <= month <= 12 and 1 <= day <= monthrange(year, month)[1]):
-            raise UserError(
-                "there is no such date", limit, "give a date of the calendar, such as 2026-02-28 or 2026-02"
-            )
     if dated and len(dated) < len(limits):
         fix = "give two dates, or two file names"
         raise UserError("one limit is a date and the other is none", " to ".join(limits), fix)
