@@ -114,7 +114,7 @@ def environment_error(error: BaseException) -> UserError | None:
             what, "PYTHONWARNINGS or python -W", "unset PYTHONWARNINGS, or let it show warnings only"
         )
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if "site-packages" not in frame.filename:
+        if "site-packages" not in frame.filename or not isinstance(error, ValueError):
             continue
         for name in re.findall(
             r"""(?:environ|getenv|env_?\w*)\W+(?:get)?\W*["']([A-Z][A-Z0-9_]+)["']""", frame.line or ""
