@@ -302,15 +302,23 @@ def test_files_with_other_content_but_no_new_row_are_no_new_data(
     assert watermark_file(copied, "trades").read_bytes() == before
 
 
-def test_too_little_to_score_waits_for_more(grown: Grown, copied: Path, tmp_path: Path) -> None:
-    new = Path(shutil.copytree(grown.folder / "new", tmp_path / "new"))
-    write(new / "one.txt", rows("awl bradawl gimlet", 1))
-    before = watermark_file(copied, "trades").read_bytes()
+def test_too_little_to_score_waits_for_more(tmp_path: Path) -> None:
+    spec = growing(tmp_path)
+    few = spec.evaluation.model_copy(update={"domain_holdout": 0.03})
+    spec, state = spec.model_copy(update={"evaluation": few}), tmp_path / "state"
+    write(tmp_path / "new" / "a.txt", rows(TRADES[0], 90))
+    once(spec, state)
+    before = watermark_file(state, "trades").read_bytes()
+    write(tmp_path / "new" / "b.txt", rows("awl bradawl gimlet", 10))
     with pytest.raises(NoNewData, match="too little to set any aside for scoring"):
-        once(growing(tmp_path), copied)
-    assert watermark_file(copied, "trades").read_bytes() == before
-    write(new / "more.txt", rows("awl bradawl gimlet", 60))
-    assert len(once(growing(tmp_path), copied).decision.rules) > 0, "the row is learnt with what came later"
+        once(spec, state)
+    assert watermark_file(state, "trades").read_bytes() == before
+    write(tmp_path / "new" / "c.txt", rows("chisel mallet plane", 90))
+    assert once(spec, state).decision.rules, "the rows are learnt with what came later"
+    assert {Path(file).name for file in load_watermark(state, "trades").records[-1].files} == {
+        "b.txt",
+        "c.txt",
+    }
 
 
 def test_after_a_rollback_the_next_increment_starts_from_the_restored_champion(
