@@ -2,7 +2,7 @@
 
     python -m benchmarks.replay_choice [--only dose|choice]          (needs ROOTSTOCK_DATA; resumable, one process)
 
-dose:   0, 1, 5, 25 and 50 % replay at equal domain tokens, three seeds each, scored on the whole general suite.
+dose:   0, 1, 5, 25 and 50 % replay at equal domain tokens (to a step), three seeds each, scored on the whole general suite.
 choice: `choose-replay` for a budget of 0.10 nats per token with its default proxies on the development part of the suite; then
         ten full-length trainings at the chosen ratio with ten other seeds, scored on the other part, that the choice has
         never seen.

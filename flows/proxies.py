@@ -1,8 +1,8 @@
 """Proxy trainings: the run itself, only shorter, at several replay ratios and lengths.
 
 A proxy has the run's base, method, peak learning rate, schedule and data, and a seed of its own, which also draws the part of
-the domain that it trains on: so the spread around a curve through the proxies shows what chance does. All proxies of one length train the same number of
-domain tokens; replay comes on top. Every training and score is a content-addressed step: what was killed goes on.
+the domain that it trains on: so the spread around a curve through the proxies shows what chance does. All proxies of one length
+train the same number of domain tokens, to a step, and replay comes on top; the curve reads what each trained. Every training and score is a content-addressed step: what was killed goes on.
 """
 
 from collections.abc import Callable, Sequence

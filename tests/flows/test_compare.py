@@ -212,7 +212,9 @@ def test_a_setting_of_a_candidate_that_would_be_lost_is_refused(place, monkeypat
 
 @pytest.mark.slow
 def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
-    (place / "small.yaml").write_text(COMPARISON.replace("[1.0e-3, 1.0e-2]", "[1.0e-2]"))  # the search: above
+    (place / "small.yaml").write_text(
+        COMPARISON.replace("[1.0e-3, 1.0e-2]", "[1.0e-2]")
+    )  # one rate to search
     done = rootstock("compare", "small.yaml", cwd=place)
     assert done.code == 0, done.err
     assert "bitfit" in done.out
@@ -222,12 +224,12 @@ def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
         Trained.model_validate_json(file.read_bytes()) for file in sorted((folder / "cells").glob("*.json"))
     ]
     trained = [result for result in results if result.scores is not None]
-    assert len(trained) == 2 * 2
+    assert len(trained) == 2 + 2 * 2
     held_out: dict[tuple[str, ...], set[int]] = {}  # the split, and so the items, tell the seed
     for result in trained:
         items = tuple(item.id for item in result.scores.suites[0].items)
         held_out.setdefault(items, set()).add(result.label_tokens)
-    assert [len(tokens) for tokens in held_out.values()] == [1, 1], "one budget per seed"
+    assert [len(tokens) for tokens in held_out.values()] == [1, 1, 1], "one budget per seed"
     rows = json.loads((folder / "comparison.json").read_bytes())["rows"]
     assert [row["refused"] is None for row in rows] == [True, True, False]
     assert rows[0]["gain"]["estimate"] > 0
