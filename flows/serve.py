@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from flows.deployed import deploy
 from flows.reports import serve_reports
-from flows.server import is_healthy, prefect_server, running_server, server_home
+from flows.served_from import served_alone
+from flows.server import is_healthy, prefect_server, server_home
 from flows.terminal import say
 from schemas.errors import UserError
 
@@ -31,12 +32,17 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
     """Serve until Ctrl-C, SIGTERM or a closed terminal; what is going on then is taken up by the next start.
 
     Raises:
-        UserError: the port is taken, the state is served already, or the server cannot be started.
+        UserError: the port is taken, the state is served already or from another folder, or the server cannot be started.
     """
     ours = not os.environ.get("PREFECT_API_URL")
-    if ours:
-        _require_alone(state, port)
-        say("starting Prefect's server (some 20 s the first time)", flush=True)
+    with served_alone(state, port) as named:
+        if ours:
+            _require_free(port)
+            say("starting Prefect's server (some 20 s the first time)", flush=True)
+        _serve(named, port, password_file, ours)
+
+
+def _serve(state: Path, port: int, password_file: Path | None, ours: bool) -> None:
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
@@ -60,13 +66,7 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
         ServedRuns(home, rules, RUNS_AT_ONCE).serve()
 
 
-def _require_alone(state: Path, port: int) -> None:
-    if address := running_server(server_home(state)):
-        raise UserError(
-            "this state folder is being served already",
-            address.removesuffix("/api"),
-            "open that page, or stop the other one",
-        )
+def _require_free(port: int) -> None:
     if is_healthy(f"http://127.0.0.1:{port}/api"):
         raise UserError(
             f"another Prefect server answers on port {port}",
