@@ -1,6 +1,7 @@
 """Serve the workflows on this machine: a Prefect server, its page with a form for each, and the schedules."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,12 @@ OVERLAP = {
 stay taken when a process is killed, and a lease that cannot be renewed ends the run that holds it."""
 
 
-def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
+def serve_here(
+    state: Path, port: int, password_file: Path | None = None, restore: Collection[str] = ()
+) -> None:
     """Serve until Ctrl-C, SIGTERM or a closed terminal; what is going on then is taken up by the next start.
+
+    `restore`: deployments that were deleted on the page, to be made anew.
 
     Raises:
         UserError: the port is taken, the state is served already or from another folder, or the server cannot be started.
@@ -39,10 +44,10 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
         if ours:
             _require_free(port)
             say("starting Prefect's server (some 20 s the first time)", flush=True)
-        _serve(named, port, password_file, ours)
+        _serve(named, port, password_file, restore, ours)
 
 
-def _serve(state: Path, port: int, password_file: Path | None, ours: bool) -> None:
+def _serve(state: Path, port: int, password_file: Path | None, restore: Collection[str], ours: bool) -> None:
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
@@ -56,7 +61,7 @@ def _serve(state: Path, port: int, password_file: Path | None, ours: bool) -> No
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
         wanted, home = deployments(state), server_home(state)
         with get_client(sync_client=True) as client:
-            named = deploy(client, wanted, home)
+            named = deploy(client, wanted, home, restore)
             settle_lost(client, named, home, ours)
             skip_missed(client, named)
         trains = {one.name: one.flow_name in TRAINS for one in wanted}
