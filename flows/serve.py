@@ -25,7 +25,7 @@ OVERLAP = {
     "backfill": "queue",
     "evaluate-model": "queue",
 }
-"""What becomes of a run while another of its deployment goes on; of any other, both run. No limit of Prefect's server: its slots
+"""What becomes of a run while another of its deployment goes on (`skip`: with the same parameters); of any other, both run. No limit of Prefect's server: its slots
 stay taken when a process is killed, and a lease that cannot be renewed ends the run that holds it."""
 
 
@@ -63,7 +63,7 @@ def _serve(state: Path, port: int, password_file: Path | None, restore: Collecti
         with get_client(sync_client=True) as client:
             named = deploy(client, wanted, home, restore)
             settle_lost(client, named, home, ours)
-            skip_missed(client, named)
+            skip_missed(client, named, [one for one, name in named.items() if OVERLAP.get(name) == "skip"])
         trains = {one.name: one.flow_name in TRAINS for one in wanted}
         rules = {one: Rules(name, trains[name], OVERLAP.get(name)) for one, name in named.items()}
         page = address.removesuffix("/api")
