@@ -11,13 +11,18 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import CreatedBy, FlowRun
 from prefect.deployments.runner import RunnerDeployment
-from prefect.states import Scheduled
+from prefect.exceptions import ParameterTypeError
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Failed, Scheduled
 from prefect.types.entrypoint import EntrypointType
 
 from flows import lost_runs
 from flows.check_contracts import check_contracts
 from flows.lost_runs import read_runs
+from flows.served_run import COMMAND, _mistake
 from flows.served_runs import AWAITING, Child, Rules, ServedRuns
+from schemas.errors import ExitCode, UserError
+from tests.command_line import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
@@ -122,3 +127,30 @@ def test_what_is_said_of_a_missed_run_is_true(
     served = Recorded(*two)
     served._start_due(client)
     assert served.started == [taken_up, runs["b"]]
+
+
+def test_a_mistake_is_three_lines_on_the_terminal(
+    client: SyncPrefectClient, two: tuple[UUID, UUID], tmp_path: Path
+) -> None:
+    _, check = two
+    run = str(due(client, check, "no-such-contract"))
+    settings = environment(PREFECT_API_URL=str(PREFECT_API_URL.value()), PREFECT__FLOW_RUN_ID=run)
+    done = subprocess.run(COMMAND, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    what, where, fix = done.stderr.rstrip().splitlines()[-3:]
+    assert what.startswith("error: ")
+    assert (where[:9], fix[:7]) == ("  where: ", "  fix: ")
+    for loud in ("Traceback", "RuntimeWarning", "unexpected exception"):
+        assert loud not in done.stderr
+
+
+def test_a_run_that_failed_by_a_defect_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    told = _mistake(Failed(data=KeyError("ours")))
+    assert told is not None
+    assert told.exit_code == ExitCode.DEFECT
+    assert "Traceback" in capsys.readouterr().err
+    for mistake in (UserError("what", "where", "fix"), ParameterTypeError("data: no list")):
+        told = _mistake(Failed(data=mistake))
+        assert told is not None
+        assert told.exit_code == ExitCode.BAD_SPECIFICATION
+    assert capsys.readouterr().err == ""
