@@ -20,6 +20,7 @@ from flows.deployed_record import (
     was_there,
     write_record,
 )
+from flows.deployed_triggers import set_triggers, shown_triggers
 from flows.terminal import say
 from schemas.errors import UserError
 
@@ -152,39 +153,7 @@ def _update(
     client.request("PATCH", "/deployments/{id}", path_params={"id": one.id}, json=body)
     if TRIGGERS in changes:
         last = before[TRIGGERS].ours if TRIGGERS in before else []
-        _set_triggers(client, deployment, one.id, {trigger["name"] for trigger in last or []})
-
-
-def _set_triggers(
-    client: "SyncPrefectClient", deployment: "RunnerDeployment", identity: UUID, last: Collection[str]
-) -> None:
-    """Change our automations in place: one that was switched off on the page stays off. `last`: the names of those of before."""
-    there = {one["name"]: one for one in _automations(client, identity)}
-    for trigger in deployment.triggers:
-        trigger.set_deployment_id(identity)
-        wanted = trigger.as_automation()
-        if (old := there.get(wanted.name)) is None:
-            client.create_automation(wanted)
-            continue
-        kept = {name: old[name] for name in AUTOMATION if name in old}
-        set_now = wanted.model_dump(mode="json", include={"trigger", "actions"})
-        path = {"id": old["id"]}
-        client.request("PUT", "/automations/{id}", path_params=path, json=kept | set_now)
-    for name in last - {trigger.name for trigger in deployment.triggers} & there.keys():
-        client.request("DELETE", "/automations/{id}", path_params={"id": there[name]["id"]})
-
-
-AUTOMATION = (
-    "name", "description", "enabled", "tags", "trigger", "actions", "actions_on_trigger", "actions_on_resolve",
-)  # fmt: skip
-
-
-def _automations(client: "SyncPrefectClient", identity: UUID) -> list[Values]:
-    path = {"resource_id": f"prefect.deployment.{identity}"}
-    found: list[Values] = client.request(
-        "GET", "/automations/related-to/{resource_id}", path_params=path
-    ).json()
-    return found
+        set_triggers(client, deployment, one.id, {trigger["name"] for trigger in last or []})
 
 
 def _ours(deployment: "RunnerDeployment") -> Values:
@@ -203,13 +172,8 @@ def _ours(deployment: "RunnerDeployment") -> Values:
 
 
 def _seen(client: "SyncPrefectClient", deployment: "RunnerDeployment", one: "DeploymentResponse") -> Values:
-    """What the server shows of it, in the same names. Whether an automation is on is not ours to set, so it is no edit."""
-    ours = {trigger.name for trigger in deployment.triggers}
-    automations = [
-        {"name": found["name"], "trigger": _told(found["trigger"]), "actions": found["actions"]}
-        for found in (_automations(client, one.id) if ours else [])
-        if found["name"] in ours
-    ]
+    """What the server shows of it, in the same names."""
+    automations = shown_triggers(client, deployment, one.id)
     plans = [
         plan.model_dump(mode="json", include={"schedule", "active", "parameters", "max_scheduled_runs"})
         for plan in one.schedules
@@ -231,9 +195,3 @@ def _find(client: "SyncPrefectClient", deployment: "RunnerDeployment") -> "Deplo
         return client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
         return None
-
-
-def _told(trigger: Values) -> Values:
-    """A trigger as it can be compared: an id is given anew with every change, and sets come in any order."""
-    sets = {name: sorted(trigger.get(name) or []) for name in ("expect", "after", "for_each")}
-    return {name: value for name, value in trigger.items() if name != "id"} | sets

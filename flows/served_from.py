@@ -64,7 +64,7 @@ def _as_named(state: Path, home: Path, port: int) -> Path:
                 "this state folder is served from another folder, and its runs and schedules name files from there",
                 str(noted.folder),
                 f"cd {shlex.quote(str(noted.folder))} && {serve} (if they mean this folder from now on, first remove"
-                f" {shlex.quote(str(home / PLACE))})",
+                f" {shlex.quote(str(home.resolve() / PLACE))})",
             )
         if noted.state.resolve() == state.resolve():
             state = noted.state

@@ -37,12 +37,13 @@ def main(run: UUID) -> None:
     """
     from prefect import flow_engine
     from prefect.engine import handle_engine_signals
+    from prefect.logging.loggers import flow_run_logger
 
     load_only_ours(flow_engine)
     mistake = None
     with handle_engine_signals(run):
         flow_run = flow_engine.load_flow_run(run)
-        logger: Any = flow_engine.flow_run_logger(flow_run)
+        logger: Any = flow_run_logger(flow_run)
         try:
             flow = flow_engine.load_flow(flow_run)
         except UserError as error:

@@ -8,8 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect._internal.schemas.fields import CreatedBy
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import CreatedBy, FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ParameterTypeError
 from prefect.settings import PREFECT_API_URL
@@ -64,7 +65,7 @@ def two(client: SyncPrefectClient) -> Iterator[tuple[UUID, UUID]]:
 
 
 def due(client: SyncPrefectClient, deployment: UUID, contract: str, name: str = "Scheduled") -> UUID:
-    state = Scheduled(name=name, scheduled_time=datetime.now(UTC) - timedelta(minutes=1))
+    state: State[Any] = Scheduled(name=name, scheduled_time=datetime.now(UTC) - timedelta(minutes=1))
     form = {"contract": contract, "data": []}
     return client.create_flow_run_from_deployment(deployment, parameters=form, state=state).id
 
@@ -95,7 +96,7 @@ def test_a_nightly_run_of_another_specification_waits_for_its_turn(
     other, again, same = (due(client, nightly, contract) for contract in ("b", "b", "a"))
     served._start_due(client)
     states = {run: client.read_flow_run(run).state for run in (other, again, same)}
-    assert sorted(s.name for s in states.values() if s) == [AWAITING, "Cancelled", "Cancelled"]
+    assert sorted(str(s.name) for s in states.values() if s) == [AWAITING, "Cancelled", "Cancelled"]
     assert states[same].name == "Cancelled"  # type: ignore[union-attr]
     assert served.started == []
 
