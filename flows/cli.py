@@ -215,11 +215,15 @@ def serve(
         Path | None,
         typer.Option(help="File of one line: the password that page and API ask for (several users here)."),
     ] = None,
+    restore: Annotated[
+        list[str] | None,
+        typer.Option(help="A deployment that was deleted on the page, to be made anew; may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the workflows of this project on this machine: Prefect's page, its form, and the schedules."""
     from flows.serve import serve_here
 
-    serve_here(state, port, password_file and password_file.absolute())
+    serve_here(state, port, password_file and password_file.absolute(), restore or ())
 
 
 @app.command()

@@ -26,6 +26,7 @@ STOPPED, LOST = "Resuming", "ResumingLost"
 """Scheduled once more: after `serve` was stopped; after its process was killed."""
 GOING_ON = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
 SECOND_TIME = "its process was killed for the second time; start it again when you know why"
+SAME = "another run with the same parameters goes on, or waits for its turn"
 MISSED = "missed while nothing was served; the newest of those missed runs instead"
 AT_MOST = 200
 
@@ -68,7 +69,7 @@ def settle(client: SyncPrefectClient, run: UUID, why: str = "") -> str | None:
 
 def settle_lost(client: SyncPrefectClient, deployments: Collection[UUID], home: Path, ours: bool) -> None:
     """At a start: no run goes on whose process is gone. With a server that others use too (not `ours`), only known ones."""
-    for run in _runs(client, GOING_ON):
+    for run in read_runs(client, GOING_ON):
         served = run.deployment_id in deployments
         noted = processes.noted_process(home, str(run.id))
         if noted is None and not (served and ours):
@@ -85,13 +86,24 @@ def settle_lost(client: SyncPrefectClient, deployments: Collection[UUID], home: 
         say(f"flow run {run.name} was going on, but its process is gone: {became}", flush=True)
 
 
-def skip_missed(client: SyncPrefectClient, deployments: Collection[UUID]) -> None:
-    """Of what a schedule would have started while nothing was served, keep the newest."""
+def skip_missed(
+    client: SyncPrefectClient, deployments: Collection[UUID], alone: Collection[UUID] = ()
+) -> None:
+    """Of what a schedule would have started while nothing was served, keep the newest.
+
+    `alone`: deployments that have no two runs of the same parameters; what is taken up comes before what was missed.
+    """
     newest: dict[Any, FlowRun] = {}
-    for run in _runs(client, [StateType.SCHEDULED], deployments):
-        if not run.auto_scheduled or run.state is None or run.state.name not in ("Scheduled", "Late"):
+    begun = []
+    for run in read_runs(client, [StateType.SCHEDULED, *GOING_ON], deployments):
+        assert run.state is not None
+        if run.state.name not in ("Scheduled", "Late"):
+            begun.append(run)
             continue
         if run.expected_start_time is None or not _past(run):
+            continue
+        if not run.auto_scheduled:
+            begun.append(run)
             continue
         schedule = (run.deployment_id, run.created_by.id if run.created_by else None)
         other = newest.get(schedule)
@@ -102,10 +114,18 @@ def skip_missed(client: SyncPrefectClient, deployments: Collection[UUID]) -> Non
             run = other if older is run else run
         newest[schedule] = run
     for run in newest.values():
-        say(
-            f"{run.name} was due {run.expected_start_time:%Y-%m-%d %H:%M} UTC and missed: it runs now",
-            flush=True,
-        )
+        due = f"{run.name} was due {run.expected_start_time:%Y-%m-%d %H:%M} UTC and missed"
+        if run.deployment_id in alone and any(same_work(run, one) for one in begun):
+            client.set_flow_run_state(run.id, Cancelled(name="Missed", message=SAME), force=True)
+            say(f"{due}: {SAME}", flush=True)
+            continue
+        begun.append(run)
+        say(f"{due}: it runs as soon as its turn comes", flush=True)
+
+
+def same_work(run: FlowRun, other: FlowRun) -> bool:
+    """Whether two runs are of one deployment and have the same parameters."""
+    return run.deployment_id == other.deployment_id and run.parameters == other.parameters
 
 
 def _past(run: FlowRun) -> bool:
@@ -115,14 +135,21 @@ def _past(run: FlowRun) -> bool:
     return run.expected_start_time < datetime.now(UTC)
 
 
-def _runs(
-    client: SyncPrefectClient, states: list[StateType], deployments: Collection[UUID] | None = None
+def read_runs(
+    client: SyncPrefectClient,
+    states: list[StateType],
+    deployments: Collection[UUID] | None = None,
+    **more: Any,
 ) -> list[FlowRun]:
+    """All runs in these states, however many; `more`: further filters, by their names."""
     wanted = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states), name=more.pop("state_name", None)),
         deployment_id=None if deployments is None else FlowRunFilterDeploymentId(any_=list(deployments)),
+        **more,
     )
     found: list[FlowRun] = []
     while page := client.read_flow_runs(flow_run_filter=wanted, limit=AT_MOST, offset=len(found)):
         found += page
+        if len(page) < AT_MOST:
+            break
     return found

@@ -41,5 +41,5 @@ async def load_ours(flow_run: "FlowRun", **_: Any) -> "Flow[..., Any]":
     raise UserError(
         "this deployment says to run other code than Rootstock's, so nothing was run",
         f"deployment {deployment.name!r}, pull steps or entrypoint",
-        "delete the deployment on the page, then start `rootstock serve` again: it makes it anew",
+        f"delete the deployment on the page, then make it anew: rootstock serve --restore {deployment.name}",
     )

@@ -1,12 +1,14 @@
 """Serve the workflows on this machine: a Prefect server, its page with a form for each, and the schedules."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.deployed import deploy
 from flows.reports import serve_reports
-from flows.server import is_healthy, prefect_server, running_server, server_home
+from flows.served_from import served_alone
+from flows.server import is_healthy, prefect_server, server_home
 from flows.terminal import say
 from schemas.errors import UserError
 
@@ -23,20 +25,29 @@ OVERLAP = {
     "backfill": "queue",
     "evaluate-model": "queue",
 }
-"""What becomes of a run while another of its deployment goes on; of any other, both run. No limit of Prefect's server: its slots
+"""What becomes of a run while another of its deployment goes on (`skip`: with the same parameters); of any other, both run. No limit of Prefect's server: its slots
 stay taken when a process is killed, and a lease that cannot be renewed ends the run that holds it."""
 
 
-def serve_here(state: Path, port: int, password_file: Path | None = None) -> None:
+def serve_here(
+    state: Path, port: int, password_file: Path | None = None, restore: Collection[str] = ()
+) -> None:
     """Serve until Ctrl-C, SIGTERM or a closed terminal; what is going on then is taken up by the next start.
 
+    `restore`: deployments that were deleted on the page, to be made anew.
+
     Raises:
-        UserError: the port is taken, the state is served already, or the server cannot be started.
+        UserError: the port is taken, the state is served already or from another folder, or the server cannot be started.
     """
     ours = not os.environ.get("PREFECT_API_URL")
-    if ours:
-        _require_alone(state, port)
-        say("starting Prefect's server (some 20 s the first time)", flush=True)
+    with served_alone(state, port) as named:
+        if ours:
+            _require_free(port)
+            say("starting Prefect's server (some 20 s the first time)", flush=True)
+        _serve(named, port, password_file, restore, ours)
+
+
+def _serve(state: Path, port: int, password_file: Path | None, restore: Collection[str], ours: bool) -> None:
     with (
         prefect_server(state, port, schedules=True, password_file=password_file) as address,
         serve_reports(state, port + 1) as reports,
@@ -50,9 +61,9 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
         wanted, home = deployments(state), server_home(state)
         with get_client(sync_client=True) as client:
-            named = deploy(client, wanted, home)
+            named = deploy(client, wanted, home, restore)
             settle_lost(client, named, home, ours)
-            skip_missed(client, named)
+            skip_missed(client, named, [one for one, name in named.items() if OVERLAP.get(name) == "skip"])
         trains = {one.name: one.flow_name in TRAINS for one in wanted}
         rules = {one: Rules(name, trains[name], OVERLAP.get(name)) for one, name in named.items()}
         page = address.removesuffix("/api")
@@ -60,13 +71,7 @@ def serve_here(state: Path, port: int, password_file: Path | None = None) -> Non
         ServedRuns(home, rules, RUNS_AT_ONCE).serve()
 
 
-def _require_alone(state: Path, port: int) -> None:
-    if address := running_server(server_home(state)):
-        raise UserError(
-            "this state folder is being served already",
-            address.removesuffix("/api"),
-            "open that page, or stop the other one",
-        )
+def _require_free(port: int) -> None:
     if is_healthy(f"http://127.0.0.1:{port}/api"):
         raise UserError(
             f"another Prefect server answers on port {port}",

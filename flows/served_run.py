@@ -5,11 +5,14 @@ ours.
 """
 
 import os
-import runpy
 import sys
+from typing import Any
+from uuid import UUID
 
+from flows.failures import defect, fail, machine_error
 from flows.own_code import load_only_ours
 from flows.surroundings import quiet_environment
+from schemas.errors import UserError
 from tasks.storage.children import SERVED
 
 COMMAND = (sys.executable, "-P", "-m", "flows.served_run")
@@ -26,10 +29,59 @@ def leave_end_to_parent() -> None:
     os.environ[SERVED] = "1"
 
 
-if __name__ == "__main__":
-    quiet_environment()
+def main(run: UUID) -> None:
+    """Run what `prefect.engine` would; a user's mistake ends as its three lines, without a traceback.
+
+    Raises:
+        SystemExit: as Prefect ends it, or after a mistake.
+    """
     from prefect import flow_engine
+    from prefect.engine import handle_engine_signals
+    from prefect.logging.loggers import flow_run_logger
 
     load_only_ours(flow_engine)
+    mistake = None
+    with handle_engine_signals(run):
+        flow_run = flow_engine.load_flow_run(run)
+        logger: Any = flow_run_logger(flow_run)
+        try:
+            flow = flow_engine.load_flow(flow_run)
+        except UserError as error:
+            _refuse(run, error)
+            logger.error(str(error))
+            mistake = error
+        else:
+            mistake = _mistake(flow_engine.run_flow(flow, flow_run, error_logger=logger, return_type="state"))
+    if mistake is not None:
+        fail(mistake)
+
+
+def _mistake(state: Any) -> UserError | None:
+    """What a run failed with, as the command line would tell it: a defect of ours shows where it happened."""
+    from prefect.exceptions import ParameterTypeError
+
+    try:
+        if state.is_failed() or state.is_crashed():
+            state.result()
+    except UserError as error:
+        return error
+    except ParameterTypeError as error:
+        fix = "start it again, from the form on the page"
+        return UserError(" ".join(str(error).split()), "the parameters of the flow run", fix)
+    except Exception as error:
+        return machine_error(error) or defect(error)
+    return None
+
+
+def _refuse(run: UUID, error: UserError) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Failed
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Failed(message=str(error)), force=True)
+
+
+if __name__ == "__main__":
+    quiet_environment()
     leave_end_to_parent()
-    runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    main(UUID(os.environ["PREFECT__FLOW_RUN_ID"]))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,20 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterStateName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 
 from flows import processes
-from flows.lost_runs import LOST, STOPPED, settle
+from flows.lost_runs import LOST, STOPPED, read_runs, same_work, settle
 from flows.served_run import COMMAND
 from flows.turns import WAITING
 from tasks.storage.children import die_with
@@ -36,8 +42,10 @@ POLL_SECONDS = 2.0
 """How soon a run that somebody asked for begins."""
 PATIENCE = 120.0
 """Seconds that a run has to finish its step and write a checkpoint."""
-SKIPPED = "another run of this deployment was going on"
+SKIPPED = "another run of this deployment with the same parameters was going on, or waiting for its turn"
 AWAITING = "AwaitingTurn"
+PLACED = (LOST, STOPPED, AWAITING)
+"""Names of the states of what is not new: it was going on, or waits for its turn."""
 CLIENT_RETRIES = "8"
 """Of a run that has something to tell while the server is away: 2 + 4 + ... + 256 seconds."""
 
@@ -61,6 +69,7 @@ class Child:
     deployment: UUID
     name: str
     process: "subprocess.Popen[bytes]"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
     """`cancelled` or `stopped`, once it was asked to end."""
     until: float = 0.0
@@ -153,36 +162,68 @@ class ServedRuns:
                 _kill(child)
 
     def _start_due(self, client: SyncPrefectClient) -> None:
-        due = client.get_scheduled_flow_runs_for_deployments(
-            list(self.deployments), scheduled_before=datetime.now(UTC)
-        )
-        for run in sorted(due, key=_first_what_was_begun):
+        for run in sorted(self._due(client), key=_first_what_was_begun):
             if self.asked:
                 return
             assert run.deployment_id is not None
             rules = self.deployments[run.deployment_id]
             same = any(child.deployment == run.deployment_id for child in self.children)
-            if same and rules.overlap == "skip":
+            if rules.overlap == "skip" and self._is_ahead(client, run, rules):
                 client.set_flow_run_state(run.id, Cancelled(message=SKIPPED))
             elif same and rules.overlap == "queue":
                 continue
-            elif rules.trains and any(self.deployments[child.deployment].trains for child in self.children):
+            elif rules.trains and self._trains():
                 self._let_wait(client, run)
             elif len(self.children) < self.limit:
                 self._start(client, run, rules)
 
-    def _let_wait(self, client: SyncPrefectClient, run: Any) -> None:
+    def _trains(self) -> bool:
+        return any(self.deployments[child.deployment].trains for child in self.children)
+
+    def _due(self, client: SyncPrefectClient) -> list[FlowRun]:
+        """All that may begin, however many wait: those that wait for a training are not asked for while one goes on."""
+        now = datetime.now(UTC)
+        everything = list(self.deployments)
+        # its answer is cut off; asked for one, so that the page shows that somebody serves these
+        client.get_scheduled_flow_runs_for_deployments(everything, scheduled_before=now, limit=1)
+        queued = {c.deployment for c in self.children if self.deployments[c.deployment].overlap == "queue"}
+        return read_runs(
+            client,
+            [StateType.SCHEDULED],
+            [one for one in everything if one not in queued],
+            next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=now),
+            state_name=FlowRunFilterStateName(not_any_=[AWAITING]) if self._trains() else None,
+        )
+
+    def _is_ahead(self, client: SyncPrefectClient, run: FlowRun, rules: Rules) -> bool:
+        """Whether the same work goes on, or has a place before this run."""
+        if run.state is not None and run.state.name in PLACED:
+            return False
+        if any(
+            child.deployment == run.deployment_id and child.parameters == run.parameters
+            for child in self.children
+        ):
+            return True
+        if not (rules.trains and self._trains()):
+            return False  # nothing waits
+        assert run.deployment_id is not None
+        placed = FlowRunFilterStateName(any_=list(PLACED))
+        waiting = read_runs(client, [StateType.SCHEDULED], [run.deployment_id], state_name=placed)
+        return any(same_work(run, one) for one in waiting)
+
+    def _let_wait(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """It waits on the page, without a process."""
         if run.id in self.waiting:
             return
         self.waiting.add(run.id)
-        if run.state is not None and run.state.name not in (LOST, STOPPED, AWAITING):
+        if run.state is not None and run.state.name not in PLACED:
             due = run.next_scheduled_start_time
             client.set_flow_run_state(
                 run.id, Scheduled(name=AWAITING, message=WAITING, scheduled_time=due), force=True
             )
 
-    def _start(self, client: SyncPrefectClient, run: Any, rules: Rules) -> None:
+    def _start(self, client: SyncPrefectClient, run: FlowRun, rules: Rules) -> None:
+        assert run.deployment_id is not None
         self.waiting.discard(run.id)
         self.begun.add(run.id)
         if client.set_flow_run_state(run.id, Pending()).status != SetStateStatus.ACCEPT:
@@ -208,7 +249,7 @@ class ServedRuns:
             say(f"no process could be started for {run.name}: {error}")
             return
         self.begun.discard(run.id)
-        self.children.append(Child(run.id, run.deployment_id, run.name, process))
+        self.children.append(Child(run.id, run.deployment_id, run.name, process, run.parameters))
         with suppress(
             OSError
         ):  # on a full disk; without a note it counts as gone when we start the next time

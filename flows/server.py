@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.given_server import require_answer, require_usable_proxy
-from flows.server_note import NOTE, read_note, write_note
+from flows.server_log import fix, reason
+from flows.server_note import read_note, remove_note, write_note
 from flows.server_secret import AUTH, FOREIGN, read_password
 from flows.supervise import kept_running
 from schemas.errors import UserError
@@ -60,14 +61,16 @@ def prefect_server(
                 write_note(home, process.pid, address, password_file)
             return process
 
+        log = plain_file(home / "server.log")
+        before = log.stat().st_size if log.exists() else 0
         process = started()
         try:
-            _wait_until_healthy(process, address, home)
+            _wait_until_healthy(process, address, log, before)
             with kept_running(process, started, _stop):
                 yield address
         finally:
             if schedules:
-                (home / NOTE).unlink(missing_ok=True)
+                remove_note(home, address)
             _stop(process)
 
 
@@ -157,19 +160,20 @@ def plain_file(path: Path) -> Path:
     return path
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, home: Path) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], address: str, log: Path, before: int) -> None:
+    """Wait for an answer; `before`: what the log held already is of earlier servers."""
     deadline = time.monotonic() + STARTUP_SECONDS
     while not is_healthy(address):
-        if process.poll() is not None or time.monotonic() > deadline:
-            how = (
-                "did not answer in time"
-                if process.poll() is None
-                else f"stopped with code {process.returncode}"
-            )
+        if process.poll() is not None:
+            why = reason(log.read_bytes()[before:].decode(errors="replace"))
+            how = f"it stopped with code {process.returncode}"
+            how += f": {why}" if why else ""
+            raise UserError(f"the Prefect server could not be started: {how}", str(log), fix(why, log.parent))
+        if time.monotonic() > deadline:
             raise UserError(
-                f"the Prefect server could not be started: it {how}",
-                str(home / "server.log"),
-                "free the port, choose another --state, or run the stages as plain functions: rootstock run --no-prefect",
+                f"the Prefect server could not be started: no answer in {STARTUP_SECONDS} seconds",
+                str(log),
+                "try again when this machine has less to do, or run the stages as plain functions: rootstock run --no-prefect",
             )
         time.sleep(0.1)
 

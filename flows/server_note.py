@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,13 @@ def write_note(home: Path, pid: int, address: str, password_file: Path | None = 
     if password_file is not None:
         told["password_file"] = str(password_file)
     write_atomic(home / NOTE, json.dumps(told))
+
+
+def remove_note(home: Path, address: str) -> None:
+    """Take our note away; one of another server stays."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none, or not of ours
+        if json.loads((home / NOTE).read_text())["address"] == address:
+            (home / NOTE).unlink()
 
 
 def read_note(home: Path) -> dict[str, Any] | None:

@@ -24,13 +24,14 @@ def read_password(file: Path | None) -> str | None:
         return None
     where = f"--password-file {file}"
     try:
-        with file.open("rb") as opened:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
+        with os.fdopen(descriptor, "rb") as opened:
             found = os.fstat(opened.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise UserError("the password file is no plain file", where, "name a file with one line")
-            text = opened.read(4096).decode()
+            text = opened.read(4096).decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it holds a character beyond ASCII"
         raise UserError(f"the password file cannot be read: {reason}", where, make_one(file)) from None
     if found.st_mode & 0o077:
         fix = f"chmod 600 {shlex.quote(str(file))}, and change the password if others had the time to read it"

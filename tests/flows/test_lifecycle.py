@@ -176,7 +176,7 @@ def test_what_was_missed_runs_once_and_a_run_that_waits_has_no_process(lives: Li
     assert lives.stop(signal.SIGHUP) == 143
     time.sleep(8)
     served = lives.start()
-    assert lives.log.count("missed: it runs now") == 1
+    assert lives.log.count("missed: it runs as soon as its turn comes") == 1
     served.ask("DELETE", f"/deployments/{check}/schedules/{created['id']}")
 
     first = served.start_run("continual-training", "continual-training", **LONG)

@@ -13,7 +13,10 @@ import psutil
 import pytest
 
 from flows.given_server import require_answer
-from flows.server import NOTE, free_port, is_healthy, prefect_server, running_server, server_home
+from flows.served_from import served_alone
+from flows.server import free_port, is_healthy, prefect_server, running_server, server_home
+from flows.server_log import fix, reason
+from flows.server_note import NOTE, remove_note
 from schemas.errors import UserError
 from tests.command_line import environment
 from tests.flows.hostile import trap
@@ -114,8 +117,9 @@ def test_a_server_that_cannot_start_is_a_mistake_with_a_way_out(
     )
     with pytest.raises(UserError) as caught, prefect_server(tmp_path):
         pass
-    assert "stopped with code" in caught.value.what
+    assert "stopped with code 3: unable to open database file" in caught.value.what
     assert caught.value.where == str(tmp_path / "prefect" / "server.log")
+    assert "unset PREFECT_SERVER_DATABASE_CONNECTION_URL" in caught.value.fix
     assert "--no-prefect" in caught.value.fix
 
 
@@ -147,3 +151,74 @@ def test_prefect_lives_in_the_state_folder_unless_told_otherwise(
 
 def test_nothing_is_healthy_where_nothing_listens() -> None:
     assert not is_healthy(f"http://127.0.0.1:{free_port()}/api")
+
+
+REASONS = {
+    "pydantic_core.ValidationError: 1 validation error for LoggingSettings\nlevel\n  Input should be 'DEBUG' [type=literal_error, input_value='secret']\n    For": (
+        "LoggingSettings level Input should be 'DEBUG'", "unset PREFECT_LOGGING_LEVEL;"),
+    "x.DatabaseError: (sqlite3.DatabaseError) file is not a database\n(Background)\n\nERROR:    Application startup failed. Exiting.\n": (
+        "file is not a database", "prefect.db.damaged"),
+    "ERROR:    [Errno 98] error while attempting to bind: address already in use\nERROR:    Traceback\nAssertionError: not started\n": (
+        "[Errno 98] error while attempting to bind: address already in use", "another --port"),
+    "Killed\n": ("", "see the end of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("log", REASONS)
+def test_a_log_tells_why_a_server_did_not_start_and_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "secret")
+    (tmp_path / "prefect.db").touch()
+    why, help = REASONS[log]
+    assert reason(log) == why
+    assert help in fix(why, tmp_path)
+    assert ("--port" in fix(why, tmp_path)) == ("in use" in why)
+
+
+def test_the_note_of_another_server_stays(tmp_path: Path) -> None:
+    (tmp_path / NOTE).write_text('{"address": "http://127.0.0.1:4200/api"}')
+    remove_note(tmp_path, "http://127.0.0.1:4300/api")
+    assert (tmp_path / NOTE).exists()
+    remove_note(tmp_path, "http://127.0.0.1:4200/api")
+    remove_note(tmp_path, "http://127.0.0.1:4200/api")
+    assert not (tmp_path / NOTE).exists()
+
+
+def test_what_is_being_served_is_not_served_twice(tmp_path: Path) -> None:
+    with (
+        served_alone(tmp_path, 4200),
+        pytest.raises(UserError, match="served already"),
+        served_alone(tmp_path, 4300),
+    ):
+        pass
+    with served_alone(tmp_path, 4300):
+        pass
+
+
+def test_a_state_folder_is_served_from_one_folder_until_it_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs and schedules name files by relative paths."""
+    for name in ("a", "b"):
+        (tmp_path / name / ".rootstock").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    with served_alone(Path(".rootstock"), 4200) as named:
+        assert named == Path(".rootstock")
+    with served_alone(tmp_path / "a" / ".rootstock", 4200) as named:
+        assert named == Path(".rootstock"), "as its runs name it, however it is spelled"
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(UserError) as refused, served_alone(Path("../a/.rootstock"), 4200):
+        pass
+    assert refused.value.where == str(tmp_path / "a")
+    assert f"cd {tmp_path / 'a'} && rootstock serve --state .rootstock --port 4200" in refused.value.fix
+    (tmp_path / "a").rename(tmp_path / "c")
+    monkeypatch.chdir(tmp_path / "c")
+    with served_alone(Path(".rootstock"), 4200):
+        pass
+    (tmp_path / "c" / ".rootstock").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="leads nowhere") as refused, served_alone(Path("../elsewhere"), 4200):
+        pass
+    subprocess.run(refused.value.fix.partition("or: ")[2], shell=True, check=True)
+    with served_alone(Path("../elsewhere"), 4200) as named:
+        assert named == Path(".rootstock")

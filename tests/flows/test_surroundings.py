@@ -10,6 +10,8 @@ import pytest
 
 from flows.server import free_port
 from flows.server_note import NOTE, boot_id, loopback_port, read_note, started
+from flows.server_secret import read_password
+from schemas.errors import UserError
 from tests.command_line import ROOT, environment, rootstock
 from tests.flows.hostile import lay_modules, lay_settings, marked, trap
 from tests.tiny import write_tiny
@@ -146,9 +148,16 @@ def test_only_our_own_address_is_one(address: str) -> None:
     assert loopback_port("http://127.0.0.1:4200/api") == 4200
 
 
+def test_a_password_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into that pipe."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(UserError, match="no plain file"):
+        read_password(tmp_path / "pipe")
+
+
 @pytest.mark.parametrize(("mode", "text", "said"), [
     (0o644, "long enough", "other users"), (0o600, "short", "at least 8"), (0o600, "two\nlong lines", "at least 8"),
-    (0o600, None, "cannot be read"),
+    (0o600, None, "cannot be read"), (0o600, "p\u00e9nultieme", "beyond ASCII"),
 ])  # fmt: skip
 def test_a_password_that_protects_nothing_is_refused(
     tmp_path: Path, mode: int, text: str | None, said: str
