@@ -12,6 +12,7 @@ from uuid import UUID
 
 from flows.terminal import say
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import parse_json, read_stored
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -156,7 +157,7 @@ def _find(client: "SyncPrefectClient", deployment: "RunnerDeployment") -> "Deplo
 
 def _read(file: Path) -> dict[str, Values]:
     try:
-        record = json.loads(file.read_bytes())
+        record = parse_json(read_stored(file))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -3,7 +3,6 @@
 Folders of runs stay: they are the evidence of every decision. What is removed is made again where it is needed.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.release import registry
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.space import size_of
 from tasks.storage.steps import MADE_OF, MANIFEST, alone
 
@@ -109,7 +109,7 @@ def _with_inputs(steps: Sequence[Path], begin: Iterable[Path], text: str) -> set
 def _manifest(folder: Path) -> dict[str, Any]:
     """What a step says of itself; nothing where that cannot be read: such a step stays, for people to look at."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = parse_json(read_stored(folder / MANIFEST))
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}

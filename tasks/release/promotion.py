@@ -22,7 +22,7 @@ from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from schemas.yaml_reader import read_yaml
 from tasks.release import registry
-from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, write_intent
+from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256
 from tasks.release.mend import how_to_mend
 from tasks.release.registry import Registered
@@ -32,6 +32,7 @@ from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import is_behind, mend_watermark, write_scores
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
 
 Alias = Literal["champion", "challenger"]
@@ -141,6 +142,7 @@ def settled(state: Path, name: str) -> Iterator[None]:
     """Hold what is released of a name, after finishing what a killed process had begun."""
     with hold(state, f"release-{name}"):
         if (intent := read_intent(state, name)) is not None:
+            require_possible(state, intent)
             carry_out(state, intent)
             clear_intent(state, name)
         if is_behind(state, name):
@@ -181,7 +183,7 @@ def weights_of(state: Path, run: str) -> str | None:
     record = read_record(file.parent)
     if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
         return None
-    return Decision.model_validate_json(file.read_bytes()).bindings.weights
+    return Decision.model_validate_json(read_stored(file)).bindings.weights
 
 
 def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
@@ -195,7 +197,7 @@ def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
 def forced_of(run_folder: Path) -> Forced | None:
     """Who put this run in use against its decision; None if nobody did."""
     file = run_folder / FORCED
-    return Forced.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return Forced.model_validate_json(read_stored(file)) if file.is_file() else None
 
 
 def verify(run_folder: Path) -> Decision:
@@ -248,7 +250,7 @@ def _verify_files(run_folder: Path, decision: Decision) -> Decision:
 def _draft_of(run_folder: Path) -> IncrementRecord | None:
     """The record of an increment's run; None of any other."""
     file = run_folder / DRAFT
-    return IncrementRecord.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return IncrementRecord.model_validate_json(read_stored(file)) if file.is_file() else None
 
 
 def read_decision(run_folder: Path) -> Decision:
@@ -278,7 +280,7 @@ def read_decision(run_folder: Path) -> Decision:
             "this run cannot be promoted: it has no decision yet", str(file), how_to_mend(run_folder)
         )
     try:
-        return Decision.model_validate_json(file.read_bytes())
+        return Decision.model_validate_json(read_stored(file))
     except ValidationError as error:
         raise UserError(
             f"this run cannot be promoted: its decision is not one this program wrote ({error.errors()[0]['msg']})",

@@ -16,6 +16,7 @@ from tasks.release.mlflow_store import open_registry
 from tasks.release.releases import FILE, Release, Version, append, read, versions
 from tasks.release.soundness import find_damage
 from tasks.storage.hashing import sha256_file
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
 
 Note = Callable[[str], None]
@@ -89,7 +90,7 @@ def _of_runs(state: Path) -> list[Release]:
     for file in sorted((state / "runs").glob("*/decision.json")):
         run = file.parent
         try:
-            decision = Decision.model_validate_json(file.read_bytes())
+            decision = Decision.model_validate_json(read_stored(file))
             spec = read_yaml(run / "spec.yaml").value
             forced = forced_of(run)
         except (OSError, ValidationError, UserError):

@@ -25,7 +25,7 @@ from tasks.data.sources import copy_quarantine
 from tasks.release import incumbent, promotion, registry
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
-from tasks.release.mend import require_intact
+from tasks.release.mend import require_intact, require_own
 from tasks.release.report import ReportData, write_report
 from tasks.release.run_record import DRAFT, RunRecord, close_run, find_run_damage, read_record, write_record
 from tasks.release.run_record import FILE as RECORD
@@ -34,6 +34,7 @@ from tasks.storage.atomic import atomic_folder, remove, write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage
+from tasks.storage.reading import is_plain, read_stored
 from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
@@ -44,7 +45,7 @@ _FILES = (
     "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",
     "scores.json", "decision.json", "lineage.json", DRAFT, ROWS, "report.html", RECORD,
 )  # fmt: skip
-"""What a run writes beside its model. A folder in the place of one is removed."""
+"""What a run writes beside its model. A folder, link or pipe in the place of one is removed."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class RunFolder:
         file = self.folder / "decision.json"
         try:
             if sha256_file(file) == record.decision and (self.folder / "model").is_dir():
-                return Decision.model_validate_json(file.read_bytes())
+                return Decision.model_validate_json(read_stored(file))
         except (OSError, ValidationError):
             pass
         return None
@@ -122,12 +123,16 @@ class RunFolder:
         """Write the resolved specification, and pin the champion that the candidate must beat.
 
         A run that was finished and is damaged is measured against the champion of then, so that it comes to the same end.
+
+        Raises:
+            UserError: the folder of that name is another run's: nothing of it is written over.
         """
+        require_own(self.folder)
         if (damage := find_run_damage(self.folder)) is not None:
             tell(f"run {self.id} is damaged, so it is concluded again: {damage}")
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in set(_FILES) - {RECORD}:
-            if (self.folder / file).is_dir():
+            if not is_plain(self.folder / file):
                 remove(self.folder / file)
         record = self._record_before()
         write_atomic(
@@ -149,7 +154,11 @@ class RunFolder:
         runs = [known.run for known in load_watermark(self.state, self.spec.name).records]
         place = 1 + runs.index(self.id) if self.id in runs else None
         found = RunRecord(
-            decision=decided, name=self.spec.name, incumbent=incumbent.load(self.folder), consumed=place
+            run=self.id,
+            decision=decided,
+            name=self.spec.name,
+            incumbent=incumbent.load(self.folder),
+            consumed=place,
         )
         write_record(self.folder, found)
         return found
@@ -258,13 +267,13 @@ class RunFolder:
             spec=self.spec,
             decision=decision,
             scores=result.scores,
-            ledger=Ledger.model_validate_json((self.folder / "ledger.json").read_bytes()),
+            ledger=Ledger.model_validate_json(read_stored(self.folder / "ledger.json")),
             mixture=result.tokenized.mixture,
             gates=result.prepared.gates,
             metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
             parameters=Parameters.model_validate(result.trained.facts["parameters"]),
             latency=result.latency,
-            lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
+            lineage=Lineage.model_validate_json(read_stored(self.folder / "lineage.json")),
             seconds=result.seconds,
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
@@ -286,7 +295,9 @@ class RunFolder:
         if isinstance(record, RunRecord) and record.decision == sha256_file(self.folder / "decision.json"):
             return  # it was damaged after its release, and has come to the same decision
         if isinstance(record, RunRecord):  # what follows is another release, against the champion in use
-            write_record(self.folder, RunRecord(decision="", name=record.name, consumed=record.consumed))
+            write_record(
+                self.folder, RunRecord(run=self.id, decision="", name=record.name, consumed=record.consumed)
+            )
         else:
             remove(self.folder / RECORD)
 

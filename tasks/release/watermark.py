@@ -4,7 +4,6 @@ Each run that consumed data says so a second time, in its own folder (`run_recor
 brought back from an old backup is found and written anew from there: nothing is learned twice without a word.
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tasks.release.run_record import DRAFT, consumed_records, find_run_damage
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import SEAL, open_sealed, sealed
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.stderr import tell
 
 
@@ -54,9 +54,9 @@ def _read(file: Path) -> Watermark | str | None:
     if not os.path.lexists(file):
         return None
     try:
-        content = file.read_bytes()
+        content = read_stored(file)
         # an earlier version wrote it without a seal
-        value = open_sealed(content) if SEAL.encode() in content else json.loads(content)
+        value = open_sealed(content) if SEAL.encode() in content else parse_json(content)
         return Watermark.model_validate(value)
     except OSError as error:
         return str(error.strerror)
@@ -121,7 +121,7 @@ def learn_of_champion(state: Path, name: str, champion: str | None) -> None:
             break  # it was no increment
         damage = find_run_damage(draft.parent, thorough=False)
         try:
-            record = IncrementRecord.model_validate_json(draft.read_bytes())
+            record = IncrementRecord.model_validate_json(read_stored(draft))
         except (OSError, ValidationError):
             record = None
         if record is None or (damage is not None and damage.file == draft):
@@ -236,5 +236,5 @@ def candidates_line(state: Path, run_folder: Path, spec: RunSpec) -> Continual |
     """The champions that a candidate comes from, and itself as the last; None where there are no increments."""
     if spec.increment is None:
         return None
-    draft = IncrementRecord.model_validate_json((run_folder / DRAFT).read_bytes())
+    draft = IncrementRecord.model_validate_json(read_stored(run_folder / DRAFT))
     return describe((*load_watermark(state, spec.name).learned(draft.parent), draft))
