@@ -10,11 +10,13 @@ import pytest
 from flows.cli_models import find_run_model
 from flows.export_merged import export_run
 from schemas.errors import ExitCode, UserError
+from schemas.increments import IncrementRecord, Watermark
 from schemas.run import RunSpec
 from tasks.release import intent, registry
 from tasks.release.promotion import promote, promote_by_hand, rollback, settle
 from tasks.release.run_folder import RunFolder
 from tasks.release.run_record import DRAFT, close_run
+from tasks.release.watermark import load_watermark, save_watermark, watermark_file
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 from tests.release.made_up import spec as made_up_spec
@@ -126,7 +128,26 @@ def test_what_a_stopped_release_cannot_do_any_more_is_given_up_by_the_printed_co
         assert rollback(two, name).run_id == "one"
 
 
-def promote_record(state: Path) -> object:
-    from schemas.increments import IncrementRecord
-
+def promote_record(state: Path) -> IncrementRecord:
     return IncrementRecord.model_validate_json((state / "runs/two" / DRAFT).read_bytes())
+
+
+def test_the_watermark_of_another_name_is_damage_and_is_written_anew_from_the_runs(
+    two: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load_watermark(two, "medical")
+    others = [record.model_copy(update={"run": "law-0123456789"}) for record in before.records]
+    for left in (
+        Watermark(name="law", records=tuple(others)),
+        Watermark(name="medical", records=tuple(others)),
+    ):
+        save_watermark(two, left)
+        watermark_file(two, left.name).replace(watermark_file(two, "medical"))
+        settle(two, "medical")
+        assert "it is the list of another name, 'law'" in capsys.readouterr().err
+        assert load_watermark(two, "medical") == before
+    shutil.copy(watermark_file(two, "medical"), watermark_file(two, "law"))
+    with pytest.raises(UserError, match="another name, 'medical'") as caught:
+        settle(two, "law")
+    subprocess.run(caught.value.fix.partition("run: ")[2].partition(" (")[0], shell=True, check=True)
+    assert load_watermark(two, "law").records == ()
