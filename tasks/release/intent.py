@@ -14,7 +14,7 @@ from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from tasks.release import incumbent, registry
 from tasks.release.mend import require_own
-from tasks.release.releases import Release, now
+from tasks.release.releases import Release, intent_file, now
 from tasks.release.run_record import FORCED, close_run
 from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
 from tasks.storage.atomic import sync_folder, write_atomic
@@ -34,10 +34,6 @@ class Intent(Schema):
     forced: Forced | None = None
     record: IncrementRecord | None = None
     """Of an increment whose decision is terminal."""
-
-
-def intent_file(state: Path, name: str) -> Path:
-    return state / "increments" / f"{name}.intent.json"
 
 
 def write_intent(state: Path, intent: Intent) -> None:

@@ -125,6 +125,7 @@ def release(
     )
     with settled(state, name):
         check()
+        registry.exists(state)  # from here on it may differ from its record, until the intent is carried out
         write_intent(state, intent)
         version = carry_out(state, intent)
         clear_intent(state, name)
@@ -138,13 +139,15 @@ def release(
 
 
 @contextmanager
-def settled(state: Path, name: str) -> Iterator[None]:
-    """Hold what is released of a name, after finishing what a killed process had begun."""
+def settled(state: Path, name: str, rolled_back: bool = True) -> Iterator[None]:
+    """Hold what is released of a name, after finishing what a killed process had begun; a rollback, if `rolled_back`."""
     with hold(state, f"release-{name}"):
         if (intent := read_intent(state, name)) is not None:
             require_possible(state, intent)
             carry_out(state, intent)
             clear_intent(state, name)
+        if rolled_back:
+            registry.finish_rollback(state, name, functools.partial(_record_rollback, state))
         if is_behind(state, name):
             mend_watermark(state, name)
         yield
@@ -166,7 +169,7 @@ def rollback(state: Path, name: str) -> Registered:
         UserError: see `registry.rollback`.
     """
     try:
-        with settled(state, name):
+        with settled(state, name, rolled_back=False):
             restored = registry.rollback(state, name, functools.partial(_record_rollback, state))
             write_scores(state, name, restored.run_id)
             return restored
