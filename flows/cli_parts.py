@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.terminal import say_json, show_table
+from schemas.state_folder import require_state
 
 Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
 Sets = Annotated[
@@ -14,7 +15,10 @@ Sets = Annotated[
         "--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated."
     ),
 ]
-State = Annotated[Path, typer.Option("--state", help="Folder that keeps data, runs and the registry.")]
+State = Annotated[
+    Path,
+    typer.Option("--state", callback=require_state, help="Folder that keeps data, runs and the registry."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 DEFAULT_STATE = Path(".rootstock")
 

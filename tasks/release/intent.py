@@ -17,7 +17,7 @@ from tasks.release.mend import require_own
 from tasks.release.releases import Release, intent_file, now
 from tasks.release.run_record import FORCED, close_run
 from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
-from tasks.storage.atomic import sync_folder, write_atomic
+from tasks.storage.atomic import remove, sync_folder, write_atomic
 from tasks.storage.intact import open_sealed, sealed
 from tasks.storage.reading import read_stored
 
@@ -93,6 +93,7 @@ def carry_out(state: Path, intent: Intent) -> int:
     """Do what is intended, or what is left of it; return the version of the model. Doing it twice changes nothing."""
     folder = state / "runs" / intent.run
     if intent.forced is not None:
+        remove(folder / FORCED)
         write_atomic(folder / FORCED, intent.forced.model_dump_json(indent=1))
     version = registry.register(
         state,
@@ -117,7 +118,9 @@ def carry_out(state: Path, intent: Intent) -> int:
         champion = registry.champion(state, intent.name)
         write_scores(state, intent.name, None if champion is None else champion.run_id)
     if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
-        close_run(folder, intent.decision, intent.name, incumbent.load(folder), consumed)
+        close_run(
+            folder, intent.decision, intent.name, incumbent.load(folder), consumed, forced=intent.forced
+        )
     return version
 
 

@@ -15,6 +15,7 @@ from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.promotion import Forced
 from schemas.realignment import Realignment
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
@@ -22,12 +23,20 @@ from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.reading import hash_files
 from tasks.data.sources import copy_quarantine
-from tasks.release import incumbent, promotion, registry
+from tasks.release import incumbent, promotion, registry, releases
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.mend import require_intact, require_own
 from tasks.release.report import ReportData, write_report
-from tasks.release.run_record import DRAFT, RunRecord, close_run, find_run_damage, read_record, write_record
+from tasks.release.run_record import (
+    DRAFT,
+    FORCED,
+    RunRecord,
+    close_run,
+    find_run_damage,
+    read_record,
+    write_record,
+)
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
@@ -43,7 +52,7 @@ from tasks.training.progress_file import read_metrics
 
 _FILES = (
     "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",
-    "scores.json", "decision.json", "lineage.json", DRAFT, ROWS, "report.html", RECORD,
+    "scores.json", "decision.json", "lineage.json", FORCED, DRAFT, ROWS, "report.html", RECORD,
 )  # fmt: skip
 """What a run writes beside its model. A folder, link or pipe in the place of one is removed."""
 
@@ -159,9 +168,20 @@ class RunFolder:
             name=self.spec.name,
             incumbent=incumbent.load(self.folder),
             consumed=place,
+            forced=self._forced(),
         )
         write_record(self.folder, found)
         return found
+
+    def _forced(self) -> Forced | None:
+        """Who put this run in use against its decision, as the record of releases has it."""
+        lines = [line for line in releases.read(self.state) if line.run == self.id and line.forced]
+        if not lines:
+            return None
+        decision = Decision.model_validate_json(read_stored(self.folder / "decision.json"))
+        broken = tuple(rule.reason for rule in decision.rules if rule.outcome != "pass")
+        who, _, why = lines[-1].forced.partition(": ")
+        return Forced(who=who, when=lines[-1].when, why=why, broken=broken)
 
     @property
     def champion_folder(self) -> Path | None:

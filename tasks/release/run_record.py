@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from schemas.artifacts import FileHash
 from schemas.base import Schema
 from schemas.increments import IncrementRecord
+from schemas.promotion import Forced
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage, find_damage, hash_folder, list_files, open_sealed, sealed
@@ -35,6 +36,8 @@ class RunRecord(Schema):
     """What `incumbent.json` said: restored with it, a run that is done again is measured as it was."""
     consumed: int | None = None
     """Its place among the increments of its name that were decided for good; the second record of the watermark."""
+    forced: Forced | None = None
+    """A second copy of forced.json."""
     spec: str = ""
     """A second copy of spec.yaml: without it, nothing could be done again."""
     files: tuple[FileHash, ...] = ()
@@ -80,20 +83,25 @@ def close_run(
     incumbent: dict[str, Any] | None,
     consumed: int | None = None,
     written: bool = False,
+    forced: Forced | None = None,
 ) -> None:
     """Mark a run as finished; `decision` is the sha256 of its decision.json.
 
+    `forced`: how it has just been put in use against it; what was known of that is kept, and forced.json written from it.
     `written`: the run has just written all its files. Otherwise those of the record before stay what they were: what was
     damaged since must not become right by a promotion.
     """
     before = read_record(run)
     known = before if isinstance(before, RunRecord) else None
     files = known.files if known and known.decision == decision and not written else ()
-    files = files or _hash(run)
-    if (run / FORCED).is_file():
-        forced = run / FORCED
-        told = FileHash(path=FORCED, sha256=sha256_file(forced), bytes=forced.stat().st_size)
-        files = (*(file for file in files if file.path != FORCED), told)
+    forced = forced or (known.forced if known else None)
+    remove(run / FORCED)  # never hashed as it is found
+    if forced is not None:
+        write_atomic(run / FORCED, forced.model_dump_json(indent=1))
+    files = tuple(file for file in files or _hash(run) if file.path != FORCED)
+    if forced is not None:
+        told = FileHash(path=FORCED, sha256=sha256_file(run / FORCED), bytes=(run / FORCED).stat().st_size)
+        files = (*files, told)
     if consumed is None and known is not None:
         consumed = known.consumed
     spec = known.spec if known and not written else ""
@@ -105,6 +113,7 @@ def close_run(
         name=name,
         incumbent=incumbent,
         consumed=consumed,
+        forced=forced,
         spec=spec,
         files=files,
     )
