@@ -179,8 +179,9 @@ def _difference(name: str, known: Sequence[Version], held: Held) -> str | None:
     for number in range(1, 1 + max(len(known), *held.versions, 0)):
         found = held.versions.get(number, {})
         wanted = known[number - 1].tags if number <= len(known) else {}
-        if wanted:
-            wanted = {**wanted, "source": f"runs/{wanted['run_id']}/model"}
+        if not wanted:
+            return f"there is version {number} of '{name}', {found.get('run_id', 'of no run')}, which {FILE} lacks"
+        wanted = {**wanted, "source": f"runs/{wanted['run_id']}/model"}
         for key in ("run_id", "source", "weights_sha256", "decision_sha256", "verdict", "forced"):
             if found.get(key, "") != wanted.get(key, ""):
                 return f"version {number} of '{name}' has another {key} than {FILE} says"

@@ -20,6 +20,7 @@ import pytest
 from schemas.increments import IncrementRecord, past_suite
 from tasks.release import intent, promotion, registry, watermark
 from tasks.release.lineage import weights_sha256
+from tasks.release.soundness import find_damage
 from tasks.release.watermark import DRAFT, load_watermark
 from tasks.storage import atomic
 from tasks.storage.hashing import sha256_file
@@ -176,3 +177,32 @@ def contents(state: Path) -> dict[str, bytes]:
         for file in state.rglob("*")
         if file.is_file() and not file.name.endswith(".tmp") and file.parent.name != "locks"
     }
+
+
+@pytest.mark.slow
+def test_a_rollback_killed_between_any_two_lines_is_finished_and_never_taken_for_damage(
+    released_one: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    draft(make_run("two"), 2, "one", "promote")
+    promote(released_one)
+    traced = {promotion.__file__, registry.__file__}
+    begun = []
+    for number in range(1, 500):
+        state = Path(shutil.copytree(released_one, tmp_path / f"killed-{number}"))
+        if released_in_a_child(state, number, lambda state: promotion.rollback(state, "medical"), traced):
+            break
+        champion = registry.champion(state, "medical")
+        assert champion is not None
+        aliases = registry._aliases(registry._client(state), "medical")
+        begun.append("rolling-back" in aliases)
+        if number % 2:
+            promotion.settle(state, "medical")
+            assert find_damage(state) is None
+            ended = registry.champion(state, "medical")
+            assert ended is not None
+            assert ended.run_id == ("one" if begun[-1] else champion.run_id)
+        elif champion.run_id == "two" or begun[-1]:
+            assert promotion.rollback(state, "medical").run_id == "one"
+        assert "rolling-back" not in registry._aliases(registry._client(state), "medical") or not begun[-1]
+        shutil.rmtree(state)
+    assert 2 < sum(begun) < len(begun)
