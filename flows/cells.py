@@ -19,6 +19,7 @@ from schemas.errors import ExitCode, MachineFailed, UserError
 from schemas.run import RunSpec
 from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with
+from tasks.storage.reading import read_stored
 
 Job = tuple[str, RunSpec]
 """What people know a training by, and all that it is."""
@@ -122,8 +123,8 @@ def run_cell(
 def _read(file: Path) -> Trained | None:
     """A result that is there and whole; what is damaged is made again, from steps that are finished."""
     try:
-        return Trained.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return Trained.model_validate_json(read_stored(file))
+    except (OSError, ValidationError):
         return None
 
 

@@ -45,6 +45,7 @@ from tasks.evaluation.shift_prior import load_calibration
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.code import code_version
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.base import BaseModel
@@ -175,7 +176,7 @@ def measure_curves(
     step = run_step(plan, work)
     return [
         ForgettingCurve.model_validate(value)
-        for value in json.loads((step.folder / "curves.json").read_bytes())
+        for value in parse_json(read_stored(step.folder / "curves.json"))
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.terminal import say_json, show_table
-from schemas.errors import UserError
+from schemas.state_folder import require_state
 
 Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
 Sets = Annotated[
@@ -15,22 +15,9 @@ Sets = Annotated[
         "--set", metavar="KEY.PATH=VALUE", help="Replace one value of the specification; may be repeated."
     ),
 ]
-
-
-def _usable_state(state: Path) -> Path:
-    if "?" in str(state.absolute()):
-        fix = "name another folder with --state, or work in another"
-        raise UserError(
-            "a state folder cannot have ? in its path: SQLite would write elsewhere",
-            str(state.absolute()),
-            fix,
-        )
-    return state
-
-
 State = Annotated[
     Path,
-    typer.Option("--state", help="Folder that keeps data, runs and the registry.", callback=_usable_state),
+    typer.Option("--state", callback=require_state, help="Folder that keeps data, runs and the registry."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 DEFAULT_STATE = Path(".rootstock")

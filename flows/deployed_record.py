@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from flows.terminal import say
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import read_stored
 
 RECORD = "deployed.json"
 NAME = "name"
@@ -60,7 +61,7 @@ def edited_values(before: Mapping[str, Noted], now: Mapping[str, Any]) -> list[s
 def read_record(file: Path) -> Record | None:
     """What was noted; None if the file is damaged, so that anything may have been edited or deleted."""
     try:
-        return _RECORDS.validate_json(file.read_bytes())
+        return _RECORDS.validate_json(read_stored(file))
     except FileNotFoundError:
         return {}
     except (OSError, ValidationError):

@@ -14,6 +14,7 @@ from schemas.yaml_reader import read_yaml
 from tasks.release import incumbent
 from tasks.release.export import export_model
 from tasks.release.mend import require_intact
+from tasks.storage.reading import read_stored
 from tasks.training.judged import require_judged
 
 SUITE_TOLERANCE = 1e-3
@@ -33,7 +34,7 @@ def export_run(model: Path, target: Path, merge: bool, state: Path) -> str:
 def _followed(run: Path, spec: RunSpec, state: Path) -> RunSpec:
     """The specification that the run followed: from the champion that it was pinned to, at the ratio that it chose."""
     choice = run / "replay_choice.json"
-    chosen = ReplayChoice.model_validate_json(choice.read_bytes()) if choice.is_file() else None
+    chosen = ReplayChoice.model_validate_json(read_stored(choice)) if choice.is_file() else None
     return laid_out(effective(spec, state, incumbent.model_folder(state, spec.name, run), Console()), chosen)
 
 
@@ -43,7 +44,7 @@ def _score(run: Path, merged: Path, state: Path) -> str:
         return "not scored: this is no run's model (rootstock evaluate MODEL SPEC does it)"
     require_intact(run)
     spec = RunSpec.model_validate_json(json.dumps(read_yaml(run / "spec.yaml").value), strict=True)
-    before = Scores.model_validate_json((run / "scores.json").read_bytes())
+    before = Scores.model_validate_json(read_stored(run / "scores.json"))
     turn = incumbent.turn_of(run) if before.parts else None
     try:
         spec = _followed(run, spec, state)

@@ -40,6 +40,7 @@ _FIXES = {
     errno.ENFILE: "raise the limit of open files of this machine",
     errno.ESTALE: "the network disk has lost it: mount it again",
     errno.ENOMEM: "free some memory, then run the same command again: finished steps are kept",
+    errno.EMEDIUMTYPE: "move away what stands there: it is no file (a pipe, a device, a folder), or far too large",
     errno.ETXTBSY: "wait until nothing uses it",
     errno.EBUSY: "wait until nothing uses it",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from schemas.errors import ContractFailed, ExitCode, MachineFailed, TrainingFailed, UserError, UserErrors
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import parse_json, read_stored
 
 CLASSES = {kind.__name__: kind for kind in (UserError, ContractFailed, TrainingFailed, MachineFailed)}
 
@@ -21,7 +22,7 @@ def write_error(file: Path, error: UserError) -> None:
 def read_error(file: Path) -> UserError | None:
     """The error that a child left, as it was raised there; None if it left none."""
     try:
-        left = json.loads(file.read_bytes())
+        left = parse_json(read_stored(file))
     except FileNotFoundError:
         return None
     errors = [CLASSES[left["class"]](**told) for told in left["errors"]]

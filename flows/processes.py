@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.server_note import boot_id, started
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import parse_json, read_stored
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def process_of(home: Path, run: str) -> Process | None:
 def noted_process(home: Path, run: str) -> Process | None:
     """The process that was at a flow run, whatever became of it; None where nobody wrote it down."""
     try:
-        return Process(**json.loads(_file(home, run).read_bytes()))
+        return Process(**parse_json(read_stored(_file(home, run))))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -14,6 +14,7 @@ from schemas.increments import PastRows
 from tasks.data.duplicates import sort_digests
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
+from tasks.storage.reading import read_stored
 from tasks.storage.stderr import tell
 
 ROWS = "rows.npy"
@@ -63,7 +64,7 @@ def _load(state: Path, sha256: str) -> Rows:
             )
         if file.is_dir():
             remove(file)
-        write_atomic(file, copy.read_bytes())
+        write_atomic(file, read_stored(copy))
         tell(f"{str(file)!r} was gone or damaged: written anew from {str(copy)!r}")
     rows: Rows = np.load(file)
     return rows

@@ -21,6 +21,7 @@ from tasks.data.duplicates import (
 )
 from tasks.data.sources import PreparedSource
 from tasks.storage.code import code_version
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import Step, StepPlan, run_step
 
 
@@ -88,7 +89,7 @@ def load_fates(step: Step, source: PreparedSource) -> list[Fates]:
 
 def load_ledger(step: Step) -> Ledger:
     """Ledger of the division."""
-    return Ledger.model_validate_json((step.folder / "ledger.json").read_bytes())
+    return Ledger.model_validate_json(read_stored(step.folder / "ledger.json"))
 
 
 def decide_fates(

@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.config_keys import without_choices
+from tasks.storage.reading import parse_json, read_stored
 
 PROMPT_FILE = "prompt.json"
 """Beside a model that was tuned on instructions: its frame (see `prompts`)."""
@@ -75,7 +76,7 @@ def _object_or_nothing(file: Path) -> dict[str, Any]:
     if not file.is_file():  # a FIFO would be waited for
         return {}
     try:
-        value = json.loads(file.read_bytes())
+        value = parse_json(read_stored(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -90,7 +91,7 @@ def read_config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        config = json.loads(file.read_bytes())
+        config = parse_json(read_stored(file))
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

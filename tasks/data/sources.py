@@ -19,6 +19,7 @@ from schemas.sources import Source
 from tasks.data.reading import read_files
 from tasks.data.shard import find_files
 from tasks.storage.code import code_version
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
 
@@ -145,7 +146,7 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
         own = [next(gated) for _ in steps[number][1]]
         run_step(plans[number], functools.partial(_write_gates, own))
     shards = [
-        gate for plan in plans for gate in _GATES.validate_json((plan.folder / "gates.json").read_bytes())
+        gate for plan in plans for gate in _GATES.validate_json(read_stored(plan.folder / "gates.json"))
     ]
     again = command("rootstock", "check", prepared.source.contract, "--data", prepared.source.path)
     return merge(contract, prepared.source.path, shards).model_copy(update={"again": again})

@@ -1,6 +1,5 @@
 """Answers to the prompts of a suite: generated greedily, many at a time, and compared by their final answers."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tasks.data.prompts import part_instructions
 from tasks.data.tokenize import load_tokenizer, special_ids
 from tasks.evaluation.final_answer import MARK, final_answer
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step
 from tasks.training.tuned import METHOD_FILE, is_tuned, read_method
 
@@ -169,7 +169,7 @@ def _require_room(model: Any, items: Sequence[Item], max_new_tokens: int) -> Non
 def assemble_answers(suite: Suite, number: int, steps: Mapping[Who, Step]) -> AnswerSuite:
     """Put the answers of all models beside the right ones."""
     answered = {
-        who: json.loads((step.folder / f"answers-{number}.json").read_bytes()) for who, step in steps.items()
+        who: parse_json(read_stored(step.folder / f"answers-{number}.json")) for who, step in steps.items()
     }
     items = tuple(
         AnswerScore(

@@ -14,6 +14,7 @@ from tasks.data.base_head import read_head, read_tasks
 from tasks.data.words import NO_WORD
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.code import code_version
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models import load_for_tasks, model_sha256
 from tasks.training.threads import on_threads
@@ -93,7 +94,7 @@ def outputs_of(folder: Path, task: str | None) -> tuple[tuple[str, ...], int]:
 
 def load_answers(step: Step, number: int) -> Answers:
     """Answers of one suite, in the order of its items."""
-    answers: Answers = json.loads((step.folder / f"answers-{number}.json").read_bytes())
+    answers: Answers = parse_json(read_stored(step.folder / f"answers-{number}.json"))
     return answers
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from schemas.shift_calibration import Feature, ShiftCalibration
 from tasks.evaluation.forgetting_curve import falling
 from tasks.evaluation.shift import Shift
+from tasks.storage.reading import read_stored
 
 Array = npt.NDArray[np.float64]
 
@@ -148,7 +149,7 @@ def prior_of(calibration: ShiftCalibration) -> Prior:
 
 def load_calibration(file: Path = CALIBRATION) -> ShiftCalibration:
     """The calibration that comes with Rootstock."""
-    return ShiftCalibration.model_validate_json(file.read_bytes())
+    return ShiftCalibration.model_validate_json(read_stored(file))
 
 
 def in_logs(forgetting: Array) -> Array:

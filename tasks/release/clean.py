@@ -3,15 +3,20 @@
 Folders of runs stay: they are the evidence of every decision. What is removed is made again where it is needed.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from schemas.errors import UserError
 from tasks.release import registry
+from tasks.release.mend import how_to_mend
+from tasks.release.run_record import RunRecord, read_record
+from tasks.storage.atomic import remove
+from tasks.storage.intact import Damage, find_damage
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.space import size_of
+from tasks.storage.stderr import tell
 from tasks.storage.steps import MADE_OF, MANIFEST, alone
 
 EVIDENCE = ("spec.yaml", "lineage.json", "incumbent.json", "replay_choice.json")
@@ -33,7 +38,8 @@ def clean(state: Path, days: float, really: bool) -> list[Removable]:
     `days`: a step or run that was written since then is recent, and kept with all it rests on.
 
     Raises:
-        UserError: something is going on in this state folder: what it rests on is known to itself alone.
+        UserError: something is going on in this state folder: what it rests on is known to itself alone; or what a run that
+            must go on working rests on cannot be told.
     """
     if not (state / "data").is_dir():
         return []
@@ -44,9 +50,9 @@ def clean(state: Path, days: float, really: bool) -> list[Removable]:
         for one in found:
             hidden = one.folder.with_name(f".{one.folder.name.lstrip('.')}.old")
             if one.folder != hidden:
-                shutil.rmtree(hidden, ignore_errors=True)
+                remove(hidden)
                 one.folder.rename(hidden)  # out of sight first: what is visible is whole
-            shutil.rmtree(hidden)
+            remove(hidden)
         return found
 
 
@@ -56,7 +62,15 @@ def _removable(state: Path, days: float) -> list[Removable]:
     steps = [folder for folder in folders if not folder.name.startswith(".")]
     recent = [folder for folder in steps if _written(folder / MANIFEST) > since]
     needed = _with_inputs(steps, recent, _evidence(state, since))
-    gone = [(folder, folder.name.rpartition("-")[0]) for folder in steps if folder not in needed]
+    links = {folder for folder in folders if folder.is_symlink()}
+    for link in sorted(links - needed):
+        tell(f"{str(link)!r} is a link, and what it leads to may be of use elsewhere: left as it is")
+    folders = [folder for folder in folders if folder not in links]
+    gone = [
+        (folder, folder.name.rpartition("-")[0])
+        for folder in steps
+        if folder not in needed and folder not in links
+    ]
     gone += [
         (folder, "what was not finished") for folder in folders
         if folder.name.startswith(".") and max(map(_written, (folder, *folder.iterdir()))) <= since
@@ -72,20 +86,41 @@ def _written(path: Path) -> float:
 
 
 def _evidence(state: Path, since: float) -> str:
-    """All that the runs which must go on working say of what they rest on."""
+    """All that the runs which must go on working say of what they rest on.
+
+    Raises:
+        UserError: one of them does not say it any more; a run that is not finished may not yet.
+    """
     used = {
         line.run for line in registry.as_record(state) if line.alias is not None
     } if registry.exists(state) else set()  # fmt: skip
     texts = []
-    for run in sorted((state / "runs").glob("*/")):
-        written = max(map(_written, (run, *run.iterdir())), default=0.0)
-        if run.name in used or written > since:
+    there = {run.name for run in (state / "runs").glob("*") if run.is_dir()}
+    for name in sorted(there | used):
+        run = state / "runs" / name
+        written = max(map(_written, (run, *run.iterdir())), default=0.0) if name in there else 0.0
+        if name in used or written > since:
+            _require_told(run, name in used)
             texts += [
-                file.read_text(encoding="utf-8", errors="replace")
-                for name in EVIDENCE
-                if (file := run / name).is_file()
+                read_stored(file).decode(errors="replace")
+                for one in EVIDENCE
+                if (file := run / one).is_file()
             ]
     return "\n".join(texts)
+
+
+def _require_told(run: Path, used: bool) -> None:
+    """Refuse a run whose evidence is gone or is not what it left."""
+    record, lineage = read_record(run), run / "lineage.json"
+    damage = record if isinstance(record, Damage) else None
+    if isinstance(record, RunRecord):
+        listed = [file for file in record.files if file.path in EVIDENCE]
+        damage = find_damage(run, listed, besides=None)
+    if damage is None and (used or record is not None) and not lineage.is_file():
+        damage = Damage(lineage, "is missing")
+    if damage is not None:
+        what = f"which steps {run.name} rests on cannot be told, so nothing is removed: {damage.file.name} {damage.what}"
+        raise UserError(what, str(damage.file), how_to_mend(run, damage))
 
 
 def _with_inputs(steps: Sequence[Path], begin: Iterable[Path], text: str) -> set[Path]:
@@ -109,7 +144,7 @@ def _with_inputs(steps: Sequence[Path], begin: Iterable[Path], text: str) -> set
 def _manifest(folder: Path) -> dict[str, Any]:
     """What a step says of itself; nothing where that cannot be read: such a step stays, for people to look at."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = parse_json(read_stored(folder / MANIFEST))
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}

@@ -10,6 +10,7 @@ from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
 from tasks.data.tokenize import load_tokenizer
+from tasks.storage.reading import read_stored
 from tasks.training.models import find_model, model_sha256
 from tasks.training.tuned import METHOD_FILE, base_of, find_base, is_tuned, read_method
 
@@ -78,7 +79,7 @@ def _lineage_of(folder: Path) -> Lineage | None:
     if folder.name != "model" or not file.is_file():
         return None
     try:
-        lineage = Lineage.model_validate_json(file.read_bytes())
+        lineage = Lineage.model_validate_json(read_stored(file))
     except ValidationError as error:
         what = f"lineage.json cannot be read: {error.errors()[0]['msg']}"
         raise UserError(what, str(file), "run the specification again, or add --base MODEL") from None
@@ -133,7 +134,7 @@ def _require_one_tokenizer(origins: Sequence[Origin], base: Path) -> None:
     known = None
     for origin in origins:
         file = origin.folder / "tokenizer.json"
-        if not file.is_file() or file.read_bytes() == (base / "tokenizer.json").read_bytes():
+        if not file.is_file() or read_stored(file) == read_stored(base / "tokenizer.json"):
             continue
         known = known or load_tokenizer(base).get_vocab()
         if load_tokenizer(origin.folder).get_vocab() != known:

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.errors import UserError
 from tasks.release import registry
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import parse_json, read_stored
 from tasks.training.judged import require_judged
 
 FILE = "incumbent.json"
@@ -96,7 +97,7 @@ def _read(run: Path) -> dict[str, Any] | None:
 def load(run: Path) -> dict[str, Any] | None:
     """What is pinned; None before a run has started, and where the file is damaged: then it is measured anew."""
     try:
-        found = json.loads((run / FILE).read_bytes())
+        found = parse_json(read_stored(run / FILE))
         champion = found["champion"]
         if champion is None or {"run", "folder", "weights"} <= champion.keys():
             return dict(found)

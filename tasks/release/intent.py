@@ -1,6 +1,5 @@
 """What a release is going to do, written down before it is done, so that a kill in between can be mended."""
 
-import json
 import os
 import shlex
 from pathlib import Path
@@ -14,11 +13,13 @@ from schemas.errors import UserError
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from tasks.release import incumbent, registry
-from tasks.release.releases import Release, now
+from tasks.release.mend import require_own
+from tasks.release.releases import Release, intent_file, now
 from tasks.release.run_record import FORCED, close_run
 from tasks.release.watermark import load_watermark, save_watermark, with_record, write_scores
-from tasks.storage.atomic import sync_folder, write_atomic
-from tasks.storage.intact import SEAL, open_sealed, sealed
+from tasks.storage.atomic import remove, sync_folder, write_atomic
+from tasks.storage.intact import open_sealed, sealed
+from tasks.storage.reading import read_stored
 
 
 class Intent(Schema):
@@ -35,10 +36,6 @@ class Intent(Schema):
     """Of an increment whose decision is terminal."""
 
 
-def intent_file(state: Path, name: str) -> Path:
-    return state / "increments" / f"{name}.intent.json"
-
-
 def write_intent(state: Path, intent: Intent) -> None:
     """From here on the release happens, whatever kills this process."""
     write_atomic(intent_file(state, intent.name), sealed(intent.model_dump_json()))
@@ -48,23 +45,41 @@ def read_intent(state: Path, name: str) -> Intent | None:
     """A release that was begun and is not finished.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of another name or run.
     """
     file = intent_file(state, name)
     if not os.path.lexists(file):
         return None
     try:
-        content = file.read_bytes()
-        # an earlier version wrote it without a seal
-        return Intent.model_validate(
-            open_sealed(content) if SEAL.encode() in content else json.loads(content)
-        )
+        intent = Intent.model_validate(open_sealed(read_stored(file)))
     except (OSError, ValueError, ValidationError):
-        raise UserError(
-            f"what a stopped release of '{name}' was about to do cannot be read: the file is damaged",
-            str(file),
-            f"run: rm -r {shlex.quote(str(file))}, then the same command again; a run that was not finished is released anew",
-        ) from None
+        raise _given_up(name, file, "cannot be read: the file is damaged") from None
+    if intent.name != name:
+        raise _given_up(name, file, f"is not told: the file is of '{intent.name}'")
+    if intent.record is not None and intent.record.run != intent.run:
+        raise _given_up(
+            name, file, f"cannot be done: what {intent.run} would leave is of {intent.record.run}"
+        )
+    return intent
+
+
+def require_possible(state: Path, intent: Intent) -> None:
+    """Refuse what cannot be carried out any more.
+
+    Raises:
+        UserError: the folder of the run is gone, or is of another run.
+    """
+    folder = state / "runs" / intent.run
+    require_own(folder)
+    if not folder.is_dir():
+        what = f"cannot be done: the folder of {intent.run} is gone"
+        raise _given_up(intent.name, intent_file(state, intent.name), what, f"put {folder} back; or ")
+
+
+def _given_up(name: str, file: Path, why: str, instead: str = "") -> UserError:
+    what = f"what a stopped release of '{name}' was about to do {why}"
+    fix = f"{instead}run: rm -r {shlex.quote(str(file))}, then the same command again; a run that was not finished is released anew"
+    return UserError(what, str(file), fix)
 
 
 def clear_intent(state: Path, name: str) -> None:
@@ -78,6 +93,7 @@ def carry_out(state: Path, intent: Intent) -> int:
     """Do what is intended, or what is left of it; return the version of the model. Doing it twice changes nothing."""
     folder = state / "runs" / intent.run
     if intent.forced is not None:
+        remove(folder / FORCED)
         write_atomic(folder / FORCED, intent.forced.model_dump_json(indent=1))
     version = registry.register(
         state,
@@ -102,7 +118,9 @@ def carry_out(state: Path, intent: Intent) -> int:
         champion = registry.champion(state, intent.name)
         write_scores(state, intent.name, None if champion is None else champion.run_id)
     if (folder / "report.html").is_file():  # all that the run leaves is there: it is finished
-        close_run(folder, intent.decision, intent.name, incumbent.load(folder), consumed)
+        close_run(
+            folder, intent.decision, intent.name, incumbent.load(folder), consumed, forced=intent.forced
+        )
     return version
 
 

@@ -1,6 +1,8 @@
 """What to do about a damaged run: a command that brings the file back, found by trying what can be done here."""
 
+import itertools
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from pydantic import ValidationError
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from schemas.run import RunSpec
-from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, read_record
+from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, name_of, other_run, read_record
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.intact import NOT_OURS, Damage
+from tasks.storage.reading import read_stored
 from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, open_step
 
@@ -27,9 +30,42 @@ def require_intact(run: Path) -> None:
         raise UserError(what, str(damage.file), how_to_mend(run, damage))
 
 
+def require_own(run: Path) -> None:
+    """Refuse a folder in `runs/` that is called by the name of another run than its record says.
+
+    Raises:
+        UserError: with the command that puts it right.
+    """
+    if (other := other_run(run)) is not None:
+        what = f"the folder {name_of(run)} is of another run: its record is that of {other}"
+        raise UserError(what, str(run / FILE), _how_to_put_back(run, other))
+
+
+def _how_to_put_back(run: Path, other: str) -> str:
+    """The command that gives a folder the name of its run, or removes it if it only is a copy."""
+    right, aside = run.with_name(other), run.parents[1]
+    moved = f"mv {shlex.quote(str(run))} {shlex.quote(str(right))}"
+    if not os.path.lexists(right):
+        return f"run: {moved}"
+    if other_run(right) is None and find_run_damage(right) is None and read_record(right) is not None:
+        return f"it is a copy, or a link. run: rm -r {shlex.quote(str(run))}"
+    kept = next(
+        place for n in itertools.count(1) if not os.path.lexists(place := aside / f"{other}.moved-{n}")
+    )
+    commands = f"mv {shlex.quote(str(right))} {shlex.quote(str(kept))} && {moved}"
+    if other_run(right) is None:  # damaged, or not finished: this is the better one
+        return f"run: {commands}"
+    home = run.with_name(str(other_run(right)))
+    if home != run and os.path.lexists(home):
+        return f"run: {commands} (what was called {other} is kept as {kept})"
+    return f"run: {commands} && mv {shlex.quote(str(kept))} {shlex.quote(str(home))}"
+
+
 def how_to_mend(run: Path, damage: Damage | None = None) -> str:
     """A command that mends a run's folder; if nothing here can, that a backup is needed."""
     state = run.parents[1]
+    if (other := other_run(run)) is not None:
+        return _how_to_put_back(run, other)
     damage = damage or find_run_damage(run)
     if damage is not None and damage.what == NOT_OURS:
         return f"run: rm -r {shlex.quote(str(damage.file))}"
@@ -66,7 +102,7 @@ def _specification(run: Path) -> RunSpec | None:
 
 def _says(file: Path, text: str) -> bool:
     try:
-        return file.read_bytes() == text.encode()
+        return read_stored(file) == text.encode()
     except OSError:
         return False
 
@@ -84,7 +120,7 @@ def _names_this_run(state: Path, spec: RunSpec, name: str) -> bool:
 def _copy_in_step(run: Path, file: Path) -> Path | None:
     """The file of a run's model as the training step left it, if that step is still there, unharmed."""
     try:
-        lineage = Lineage.model_validate_json((run / "lineage.json").read_bytes())
+        lineage = Lineage.model_validate_json(read_stored(run / "lineage.json"))
         step = open_step(run.parents[1], f"train-{lineage.steps['train'][:20]}")
     except (OSError, ValueError, KeyError):
         return None

@@ -22,7 +22,7 @@ from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from schemas.yaml_reader import read_yaml
 from tasks.release import registry
-from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, write_intent
+from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256
 from tasks.release.mend import how_to_mend
 from tasks.release.registry import Registered
@@ -32,6 +32,7 @@ from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import is_behind, mend_watermark, write_scores
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
 
 Alias = Literal["champion", "challenger"]
@@ -124,6 +125,7 @@ def release(
     )
     with settled(state, name):
         check()
+        registry.exists(state)  # from here on it may differ from its record, until the intent is carried out
         write_intent(state, intent)
         version = carry_out(state, intent)
         clear_intent(state, name)
@@ -137,12 +139,15 @@ def release(
 
 
 @contextmanager
-def settled(state: Path, name: str) -> Iterator[None]:
-    """Hold what is released of a name, after finishing what a killed process had begun."""
+def settled(state: Path, name: str, rolled_back: bool = True) -> Iterator[None]:
+    """Hold what is released of a name, after finishing what a killed process had begun; a rollback, if `rolled_back`."""
     with hold(state, f"release-{name}"):
         if (intent := read_intent(state, name)) is not None:
+            require_possible(state, intent)
             carry_out(state, intent)
             clear_intent(state, name)
+        if rolled_back:
+            registry.finish_rollback(state, name, functools.partial(_record_rollback, state))
         if is_behind(state, name):
             mend_watermark(state, name)
         yield
@@ -164,7 +169,7 @@ def rollback(state: Path, name: str) -> Registered:
         UserError: see `registry.rollback`.
     """
     try:
-        with settled(state, name):
+        with settled(state, name, rolled_back=False):
             restored = registry.rollback(state, name, functools.partial(_record_rollback, state))
             write_scores(state, name, restored.run_id)
             return restored
@@ -181,7 +186,7 @@ def weights_of(state: Path, run: str) -> str | None:
     record = read_record(file.parent)
     if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
         return None
-    return Decision.model_validate_json(file.read_bytes()).bindings.weights
+    return Decision.model_validate_json(read_stored(file)).bindings.weights
 
 
 def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
@@ -195,7 +200,7 @@ def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
 def forced_of(run_folder: Path) -> Forced | None:
     """Who put this run in use against its decision; None if nobody did."""
     file = run_folder / FORCED
-    return Forced.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return Forced.model_validate_json(read_stored(file)) if file.is_file() else None
 
 
 def verify(run_folder: Path) -> Decision:
@@ -248,7 +253,7 @@ def _verify_files(run_folder: Path, decision: Decision) -> Decision:
 def _draft_of(run_folder: Path) -> IncrementRecord | None:
     """The record of an increment's run; None of any other."""
     file = run_folder / DRAFT
-    return IncrementRecord.model_validate_json(file.read_bytes()) if file.is_file() else None
+    return IncrementRecord.model_validate_json(read_stored(file)) if file.is_file() else None
 
 
 def read_decision(run_folder: Path) -> Decision:
@@ -278,7 +283,7 @@ def read_decision(run_folder: Path) -> Decision:
             "this run cannot be promoted: it has no decision yet", str(file), how_to_mend(run_folder)
         )
     try:
-        return Decision.model_validate_json(file.read_bytes())
+        return Decision.model_validate_json(read_stored(file))
     except ValidationError as error:
         raise UserError(
             f"this run cannot be promoted: its decision is not one this program wrote ({error.errors()[0]['msg']})",

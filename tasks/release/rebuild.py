@@ -13,9 +13,11 @@ from schemas.artifacts import Decision
 from schemas.errors import MachineFailed, UserError
 from tasks.release import registry
 from tasks.release.mlflow_store import open_registry
-from tasks.release.releases import FILE, Release, Version, append, read, versions
-from tasks.release.soundness import find_damage
+from tasks.release.releases import FILE, SEALED, Release, Version, append, chained, last_seals, read, versions
+from tasks.release.run_record import RunRecord, find_run_damage, read_record
+from tasks.release.soundness import find_damage, find_own_damage
 from tasks.storage.hashing import sha256_file
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
 
 Note = Callable[[str], None]
@@ -37,16 +39,21 @@ def repair(state: Path, note: Note, really: bool) -> bool:
     if told is None and damage is None:
         note("the registry and the record of releases are in order: nothing to repair")
         return False
+    if damage is not None and damage.of_record:
+        told, recorded = damage.what, []
+    wrong = None if damage is None else damage.what
     if told is not None:
         note(f"the record of releases is damaged: {told}")
-        if (state / "registry.db").exists() and (damage := find_damage(state, ())) is None:
-            registered = registry.as_record(state)
+        wrong = find_own_damage(state) if (state / "registry.db").exists() else "is gone too"
+        registered = registry.as_record(state) if wrong is None else []
+        wrong = wrong or _contradiction(state, registered)
+        if wrong is None:
             note(f"will write {state / FILE} anew from the registry: {_summary(registered)}")
             if really:
                 _aside(state / FILE, note)
-                append(state, registered)
+                registry.write_lines(state, registered)
             return True
-    note(f"the registry {damage or 'is gone too'}")
+    note(f"the registry {wrong}")
     if not recorded:
         recorded = _of_runs(state)
         note("no record of releases: the folders of finished runs stand in for it; a rollback is not in them")
@@ -80,6 +87,20 @@ def _summary(lines: list[Release]) -> str:
     )
 
 
+def _contradiction(state: Path, registered: list[Release]) -> str | None:
+    """The first run whose own folder says something else than the registry: then the registry is no witness either."""
+    from tasks.release.promotion import weights_of
+
+    for line in {(line.name, line.run): line for line in registered}.values():
+        run = state / "runs" / line.run
+        record = read_record(run)
+        if not isinstance(record, RunRecord) or not record.decision or find_run_damage(run, thorough=False):
+            continue
+        if record.decision != line.decision or weights_of(state, line.run) != line.weights:
+            return f"is not the one that was written: {run} says something else of '{line.name}'"
+    return None
+
+
 def _of_runs(state: Path) -> list[Release]:
     """What the folders of finished runs tell, in the order of their decisions."""
     from schemas.yaml_reader import read_yaml
@@ -89,7 +110,7 @@ def _of_runs(state: Path) -> list[Release]:
     for file in sorted((state / "runs").glob("*/decision.json")):
         run = file.parent
         try:
-            decision = Decision.model_validate_json(file.read_bytes())
+            decision = Decision.model_validate_json(read_stored(file))
             spec = read_yaml(run / "spec.yaml").value
             forced = forced_of(run)
         except (OSError, ValidationError, UserError):
@@ -112,6 +133,9 @@ def _of_runs(state: Path) -> list[Release]:
 
 def _rebuild(state: Path, lines: list[Release], note: Note, write_record: bool) -> None:
     """Make the registry under another name, then put the damaged one aside and this in its place."""
+    if write_record:
+        lines = chained(lines)
+    seals = last_seals(lines)
     made = state / f".registry.db.{os.getpid()}"
     made.unlink(missing_ok=True)
     with ExitStack() as held:
@@ -120,9 +144,9 @@ def _rebuild(state: Path, lines: list[Release], note: Note, write_record: bool) 
         client = open_registry(made.resolve())
         with closing(sqlite3.connect(made)) as database:
             for name, known in versions(lines).items():
-                client.create_registered_model(name)
+                client.create_registered_model(name, tags={SEALED: seals[name]})
                 for number, version in enumerate(known, 1):
-                    client.create_model_version(name, source=f"runs/{version.run}/model", tags=_tags(version))
+                    client.create_model_version(name, source=f"runs/{version.run}/model", tags=version.tags)
                     for alias in version.aliases:
                         client.set_registered_model_alias(name, alias, str(number))
                     when = int(datetime.fromisoformat(version.first.when).timestamp() * 1000)
@@ -138,14 +162,6 @@ def _rebuild(state: Path, lines: list[Release], note: Note, write_record: bool) 
             _aside(state / FILE, note)
             append(state, lines)
     note("done: the registry is rebuilt")
-
-
-def _tags(version: Version) -> dict[str, str]:
-    tags = {
-        "run_id": version.run, "weights_sha256": version.first.weights, "decision_sha256": version.decision,
-        "verdict": version.verdict,
-    }  # fmt: skip
-    return tags | ({"forced": version.forced} if version.forced else {})
 
 
 def _aside(file: Path, note: Note) -> None:

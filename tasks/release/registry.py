@@ -6,7 +6,7 @@ waits for approval) and `previous` (what a rollback returns to). MLflow takes se
 only where a registry exists or is to be made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +18,14 @@ from schemas.errors import UserError
 from tasks.release.lineage import weights_sha256
 from tasks.release.mlflow_store import open_registry
 from tasks.release.releases import FILE as RECORD
-from tasks.release.releases import Release, append
-from tasks.release.soundness import require_sound
+from tasks.release.releases import SEALED, Release, append, last_seals
+from tasks.release.soundness import ROLLING_BACK, require_sound, rolling_back
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _CHAMPION, _CHALLENGER, _PREVIOUS = "champion", "challenger", "previous"
-_ROLLING_BACK = "rolling-back"
-"""Held by the version being rolled back from, so that a rollback killed half-way is finished, not reversed."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +134,8 @@ def set_champion(state: Path, name: str, version: int) -> None:
         client.set_registered_model_alias(name, _CHAMPION, str(version))
     if aliases.get(_CHALLENGER) == version:
         client.delete_registered_model_alias(name, _CHALLENGER)
-    if _ROLLING_BACK in aliases:
-        client.delete_registered_model_alias(name, _ROLLING_BACK)
+    if ROLLING_BACK in aliases:
+        client.delete_registered_model_alias(name, ROLLING_BACK)
 
 
 def set_challenger(state: Path, name: str, version: int) -> None:
@@ -159,7 +157,7 @@ def rollback(
     """
     client = _existing(state, name)
     aliases = _aliases(client, name)
-    replaced = aliases.get(_ROLLING_BACK, aliases.get(_CHAMPION))
+    replaced = aliases.get(ROLLING_BACK, aliases.get(_CHAMPION))
     moved = aliases.get(_CHAMPION) != replaced
     target = aliases.get(_CHAMPION) if moved else aliases.get(_PREVIOUS)
     if replaced is None or target is None or target == replaced:
@@ -170,11 +168,11 @@ def rollback(
         )
     restored = _registered(state, client.get_model_version(name, str(target)))
     _require_same_weights(restored)
+    client.set_registered_model_alias(name, ROLLING_BACK, str(replaced))
     on_move(restored, client.get_model_version(name, str(replaced)).tags["run_id"])
-    client.set_registered_model_alias(name, _ROLLING_BACK, str(replaced))
     client.set_registered_model_alias(name, _CHAMPION, str(target))
     client.set_registered_model_alias(name, _PREVIOUS, str(replaced))
-    client.delete_registered_model_alias(name, _ROLLING_BACK)
+    client.delete_registered_model_alias(name, ROLLING_BACK)
     return restored
 
 
@@ -310,6 +308,19 @@ def _require_same_weights(model: Registered) -> None:
 
 def record(state: Path, line: Release) -> None:
     """Add to the record of releases; where there is none yet, it begins with all that the registry holds."""
-    if not (state / RECORD).exists() and _database(state).exists():
-        append(state, as_record(state))
-    append(state, [line])
+    known = [] if (state / RECORD).exists() else as_record(state)
+    write_lines(state, [*known, line])
+
+
+def write_lines(state: Path, lines: Sequence[Release]) -> None:
+    """Add lines to the record of releases, and keep the seals of the last ones in the registry."""
+    added = append(state, lines)
+    client = open_registry(_database(state).resolve())
+    for name, seal in last_seals(added).items():
+        client.set_registered_model_tag(name, SEALED, seal)
+
+
+def finish_rollback(state: Path, name: str, on_move: Callable[[Registered, str], None]) -> None:
+    """Bring a rollback to its end that was killed half-way."""
+    if rolling_back(state, name):
+        rollback(state, name, on_move)

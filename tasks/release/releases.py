@@ -1,6 +1,9 @@
-"""`<state>/releases.jsonl`: every release and rollback, one line each, only ever added to. A second record of the registry."""
+"""`<state>/releases.jsonl`: every release and rollback, one line each, only ever added to. A second record of the registry.
 
-import json
+Each line has a seal: a hash over itself and the seal of the line before. A changed, lost or inserted line breaks the chain;
+that the last ones are lost, the registry knows, which keeps the seal of each name's last line.
+"""
+
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,9 +14,15 @@ from pydantic import ValidationError
 
 from schemas.base import Schema
 from schemas.errors import MachineFailed
+from schemas.state_folder import require_state
 from tasks.storage.atomic import sync_folder
+from tasks.storage.hashing import sha256_value
+from tasks.storage.reading import parse_json, read_stored
+from tasks.storage.steps import hold
 
 FILE = "releases.jsonl"
+SEALED = "record"
+"""Tag of a name in the registry: the seal of its last line."""
 
 
 class Release(Schema):
@@ -32,6 +41,8 @@ class Release(Schema):
     """Run that a rollback takes out of use."""
     forced: str = ""
     """Who put it in use against its decision, and why."""
+    seal: str = ""
+    """sha256 over the seal of the line before and all of the above; given when it is written."""
 
 
 class Version(Schema):
@@ -47,49 +58,95 @@ class Version(Schema):
     def run(self) -> str:
         return self.first.run
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the registry keeps of it."""
+        tags = {
+            "run_id": self.run, "weights_sha256": self.first.weights, "decision_sha256": self.decision,
+            "verdict": self.verdict,
+        }  # fmt: skip
+        return tags | ({"forced": self.forced} if self.forced else {})
+
+
+def intent_file(state: Path, name: str) -> Path:
+    """While it is there, a release of this name is not finished: the registry may be ahead of the record."""
+    return state / "increments" / f"{name}.intent.json"
+
 
 def now() -> str:
     """The time of a line."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def append(state: Path, lines: Sequence[Release]) -> None:
-    """Add lines, durably. A line torn by a kill before is closed first: it is passed over when read."""
+def append(state: Path, lines: Sequence[Release]) -> list[Release]:
+    """Add lines, durably; return them with their seals. A line torn by a kill before is closed first: reading passes over it.
+
+    Raises:
+        MachineFailed: a line that is there is not as it was written.
+    """
     file = state / FILE
-    text = "".join(line.model_dump_json(exclude_defaults=True) + "\n" for line in lines)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            text = "\n" + text
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(state)
+    with hold(state, "releases"):
+        before = read(state)
+        added = chained(lines, before[-1].seal if before else "")
+        text = "".join(line.model_dump_json(exclude_defaults=True) + "\n" for line in added)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                text = "\n" + text
+            os.write(descriptor, text.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(state)
+    return added
+
+
+def chained(lines: Sequence[Release], before: str = "") -> list[Release]:
+    """The lines with their seals; `before` is the seal that they follow."""
+    found = []
+    for line in lines:
+        before = _seal(line, before)
+        found.append(line.model_copy(update={"seal": before}))
+    return found
+
+
+def _seal(line: Release, before: str) -> str:
+    return sha256_value([before, line.model_dump(exclude={"seal"}, exclude_defaults=True)])
+
+
+def last_seals(lines: Sequence[Release]) -> dict[str, str]:
+    """Name -> seal of its last line."""
+    return {line.name: line.seal for line in lines}
 
 
 def read(state: Path) -> list[Release]:
     """All lines; none if nothing was ever released.
 
     Raises:
-        MachineFailed: a line is not one that was written.
+        MachineFailed: a line is not one that was written, or one is missing before it.
+        UserError: the state folder is a file.
     """
     file = state / FILE
+    require_state(state)
     try:
-        texts = file.read_bytes().split(b"\n")
+        texts = read_stored(file).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise _damaged(state, str(file), error.strerror or "it cannot be read") from None
-    found = []
+    found: list[Release] = []
     for number, text in enumerate(texts, 1):
         try:
-            found += [Release.model_validate(json.loads(text))] if text else []
+            line = Release.model_validate(parse_json(text)) if text else None
         except (ValueError, ValidationError):
             if number == len(texts) or _torn(text):
                 continue  # a kill while it was written: what it told was not done, or is told again
             raise _damaged(state, f"{file}:{number}", "the line is not as it was written") from None
+        if line is not None and line.seal != _seal(line, found[-1].seal if found else ""):
+            why = "the line is not as it was written, or one before it is missing"
+            raise _damaged(state, f"{file}:{number}", why)
+        found += [line] if line is not None else []
     return found
 
 
@@ -113,8 +170,10 @@ def versions(lines: Sequence[Release]) -> dict[str, list[Version]]:
             (line.run, line.weights), found.setdefault(line.name, {}), aliases.setdefault(line.name, {}),
         )  # fmt: skip
         if line.alias == "rolled-back-to":
-            held["champion"] = key
-            held["previous"] = next((k for k in reversed(known) if k[0] == line.instead_of), key)
+            replaced, held["champion"] = held.get("champion", key), key
+            if replaced[0] != line.instead_of:
+                replaced = next((k for k in reversed(known) if k[0] == line.instead_of), key)
+            held["previous"] = replaced
             continue
         before = known.get(key)
         known[key] = Version(

@@ -15,6 +15,7 @@ from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.promotion import Forced
 from schemas.realignment import Realignment
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
@@ -22,18 +23,27 @@ from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.reading import hash_files
 from tasks.data.sources import copy_quarantine
-from tasks.release import incumbent, promotion, registry
+from tasks.release import incumbent, promotion, registry, releases
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
-from tasks.release.mend import require_intact
+from tasks.release.mend import require_intact, require_own
 from tasks.release.report import ReportData, write_report
-from tasks.release.run_record import DRAFT, RunRecord, close_run, find_run_damage, read_record, write_record
+from tasks.release.run_record import (
+    DRAFT,
+    FORCED,
+    RunRecord,
+    close_run,
+    find_run_damage,
+    read_record,
+    write_record,
+)
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage
+from tasks.storage.reading import is_plain, read_stored
 from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, hold
 from tasks.training.base import BaseModel
@@ -42,9 +52,9 @@ from tasks.training.progress_file import read_metrics
 
 _FILES = (
     "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",
-    "scores.json", "decision.json", "lineage.json", DRAFT, ROWS, "report.html", RECORD,
+    "scores.json", "decision.json", "lineage.json", FORCED, DRAFT, ROWS, "report.html", RECORD,
 )  # fmt: skip
-"""What a run writes beside its model. A folder in the place of one is removed."""
+"""What a run writes beside its model. A folder, link or pipe in the place of one is removed."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class RunFolder:
         file = self.folder / "decision.json"
         try:
             if sha256_file(file) == record.decision and (self.folder / "model").is_dir():
-                return Decision.model_validate_json(file.read_bytes())
+                return Decision.model_validate_json(read_stored(file))
         except (OSError, ValidationError):
             pass
         return None
@@ -122,12 +132,16 @@ class RunFolder:
         """Write the resolved specification, and pin the champion that the candidate must beat.
 
         A run that was finished and is damaged is measured against the champion of then, so that it comes to the same end.
+
+        Raises:
+            UserError: the folder of that name is another run's: nothing of it is written over.
         """
+        require_own(self.folder)
         if (damage := find_run_damage(self.folder)) is not None:
             tell(f"run {self.id} is damaged, so it is concluded again: {damage}")
         self.folder.mkdir(parents=True, exist_ok=True)
         for file in set(_FILES) - {RECORD}:
-            if (self.folder / file).is_dir():
+            if not is_plain(self.folder / file):
                 remove(self.folder / file)
         record = self._record_before()
         write_atomic(
@@ -149,10 +163,25 @@ class RunFolder:
         runs = [known.run for known in load_watermark(self.state, self.spec.name).records]
         place = 1 + runs.index(self.id) if self.id in runs else None
         found = RunRecord(
-            decision=decided, name=self.spec.name, incumbent=incumbent.load(self.folder), consumed=place
+            run=self.id,
+            decision=decided,
+            name=self.spec.name,
+            incumbent=incumbent.load(self.folder),
+            consumed=place,
+            forced=self._forced(),
         )
         write_record(self.folder, found)
         return found
+
+    def _forced(self) -> Forced | None:
+        """Who put this run in use against its decision, as the record of releases has it."""
+        lines = [line for line in releases.read(self.state) if line.run == self.id and line.forced]
+        if not lines:
+            return None
+        decision = Decision.model_validate_json(read_stored(self.folder / "decision.json"))
+        broken = tuple(rule.reason for rule in decision.rules if rule.outcome != "pass")
+        who, _, why = lines[-1].forced.partition(": ")
+        return Forced(who=who, when=lines[-1].when, why=why, broken=broken)
 
     @property
     def champion_folder(self) -> Path | None:
@@ -258,13 +287,13 @@ class RunFolder:
             spec=self.spec,
             decision=decision,
             scores=result.scores,
-            ledger=Ledger.model_validate_json((self.folder / "ledger.json").read_bytes()),
+            ledger=Ledger.model_validate_json(read_stored(self.folder / "ledger.json")),
             mixture=result.tokenized.mixture,
             gates=result.prepared.gates,
             metrics=tuple(read_metrics(self.folder / "metrics.jsonl")),
             parameters=Parameters.model_validate(result.trained.facts["parameters"]),
             latency=result.latency,
-            lineage=Lineage.model_validate_json((self.folder / "lineage.json").read_bytes()),
+            lineage=Lineage.model_validate_json(read_stored(self.folder / "lineage.json")),
             seconds=result.seconds,
             device=result.device,
             labels=result.tokenized.labels.counts if result.tokenized.labels else {},
@@ -286,7 +315,9 @@ class RunFolder:
         if isinstance(record, RunRecord) and record.decision == sha256_file(self.folder / "decision.json"):
             return  # it was damaged after its release, and has come to the same decision
         if isinstance(record, RunRecord):  # what follows is another release, against the champion in use
-            write_record(self.folder, RunRecord(decision="", name=record.name, consumed=record.consumed))
+            write_record(
+                self.folder, RunRecord(run=self.id, decision="", name=record.name, consumed=record.consumed)
+            )
         else:
             remove(self.folder / RECORD)
 

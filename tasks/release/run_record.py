@@ -1,6 +1,5 @@
 """`complete.json`: the last word of a run, written when it is finished: its decision, and the sha256 of all that it leaves."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from pydantic import ValidationError
 from schemas.artifacts import FileHash
 from schemas.base import Schema
 from schemas.increments import IncrementRecord
+from schemas.promotion import Forced
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
-from tasks.storage.intact import SEAL, Damage, find_damage, hash_folder, list_files, open_sealed, sealed
+from tasks.storage.intact import Damage, find_damage, hash_folder, list_files, open_sealed, sealed
+from tasks.storage.reading import read_stored
 
 FILE = "complete.json"
 CARD = "model/README.md"
@@ -26,6 +27,8 @@ DRAFT = "increment.json"
 class RunRecord(Schema):
     """What a finished run left."""
 
+    run: str
+    """Its id, which its folder must be called: a copy under another name, or two folders that changed places, are none."""
     decision: str
     """sha256 of decision.json; empty while a finished run is done again and has come to another decision."""
     name: str = ""
@@ -33,6 +36,8 @@ class RunRecord(Schema):
     """What `incumbent.json` said: restored with it, a run that is done again is measured as it was."""
     consumed: int | None = None
     """Its place among the increments of its name that were decided for good; the second record of the watermark."""
+    forced: Forced | None = None
+    """A second copy of forced.json."""
     spec: str = ""
     """A second copy of spec.yaml: without it, nothing could be done again."""
     files: tuple[FileHash, ...] = ()
@@ -41,20 +46,34 @@ class RunRecord(Schema):
 
 def read_record(run: Path) -> RunRecord | Damage | None:
     """What a run left; None if it is not finished."""
-    file = run / FILE
+    record = read_any_record(run)
+    if isinstance(record, RunRecord) and record.run != name_of(run):
+        return Damage(run / FILE, f"is the record of another run, {record.run}")
+    return record
+
+
+def read_any_record(folder: Path) -> RunRecord | Damage | None:
+    """The record that lies in a folder, of whichever run; None if there is none."""
+    file = folder / FILE
     try:
-        content = file.read_bytes()
+        return RunRecord.model_validate(open_sealed(read_stored(file)))
     except FileNotFoundError:
         return None
     except OSError as error:
         return Damage(file, f"cannot be read ({error.strerror})")
-    try:
-        value = json.loads(content)
-        if isinstance(value, dict) and SEAL not in value and value.keys() == {"decision"}:
-            return RunRecord.model_validate(value)
-        return RunRecord.model_validate(open_sealed(content))
     except (ValueError, ValidationError):
         return Damage(file, "is not the one that was written when the run was finished")
+
+
+def name_of(run: Path) -> str:
+    """The id that a run's folder is called by, however the path to it is written."""
+    return run.name or run.absolute().name
+
+
+def other_run(folder: Path) -> str | None:
+    """The run that a folder is of, where it is called by another name."""
+    record = read_any_record(folder)
+    return record.run if isinstance(record, RunRecord) and record.run != name_of(folder) else None
 
 
 def close_run(
@@ -64,27 +83,39 @@ def close_run(
     incumbent: dict[str, Any] | None,
     consumed: int | None = None,
     written: bool = False,
+    forced: Forced | None = None,
 ) -> None:
     """Mark a run as finished; `decision` is the sha256 of its decision.json.
 
+    `forced`: how it has just been put in use against it; what was known of that is kept, and forced.json written from it.
     `written`: the run has just written all its files. Otherwise those of the record before stay what they were: what was
     damaged since must not become right by a promotion.
     """
     before = read_record(run)
     known = before if isinstance(before, RunRecord) else None
     files = known.files if known and known.decision == decision and not written else ()
-    files = files or _hash(run)
-    if (run / FORCED).is_file():
-        forced = run / FORCED
-        told = FileHash(path=FORCED, sha256=sha256_file(forced), bytes=forced.stat().st_size)
-        files = (*(file for file in files if file.path != FORCED), told)
+    forced = forced or (known.forced if known else None)
+    remove(run / FORCED)  # never hashed as it is found
+    if forced is not None:
+        write_atomic(run / FORCED, forced.model_dump_json(indent=1))
+    files = tuple(file for file in files or _hash(run) if file.path != FORCED)
+    if forced is not None:
+        told = FileHash(path=FORCED, sha256=sha256_file(run / FORCED), bytes=(run / FORCED).stat().st_size)
+        files = (*files, told)
     if consumed is None and known is not None:
         consumed = known.consumed
     spec = known.spec if known and not written else ""
     if not spec and (run / SPEC).is_file():
         spec = (run / SPEC).read_text(encoding="utf-8")
     record = RunRecord(
-        decision=decision, name=name, incumbent=incumbent, consumed=consumed, spec=spec, files=files
+        run=run.name,
+        decision=decision,
+        name=name,
+        incumbent=incumbent,
+        consumed=consumed,
+        forced=forced,
+        spec=spec,
+        files=files,
     )
     write_record(run, record)
 
@@ -115,14 +146,14 @@ def consumed_records(state: Path, name: str) -> dict[int, IncrementRecord]:
     """Place -> what each finished run of a name says it left in the watermark; of intact records only."""
     found = {}
     for draft in sorted((state / "runs").glob(f"*/{DRAFT}")):
-        record = read_record(draft.parent)
+        record = read_any_record(draft.parent)  # what was consumed stays so, whatever the folder is called
         if not isinstance(record, RunRecord) or record.name != name or record.consumed is None:
             continue
         listed = [file for file in record.files if file.path == DRAFT]
         if find_damage(draft.parent, listed, besides=None):
             continue
         with suppress(OSError, ValidationError):
-            found[record.consumed] = IncrementRecord.model_validate_json(draft.read_bytes())
+            found[record.consumed] = IncrementRecord.model_validate_json(read_stored(draft))
     return found
 
 

@@ -1,6 +1,5 @@
 """Follow one row: what each run did with it, which optimizer steps trained it, and which models saw it."""
 
-import json
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ from tasks.release import registry
 from tasks.release.mend import how_to_mend
 from tasks.release.run_record import RunRecord, read_record
 from tasks.storage.intact import Damage, find_damage
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import MADE_OF, Step, open_step
 
 
@@ -61,7 +61,7 @@ def _read_lineage(file: Path, record: RunRecord | Damage | None) -> dict[str, An
     named = [one for one in record.files if one.path == file.name] if isinstance(record, RunRecord) else []
     damage = record if isinstance(record, Damage) else find_damage(file.parent, named, besides=None)
     try:
-        lineage = json.loads(file.read_bytes())
+        lineage = parse_json(read_stored(file))
         whole = isinstance(lineage["run"], str) and all(
             isinstance(lineage[k], dict) for k in ("data", "steps")
         )
@@ -95,8 +95,8 @@ def _in_run(state: Path, run: dict[str, Any], file: str, line: int) -> list[dict
         }
         _manifest(_folder(state, "divide", steps["divide"]))
         for quarantine in folder.glob("quarantine-*.jsonl"):
-            for text in quarantine.read_text(encoding="utf-8").splitlines():
-                row = json.loads(text)
+            for text in read_stored(quarantine).decode().splitlines():
+                row = parse_json(text)
                 if row["file"] == file and row["line"] == line:
                     trace["fate"] = f"quarantined: {row['code']}"
         for step in _manifest(folder).facts[MADE_OF]:

@@ -4,8 +4,9 @@ Each run that consumed data says so a second time, in its own folder (`run_recor
 brought back from an old backup is found and written anew from there: nothing is learned twice without a word.
 """
 
-import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,8 +22,13 @@ from tasks.evaluation.continual import Continual, describe
 from tasks.release.run_record import DRAFT, consumed_records, find_run_damage
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_value
-from tasks.storage.intact import SEAL, open_sealed, sealed
+from tasks.storage.intact import open_sealed, sealed
+from tasks.storage.reading import read_stored
 from tasks.storage.stderr import tell
+
+_RUN = re.compile(r"(.+)-[0-9a-f]{10}")
+"""The id of a run: the name it is of, and a hash."""
+_OF_ANOTHER = "it is the list of another name"
 
 
 def watermark_file(state: Path, name: str) -> Path:
@@ -36,37 +42,43 @@ def load_watermark(state: Path, name: str) -> Watermark:
         UserError: the file is damaged, and no run's folder says what was in it.
     """
     file = watermark_file(state, name)
-    kept = _read(file)
+    kept = _read(file, name)
     if kept is not None and not isinstance(kept, str):
         return kept
     found = consumed_records(state, name)
     if kept is None or found:
         return Watermark(name=name, records=tuple(record for _, record in sorted(found.items())))
+    what = f"what was decided on the increments of '{name}' cannot be read: {kept}"
+    if kept.startswith(_OF_ANOTHER):  # and no run of this name consumed anything
+        raise UserError(
+            what, str(file), f"run: rm {shlex.quote(str(file))} (no run of '{name}' consumed any data)"
+        )
     raise UserError(
-        f"what was decided on the increments of '{name}' cannot be read: {kept}",
+        what,
         str(file),
         "restore the file from a backup of the state folder; without it, all data would be learned again",
     )
 
 
-def _read(file: Path) -> Watermark | str | None:
+def _read(file: Path, name: str) -> Watermark | str | None:
     """The file; what is wrong with it; None where there is none."""
     if not os.path.lexists(file):
         return None
     try:
-        content = file.read_bytes()
-        # an earlier version wrote it without a seal
-        value = open_sealed(content) if SEAL.encode() in content else json.loads(content)
-        return Watermark.model_validate(value)
+        kept = Watermark.model_validate(open_sealed(read_stored(file)))
     except OSError as error:
         return str(error.strerror)
     except (ValueError, ValidationError):
         return "it is not the file that was written"
+    named = {match[1] for record in kept.records if (match := _RUN.fullmatch(record.run))}
+    if others := sorted({kept.name, *named} - {name}):
+        return f"{_OF_ANOTHER}, '{others[0]}'"
+    return kept
 
 
 def is_behind(state: Path, name: str) -> bool:
     """Whether runs say they consumed what the list does not hold, or the list cannot be read."""
-    kept = _read(watermark_file(state, name))
+    kept = _read(watermark_file(state, name), name)
     if isinstance(kept, str):
         return True
     runs = {record.run for record in kept.records} if kept else set()
@@ -80,7 +92,7 @@ def mend_watermark(state: Path, name: str) -> None:
         UserError: see `load_watermark`.
     """
     file = watermark_file(state, name)
-    kept = _read(file)
+    kept = _read(file, name)
     if isinstance(kept, Watermark):
         told, records = "lacks increments that its runs consumed", list(kept.records)
     else:
@@ -121,7 +133,7 @@ def learn_of_champion(state: Path, name: str, champion: str | None) -> None:
             break  # it was no increment
         damage = find_run_damage(draft.parent, thorough=False)
         try:
-            record = IncrementRecord.model_validate_json(draft.read_bytes())
+            record = IncrementRecord.model_validate_json(read_stored(draft))
         except (OSError, ValidationError):
             record = None
         if record is None or (damage is not None and damage.file == draft):
@@ -236,5 +248,5 @@ def candidates_line(state: Path, run_folder: Path, spec: RunSpec) -> Continual |
     """The champions that a candidate comes from, and itself as the last; None where there are no increments."""
     if spec.increment is None:
         return None
-    draft = IncrementRecord.model_validate_json((run_folder / DRAFT).read_bytes())
+    draft = IncrementRecord.model_validate_json(read_stored(run_folder / DRAFT))
     return describe((*load_watermark(state, spec.name).learned(draft.parent), draft))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.storage.reading import open_stored
+
 _SETTLED_NANOSECONDS = 1_000_000_000
 _read: dict["Identity", str] = {}
 
@@ -23,9 +25,9 @@ def identity_of(stat: os.stat_result) -> Identity:
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, in hex; they are read once in a process as long as nobody writes to the file.
 
-    A file written within the last second is read again: clocks of file systems are too coarse to tell two writes apart.
+    Of a pipe or a device no hash is taken: see `open_stored`. A file written within the last second is read again: clocks of file systems are too coarse to tell two writes apart.
     """
-    with path.open("rb") as file:
+    with open_stored(path) as file:
         before = identity_of(os.fstat(file.fileno()))
         if (known := _read.get(before)) is not None:
             return known

@@ -15,6 +15,7 @@ from schemas.errors import UserError
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, sealed
+from tasks.storage.reading import read_stored
 from tasks.storage.stderr import tell
 
 MANIFEST = "manifest.json"
@@ -78,7 +79,7 @@ def open_step(root: Path, name: str, thorough: bool = True) -> Step | Damage:
     """
     folder = root / "data" / name
     try:
-        manifest = Manifest.model_validate(open_sealed((folder / MANIFEST).read_bytes()))
+        manifest = Manifest.model_validate(open_sealed(read_stored(folder / MANIFEST)))
     except OSError as error:
         if not os.path.lexists(folder):
             return Damage(folder, "is not there")

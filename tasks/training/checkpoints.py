@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tasks.storage.atomic import publish_folder, write_atomic
 from tasks.storage.hashing import sha256_file
+from tasks.storage.reading import parse_json, read_stored
 
 _NAME = re.compile(r"^step-(\d+)$")
 HASHES = "sha256.json"
@@ -46,7 +47,7 @@ def latest(folder: Path) -> Path | None:
 def verify(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is there and unchanged."""
     try:
-        hashes = json.loads((checkpoint / HASHES).read_bytes())
+        hashes = parse_json(read_stored(checkpoint / HASHES))
         return all(sha256_file(checkpoint / name) == value for name, value in hashes.items())
     except (OSError, ValueError, AttributeError):  # a file is gone, or the list itself is damaged
         return False

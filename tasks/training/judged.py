@@ -6,13 +6,13 @@ may edit it, and nothing reads it. Of a folder that no run made there is no reco
 it is used (see `model_folder`).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.model_folder import CARD, model_files
 from tasks.storage.hashing import sha256_file
+from tasks.storage.reading import parse_json, read_stored
 from tasks.training.models import model_sha256
 
 DECISION, LINEAGE, CLOSED = "decision.json", "lineage.json", "complete.json"
@@ -45,6 +45,7 @@ def require_judged(folder: Path, registered: str | None = None) -> None:
         UserError: it was changed, or the record of the run is gone.
     """
     run = folder.parent
+    _require_own(run)
     if registered is not None:
         bound = registered
     elif folder.name == "model" and any((run / name).exists() for name in (DECISION, LINEAGE, CLOSED)):
@@ -63,6 +64,24 @@ def require_judged(folder: Path, registered: str | None = None) -> None:
         )
 
 
+def _require_own(run: Path) -> None:
+    """Refuse a folder in a state's `runs/` whose record is that of another run.
+
+    Raises:
+        UserError: such as a copy under another name, or one of two that changed places.
+    """
+    if run.parent.name != "runs":
+        return  # such as a backup
+    try:
+        told = parse_json(read_stored(run / CLOSED))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if told != run.name:
+        what = f"the folder {run.name} is of another run: its record is that of {told}"
+        fix = f"give it its name back, {told}, or remove it if it is a copy; `rootstock promote {run.name}` says which"
+        raise UserError(what, str(run / CLOSED), fix)
+
+
 def _bound_to(run: Path) -> str:
     """The hash that a run's decision (before there is one, its lineage) names.
 
@@ -72,12 +91,12 @@ def _bound_to(run: Path) -> str:
     closed = run / CLOSED
     file = run / (DECISION if closed.exists() or (run / DECISION).exists() else LINEAGE)
     try:
-        told: Any = json.loads(file.read_bytes())
+        told: Any = parse_json(read_stored(file))
         bound = told["bindings"]["weights"] if file.name == DECISION else told["weights"]
-        finished_with = json.loads(closed.read_bytes())["decision"] if closed.exists() else ""
+        finished_with = parse_json(read_stored(closed))["decision"] if closed.exists() else ""
         if finished_with and finished_with != sha256_file(file):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         what = f"the record of {run.name} is damaged: {file.name} does not say which model was judged"
         raise UserError(what, str(file), "restore it from a backup, or run the specification again") from None
     return str(bound)

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from schemas.artifacts import StepMetrics
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.signals import leave_lost_terminal, say, take_signals, told
 from tasks.training.device import Device, peak_memory_bytes
 from tasks.training.progress_file import OnMetrics, read_metrics
@@ -23,7 +24,7 @@ SECONDS = "seconds.json"
 def seconds_at(folder: Path, step: int) -> float:
     """Seconds that training took to the checkpoint of this step; 0 if that is not known."""
     try:
-        spent = json.loads((folder / SECONDS).read_bytes())
+        spent = parse_json(read_stored(folder / SECONDS))
         return float(spent["seconds"]) if spent["step"] == step else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from schemas.artifacts import StepMetrics
+from tasks.storage.reading import read_stored
 
 OnMetrics = Callable[[StepMetrics, int], None]  # (metrics, total steps)
 
@@ -12,5 +13,5 @@ def read_metrics(file: Path) -> list[StepMetrics]:
     """Lines of a metrics file; a last line torn by a kill is left out."""
     if not file.is_file():
         return []
-    lines = file.read_text().split("\n")[:-1]
+    lines = read_stored(file).decode().split("\n")[:-1]
     return [StepMetrics.model_validate_json(line) for line in lines if line]

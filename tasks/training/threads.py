@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from schemas.artifacts import Manifest
 from tasks.storage.atomic import write_atomic
 from tasks.storage.intact import open_sealed
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import MANIFEST, StepPlan
 
 Work = Callable[[Path], dict[str, Any]]
@@ -41,7 +42,7 @@ def on_threads(plan: StepPlan, work: Work, resumes: bool = False) -> Work:
 
 def _begun_with(scratch: Path) -> int | None:
     try:
-        return int((scratch / BEGUN).read_text()) or None
+        return int(read_stored(scratch / BEGUN)) or None
     except (OSError, ValueError):
         return None
 
@@ -49,7 +50,7 @@ def _begun_with(scratch: Path) -> int | None:
 def _done_with(folder: Path) -> int | None:
     """Of a folder whose manifest still is what was written."""
     try:
-        facts = Manifest.model_validate(open_sealed((folder / MANIFEST).read_bytes())).facts
+        facts = Manifest.model_validate(open_sealed(read_stored(folder / MANIFEST))).facts
     except (OSError, ValueError, ValidationError):
         return None
     return facts.get("threads")

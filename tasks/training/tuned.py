@@ -13,6 +13,7 @@ from schemas.methods import Method
 from tasks.data.loading import loading
 from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, read_config, require_sound
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import read_stored
 
 __all__ = ["METHOD_FILE", "is_tuned"]
 FIX = "load it on the base it was trained on; if it was copied, fetch it again"
@@ -45,7 +46,7 @@ def read_method(folder: Path) -> SavedMethod:
     """
     file = folder / METHOD_FILE
     try:
-        return TypeAdapter(SavedMethod).validate_json(file.read_bytes())
+        return TypeAdapter(SavedMethod).validate_json(read_stored(file))
     except (OSError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "cannot be read"
         raise UserError(

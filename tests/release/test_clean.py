@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from schemas.errors import UserError
 from tasks.release.clean import clean
 from tasks.release.promotion import promote, refuse
+from tasks.release.run_record import close_run
 from tasks.storage import steps
 from tasks.storage.steps import Step, StepPlan, run_step
 from tests.release.conftest import MakeRun
@@ -78,3 +80,42 @@ def test_nothing_is_removed_while_another_process_uses_steps(worked: dict[str, P
     assert worked["lost"].is_dir()
     os.close(user)
     assert clean(state, 0, really=True)
+
+
+@pytest.mark.parametrize("how", ["lineage.json", "folder", "pipe", "deep"])
+def test_what_a_model_in_use_rests_on_must_be_told(worked: dict[str, Path], how: str) -> None:
+    state = worked["state"]
+    run, lineage = state / "runs/one", state / "runs/one/lineage.json"
+    if how == "folder":
+        shutil.rmtree(run)
+    else:
+        lineage.unlink()
+    if how == "pipe":
+        os.mkfifo(lineage)
+    if how == "deep":  # a finished run knows what it left
+        lineage.write_text(json.dumps({"steps": {"train": worked["kept"].name}}))
+        close_run(run, "", "medical", None, written=True)
+        lineage.write_text('{"a":' * 100_000)
+    with pytest.raises(UserError, match="so nothing is removed") as caught:
+        clean(state, 0, really=True)
+    assert caught.value.where == str(lineage)
+    assert worked["kept"].is_dir()
+
+
+def test_links_are_left_and_said_and_a_damaged_step_stays(
+    worked: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = worked["state"]
+    moved = worked["lost"].rename(tmp_path / "elsewhere")
+    worked["lost"].symlink_to(moved)
+    (state / "data/foo-abc").symlink_to(tmp_path)
+    for name, text in (("pipe-0", None), ("deep-0", '{"a":' * 100_000)):
+        (state / "data" / name).mkdir()
+        manifest = state / "data" / name / steps.MANIFEST
+        os.mkfifo(manifest) if text is None else manifest.write_text(text)
+    assert clean(state, 0, really=True)
+    told = capsys.readouterr().err
+    assert f"{str(worked['lost'])!r} is a link" in told
+    assert worked["lost"].is_symlink()
+    assert (moved / steps.MANIFEST).is_file()
+    assert {"pipe-0", "deep-0", "foo-abc"} <= {folder.name for folder in (state / "data").iterdir()}

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
+from schemas.run import RunSpec
 from tasks.release import promotion, registry
+from tasks.release.run_folder import RunFolder
+from tasks.release.run_record import find_run_damage
 from tests.release.conftest import MakeRun
+from tests.release.made_up import spec as made_up_spec
 
 
 def test_a_forced_promotion_keeps_who_when_why_and_which_rules_speak_against_it(
@@ -48,3 +52,35 @@ def test_force_does_not_help_a_model_whose_files_were_changed(state: Path, make_
     with pytest.raises(UserError, match="model is not the one the decision was made on"):
         promotion.promote(state, run, "I know better")
     assert registry.champion(state, "medical") is None
+
+
+@pytest.mark.parametrize("also", ["forced.json", "complete.json"])
+@pytest.mark.parametrize("damage", ["text", "a folder", "gone"])
+def test_a_damaged_account_of_who_forced_it_is_written_anew_and_never_blessed(
+    state: Path, make_run: MakeRun, damage: str, also: str
+) -> None:
+    run = make_run("one", "fail")
+    (run / "incumbent.json").write_text('{"champion": null, "turn": 0}')
+    (run / "report.html").write_text("all that a run leaves before its release")
+    promotion.promote(state, run, "the suite: it is wrong")
+    kept = json.loads((run / "forced.json").read_bytes())
+    (run / "forced.json").unlink()
+    if damage == "text":
+        (run / "forced.json").write_text('{"who": "mallory"}')
+    elif damage == "a folder":
+        (run / "forced.json").mkdir()
+    found = find_run_damage(run)
+    assert found is not None
+    assert found.file == run / "forced.json"
+    (run / also).write_text("{") if not (run / also).is_dir() else None
+    spec = RunSpec.model_validate({**made_up_spec().model_dump(exclude_none=True), "name": "medical"})
+    again = RunFolder(state, spec, "one", {})
+    again.start()  # as the printed remedy does
+    for _ in range(2):
+        again.close()
+        told = json.loads((run / "forced.json").read_bytes())
+        assert {key: told[key] for key in ("who", "why", "broken")} == {
+            key: kept[key] for key in ("who", "why", "broken")
+        }
+        assert told["when"][:16] == kept["when"][:16]
+        assert find_run_damage(run) is None

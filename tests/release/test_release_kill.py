@@ -20,6 +20,7 @@ import pytest
 from schemas.increments import IncrementRecord, past_suite
 from tasks.release import intent, promotion, registry, watermark
 from tasks.release.lineage import weights_sha256
+from tasks.release.soundness import find_damage
 from tasks.release.watermark import DRAFT, load_watermark
 from tasks.storage import atomic
 from tasks.storage.hashing import sha256_file
@@ -128,19 +129,20 @@ def force(state: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("outcome", "release", "promotes", "terminal", "traced"),
+    ("outcome", "release", "promotes", "terminal", "stride"),
     [
-        ("pass", promote, True, True, EVERYTHING),
-        ("fail", refuse, False, True, EVERYTHING),
-        ("undecided", refuse, False, False, EVERYTHING),
-        ("fail", force, True, True, EVERYTHING),
+        ("pass", promote, True, True, 5),
+        ("fail", refuse, False, True, 7),
+        ("undecided", refuse, False, False, 7),
+        ("fail", force, True, True, 11),
     ],
     ids=["promote", "reject", "inconclusive", "force"],
 )  # fmt: skip
 def test_killed_between_any_two_lines_of_the_release_all_stays_consistent(
     released_one: Path, make_run: MakeRun, tmp_path: Path,
-    outcome: str, release: Release, promotes: bool, terminal: bool, traced: set[str | None],
+    outcome: str, release: Release, promotes: bool, terminal: bool, stride: int,
 ) -> None:  # fmt: skip
+    """At every `stride`th line; with ROOTSTOCK_EVERY_LINE=1 in the environment at each one (half an hour)."""
     run = make_run("two", outcome)
     draft(run, 2, "one", {"pass": "promote", "fail": "reject", "undecided": "inconclusive"}[outcome])
     undisturbed = Path(shutil.copytree(released_one, tmp_path / "undisturbed"))
@@ -150,9 +152,9 @@ def test_killed_between_any_two_lines_of_the_release_all_stays_consistent(
     assert (wanted["watermark"] != before["watermark"]) == terminal
     untouched = contents(released_one)
     happened = []
-    for number in range(1, 2000):
+    for number in range(1, 4000, 1 if os.environ.get("ROOTSTOCK_EVERY_LINE") else stride):
         state = Path(shutil.copytree(released_one, tmp_path / f"killed-{number}"))
-        if released_in_a_child(state, number, release, traced):
+        if released_in_a_child(state, number, release, EVERYTHING):
             break
         if contents(state) == untouched:  # killed before anything was written
             happened.append(False)
@@ -161,7 +163,7 @@ def test_killed_between_any_two_lines_of_the_release_all_stays_consistent(
             end = end_of(state)
             assert end in (before, wanted)
             happened.append(end == wanted)
-        if number % 10 == 0 and release is not force:
+        if len(happened) % 10 == 0 and release is not force:
             release(state)  # the same command again
             assert end_of(state) == wanted
         shutil.rmtree(state)
@@ -176,3 +178,32 @@ def contents(state: Path) -> dict[str, bytes]:
         for file in state.rglob("*")
         if file.is_file() and not file.name.endswith(".tmp") and file.parent.name != "locks"
     }
+
+
+@pytest.mark.slow
+def test_a_rollback_killed_between_any_two_lines_is_finished_and_never_taken_for_damage(
+    released_one: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    draft(make_run("two"), 2, "one", "promote")
+    promote(released_one)
+    traced = {promotion.__file__, registry.__file__}
+    begun = []
+    for number in range(1, 500):
+        state = Path(shutil.copytree(released_one, tmp_path / f"killed-{number}"))
+        if released_in_a_child(state, number, lambda state: promotion.rollback(state, "medical"), traced):
+            break
+        champion = registry.champion(state, "medical")
+        assert champion is not None
+        aliases = registry._aliases(registry._client(state), "medical")
+        begun.append("rolling-back" in aliases)
+        if number % 2:
+            promotion.settle(state, "medical")
+            assert find_damage(state) is None
+            ended = registry.champion(state, "medical")
+            assert ended is not None
+            assert ended.run_id == ("one" if begun[-1] else champion.run_id)
+        elif champion.run_id == "two" or begun[-1]:
+            assert promotion.rollback(state, "medical").run_id == "one"
+        assert "rolling-back" not in registry._aliases(registry._client(state), "medical") or not begun[-1]
+        shutil.rmtree(state)
+    assert 2 < sum(begun) < len(begun)

@@ -1,5 +1,6 @@
 """A registry that is damaged or gone is named by every verb, and comes back by the command that they print."""
 
+import json
 import shlex
 import shutil
 import sqlite3
@@ -12,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.doctor import _state
 from schemas.errors import ExitCode, MachineFailed, UserError
 from tasks.release import incumbent, registry
 from tasks.release.promotion import nominate, promote, refuse, rollback
+from tasks.release.rebuild import repair
 from tasks.release.releases import FILE, read
 from tasks.release.run_record import close_run
 from tasks.storage.hashing import sha256_file
@@ -230,3 +233,84 @@ def test_what_never_released_anything_is_no_loss(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model named"):
         registry.history(tmp_path, "medical")
     assert not (tmp_path / "registry.db").exists()
+
+
+def set_in(registry_db: Path, statement: str) -> None:
+    with closing(sqlite3.connect(registry_db)) as database:
+        database.execute(statement)
+        database.commit()
+
+
+def drop_last_line(state: Path) -> None:
+    lines = (state / FILE).read_text().splitlines(keepends=True)
+    (state / FILE).write_text("".join(lines[:-1]))
+
+
+def change_a_character(state: Path) -> None:
+    text = (state / FILE).read_text()
+    (state / FILE).write_text(text.replace('"run":"two"', '"run":"twe"', 1))
+
+
+def change_a_hash(state: Path) -> None:
+    lines = (state / FILE).read_text().splitlines(keepends=True)
+    weights = json.loads(lines[0])["weights"]
+    (state / FILE).write_text("".join(lines).replace(weights, "0" * 64))
+
+
+ALIAS = "UPDATE registered_model_aliases SET version = 1 WHERE alias = 'champion' AND name = 'medical'"
+TAG = "UPDATE model_version_tags SET value = 'f00' WHERE key = 'weights_sha256' AND version = 2"
+SOURCE = "UPDATE model_versions SET source = 'runs/one/model' WHERE name = 'medical' AND version = 2"
+DISAGREEMENTS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "an alias of the registry": ("registry.db", lambda state: set_in(state / "registry.db", ALIAS)),
+    "a tag of the registry": ("registry.db", lambda state: set_in(state / "registry.db", TAG)),
+    "a folder of the registry": ("registry.db", lambda state: set_in(state / "registry.db", SOURCE)),
+    "an older registry": ("registry.db", lambda state: (state / "older.db").replace(state / "registry.db") and None),
+    "a character of the record": (FILE, change_a_character),
+    "a hash of the record": (FILE, change_a_hash),
+    "the record's last line": (FILE, drop_last_line),
+    "an emptied record": (FILE, lambda state: (state / FILE).write_text("") and None),
+}  # fmt: skip
+
+
+AT_ONCE = ("an alias of the registry", "a character of the record", "the record's last line")
+
+
+@pytest.mark.parametrize(
+    "what", [d if d in AT_ONCE else pytest.param(d, marks=pytest.mark.slow) for d in DISAGREEMENTS]
+)
+def test_whichever_of_registry_and_record_has_changed_is_named_and_comes_back_from_the_other(
+    state: Path, make_run: MakeRun, what: str
+) -> None:
+    for run in ("one", "two"):
+        promote(state, make_run(run))
+    shutil.copy(state / "registry.db", state / "older.db")
+    rollback(state, "medical")
+    rollback(state, "medical")
+    refuse(state, make_run("law-1", "fail", name="law"))
+    promote(state, make_run("three"))
+    rollback(state, "medical")
+    before = registry.history(state, "medical")
+    blamed, damage = DISAGREEMENTS[what]
+    other = state / ({"registry.db", FILE} - {blamed}).pop()
+    damage(state)
+    left = other.read_bytes()
+    for ask in (
+        lambda: registry.champion(state, "medical"),
+        lambda: promote(state, state / "runs/one"),
+        lambda: rollback(state, "medical"),
+    ):
+        with pytest.raises(MachineFailed) as caught:
+            ask()
+        assert caught.value.where.startswith(str(state / blamed))
+    told = _state(state)[-1]
+    assert told["what"] == "registry of models"
+    assert told["found"] == caught.value.what
+    notes: list[str] = []
+    assert repair(state, notes.append, really=True)
+    assert [(e.version, e.run_id, e.aliases) for e in registry.history(state, "medical")] == [
+        (e.version, e.run_id, e.aliases) for e in before
+    ]
+    if blamed == "registry.db":
+        assert other.read_bytes() == left, "the record stays as it is"
+    assert not repair(state, notes.append, really=True)
+    assert rollback(state, "medical").run_id == "three"
