@@ -48,6 +48,9 @@ def served_alone(state: Path, port: int) -> Iterator[Path]:
             "this state folder is being served already", where, "open that page, or stop the other one"
         )
 
+    home.mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # before the lock, which would make it for all to read
     with hold(home, LOCK, refuse):
         if running_server(home):  # of an older Rootstock, which took no lock
             refuse()

@@ -194,6 +194,7 @@ def test_what_is_being_served_is_not_served_twice(tmp_path: Path) -> None:
         pass
     with served_alone(tmp_path, 4300):
         pass
+    assert server_home(tmp_path).stat().st_mode & 0o077 == 0, "what Prefect keeps there is nobody else's"
 
 
 def test_a_state_folder_is_served_from_one_folder_until_it_is_moved(
