@@ -29,6 +29,7 @@ from tasks.release.registry import Registered
 from tasks.release.releases import Release, now
 from tasks.release.run_record import DRAFT, FORCED, RunRecord, find_run_damage, read_record
 from tasks.release.run_record import FILE as RECORD
+from tasks.release.soundness import rolling_back
 from tasks.release.watermark import is_behind, mend_watermark, write_scores
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
@@ -154,8 +155,8 @@ def settled(state: Path, name: str, rolled_back: bool = True) -> Iterator[None]:
 
 
 def settle(state: Path, name: str) -> None:
-    """Finish what a killed process had begun to release, and mend the list of what was consumed."""
-    if read_intent(state, name) is not None or is_behind(state, name):
+    """Finish what a killed process had begun to release or roll back, and mend the list of what was consumed."""
+    if read_intent(state, name) is not None or is_behind(state, name) or rolling_back(state, name):
         with settled(state, name):
             pass
 

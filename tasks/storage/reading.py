@@ -27,13 +27,17 @@ def open_stored(path: Path) -> BufferedReader:
     Raises:
         OSError: it cannot be opened, or is something else (EMEDIUMTYPE).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
+        return descriptor
     os.close(descriptor)
     kind = KINDS.get(stat.S_IFMT(mode), "something else")
-    raise OSError(errno.EMEDIUMTYPE, f"it is {kind}, not a file", str(path))
+    raise OSError(errno.EMEDIUMTYPE, f"it is {kind}, not a file", path)
 
 
 def read_stored(path: Path) -> bytes:
