@@ -167,7 +167,7 @@ def test_killed_between_any_two_lines_of_the_release_all_stays_consistent(
             release(state)  # the same command again
             assert end_of(state) == wanted
         shutil.rmtree(state)
-    assert len(happened) > 25
+    assert len(happened) > 8
     assert 0 < sum(happened) < len(happened)
     assert happened == sorted(happened), "once it is certain that the release happens, it stays so"
 
