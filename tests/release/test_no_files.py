@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from schemas.errors import ExitCode, UserError
 from tasks.release.promotion import promote_by_hand, settle
 from tasks.release.run_record import FILE
@@ -60,3 +62,20 @@ def test_what_stands_in_the_place_of_a_stored_file_is_named_or_written_anew(
         if kept is not None:
             file.write_bytes(kept)
     use(two, "")
+
+
+@pytest.mark.parametrize(
+    "verb", [("history", "medical"), ("doctor", "--repair"), ("clean",), ("promote", "medical-0")]
+)
+def test_a_state_that_is_a_file_or_has_an_impossible_name_is_refused(
+    tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    file = tmp_path / "grow.yaml"
+    file.write_text("name: grow\n")
+    for state, what in ((file, "this is a file, and no state folder"), (file / "in", "cannot be a state folder: Not a"),
+                        (tmp_path / ("x" * 300), "cannot be a state folder: File name too long")):  # fmt: skip
+        with pytest.raises(UserError, match=what) as caught:
+            CliRunner().invoke(app, [*verb, "--state", str(state)], catch_exceptions=False)
+        assert caught.value.exit_code == ExitCode.BAD_SPECIFICATION
+        assert "--state" in caught.value.fix
+    assert file.read_text() == "name: grow\n"
