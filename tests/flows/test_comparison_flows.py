@@ -162,9 +162,13 @@ def run_jobs(parallel: int) -> list[Trained]:
 
 
 def test_a_slow_training_does_not_hold_up_those_that_come_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    last_began, running, most = threading.Event(), set(), []
+    slow_began, last_began, running, most = threading.Event(), threading.Event(), set(), []
 
     def train(job: Job, *_: Any) -> Trained:
+        if job[0] == "slow":
+            slow_began.set()
+        else:
+            assert slow_began.wait(60), "`slow` came first"
         running.add(job[0])
         most.append(len(running))
         if job[0] == "last":

@@ -86,7 +86,7 @@ def layer_calls(spec: RunSpec, root: Path, state: Path) -> Any:
 Observe = Callable[[RunSpec, Path, Path], Any]
 
 TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any], Observe]] = {
-    "tokens": ({"tokens": 500}, {"tokens": 501}, plan_bytes),
+    "tokens": ({"tokens": 500}, {"tokens": 700}, plan_bytes),
     "epochs": ({"epochs": 0.5}, {"epochs": 0.6}, plan_bytes),
     "steps": ({"steps": 4}, {"steps": 5}, plan_bytes),
     "documents": ({"tokens": 500}, {"documents": 3}, plan_bytes),
