@@ -213,7 +213,7 @@ def test_a_setting_of_a_candidate_that_would_be_lost_is_refused(place, monkeypat
 @pytest.mark.slow
 def test_a_comparison_ranks_what_it_trained_and_again_trains_nothing(place):
     (place / "small.yaml").write_text(
-        COMPARISON.replace("[1.0e-3, 1.0e-2]", "[1.0e-2]")
+        COMPARISON.replace("[1.0e-3, 1.0e-2]", "[1.0e-3]")
     )  # one rate to search
     done = rootstock("compare", "small.yaml", cwd=place)
     assert done.code == 0, done.err

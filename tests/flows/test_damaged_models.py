@@ -102,6 +102,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {*BASE_REFUSED}
         - {
             "dtype of nothing",
+            "epsilon no number",  # scoring says so, with exit 3
             "eos in words",
             "frame odd",
             "frame a list",

@@ -253,12 +253,10 @@ def test_what_needs_no_run_answers_in_json(finished: Project) -> None:
 
 
 def test_a_state_that_is_a_file_is_told(finished: Project) -> None:
-    what, where, fix = one_error(
-        call(finished, "run", "spec.yaml", "--no-prefect", "--state", "spec.yaml"), code=74
-    )
-    assert what == "the machine refused: Not a directory"
+    what, where, fix = one_error(call(finished, "run", "spec.yaml", "--no-prefect", "--state", "spec.yaml"))
+    assert what == "this is a file, and no state folder"
     assert "spec.yaml" in where
-    assert "name another folder" in fix
+    assert "name a folder with --state" in fix
 
 
 def test_two_processes_with_the_same_run_do_it_once(project: Project) -> None:
