@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+from tasks.stage import RETRY_DELAY_SECONDS
 from tasks.storage.cores import num_cores
 from tests.tiny import follow_tiny, write_tiny
 
@@ -30,15 +31,18 @@ def killing_workers(pools: int) -> Iterator[list[int]]:
     def watch() -> None:
         quiet_since = float("-inf")
         while not stop.is_set():
-            workers = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
-            if (
-                workers and time.monotonic() - quiet_since > 1
-            ):  # attempts are seconds apart, workers of a pool are not
+            workers = []
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):  # it ended meanwhile
+                    workers += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+            # attempts are longer apart than this, workers of a pool are not, on a busy machine either
+            if workers and time.monotonic() - quiet_since > 0.8 * RETRY_DELAY_SECONDS[0]:
                 if len(killed) == pools:
                     return
                 killed.append(0)
             for worker in workers:
-                worker.send_signal(signal.SIGKILL)
+                with suppress(psutil.Error):
+                    worker.send_signal(signal.SIGKILL)
                 killed[-1] += 1
                 quiet_since = time.monotonic()
             time.sleep(0.01)
