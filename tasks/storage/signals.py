@@ -5,6 +5,7 @@ ends the process where it stands, and its children with it (`die_with`). Trainin
 its step and writes a checkpoint first (`tasks/training/progress.py`).
 """
 
+import atexit
 import os
 import signal
 from collections.abc import Callable
@@ -61,6 +62,14 @@ def end_when_asked() -> None:
         raise Asked(number)
 
     take_signals(end)
+    atexit.register(_ignore_signals)  # registered first, so it comes last
+
+
+def _ignore_signals() -> None:
+    """Take no signal in the last moment: the interpreter gives up its handlers, and would die of one with another code."""
+    for number in STOPPING:
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(number, signal.SIG_IGN)
 
 
 def say(line: str) -> None:
