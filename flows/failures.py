@@ -114,8 +114,9 @@ def environment_error(error: BaseException) -> UserError | None:
         return UserError(
             what, "PYTHONWARNINGS or python -W", "unset PYTHONWARNINGS, or let it show warnings only"
         )
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if "site-packages" not in frame.filename or not isinstance(error, ValueError):
+    frames = traceback.extract_tb(error.__traceback__) if isinstance(error, ValueError) else []
+    for frame in reversed(frames):
+        if "site-packages" not in frame.filename:
             continue
         for name in re.findall(
             r"""(?:environ|getenv|env_?\w*)\W+(?:get)?\W*["']([A-Z][A-Z0-9_]+)["']""", frame.line or ""

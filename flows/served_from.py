@@ -14,6 +14,7 @@ from flows.server import running_server, server_home
 from flows.terminal import say
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
+from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
 
 PLACE = "served_from.json"
@@ -84,7 +85,7 @@ def _as_named(state: Path, home: Path, port: int) -> Path:
 
 def _read(file: Path) -> Place | None:
     try:
-        return Place.model_validate_json(file.read_bytes())
+        return Place.model_validate_json(read_stored(file))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):

@@ -99,9 +99,9 @@ def _read_tokenizer(folder: Path) -> Any:
             str(folder),
             "convert it once: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
         )
-    require_bounded_growth(file)
     with loading("cannot read the tokenizer", file, "fetch or convert it again"):
         tokenizer = Tokenizer.from_file(str(file))
+        require_bounded_growth(tokenizer, file)
         tokenizer.no_padding()  # some files ask for it: those of sentence encoders fill every text up to 128 tokens
         tokenizer.no_truncation()
         if not tokenizer.get_vocab():
