@@ -47,7 +47,8 @@ def replay_excess(
     starts = np.cumsum(counts) - counts
     every = np.add.reduceat(labels, starts)
     replay = np.add.reduceat(np.where(is_domain[pieces["source"]], 0, labels), starts)
-    excess: npt.NDArray[np.float64] = replay - every * (replay.sum() / every.sum())
+    share = replay.sum() / max(every.sum(), 1)  # a pass may be empty
+    excess: npt.NDArray[np.float64] = replay - every * share
     return excess
 
 

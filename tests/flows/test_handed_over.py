@@ -18,6 +18,7 @@ from flows.server import free_port
 from flows.server_note import NOTE
 from tests.command_line import ROOT, environment, rootstock
 from tests.flows.hostile import lay_modules, lay_settings, marked, trap
+from tests.flows.prefect_api import api_client
 from tests.flows.test_serve import ENDED, wait_until
 from tests.tiny import write_tiny
 
@@ -58,7 +59,7 @@ def test_a_run_in_a_folder_that_somebody_hands_over(tmp_path: Path) -> None:
             while not (found := re.search(r"watch the run at (http://127\.0\.0\.1:(\d+))", said)):
                 said += run.stderr.readline()
                 assert run.poll() is None, said
-            with httpx.Client(base_url=f"{found[1]}/api", trust_env=False) as api:
+            with api_client(f"{found[1]}/api") as api:
                 assert api.post("/flow_runs/filter", json={}).status_code == 200
                 for headers in ({"Host": f"evil.test:{found[2]}"}, {"Origin": "http://evil.test"}):
                     assert api.post("/flow_runs/filter", json={}, headers=headers).status_code == 403
@@ -94,25 +95,25 @@ def test_a_password_is_asked_of_everybody_and_known_to_those_of_this_state(tmp_p
     serve = [*COMMAND, "serve", "--port", str(port), "--password-file", "password"]
     address = f"http://127.0.0.1:{port}/api"
     log = tmp_path / "serve.log"
-    with log.open("w") as said, httpx.Client(base_url=address, trust_env=False, timeout=30) as api:
+    with log.open("w") as said, api_client(address, headers=knows(secret)) as api:
         served = subprocess.Popen(serve, cwd=tmp_path, env=environment(), stdout=said, stderr=said)
         try:
 
             def ready() -> bool:
                 assert served.poll() is None, log.read_text()
                 with contextlib.suppress(httpx.TransportError):
-                    found = api.get("/deployments/name/promote/promote", headers=knows(secret))
+                    found = api.get("/deployments/name/promote/promote")
                     return found.status_code == 200
                 return False
 
             wait_until(ready, 300)
             for wrong in ({}, knows("x"), knows("wrong")):
-                assert api.post("/deployments/filter", json={}, headers=wrong).status_code == 401
-            checked = api.get(
-                "/deployments/name/check-contracts/check-contracts", headers=knows(secret)
-            ).json()
+                asked = httpx.post(f"{address}/deployments/filter", json={}, headers=wrong, trust_env=False)
+                assert asked.status_code == 401
+            checked = api.get("/deployments/name/check-contracts/check-contracts").json()
             form = {"parameters": {"contract": "general_text", "data": ["general.txt"]}}
-            run = api.post(f"/deployments/{checked['id']}/create_flow_run", json=form, headers=knows(secret)).json()  # fmt: skip
+            made = api.post(f"/deployments/{checked['id']}/create_flow_run", json=form).raise_for_status()
+            run = made.json()["id"]
 
             lines = (tmp_path / "tiny.yaml").read_text().splitlines()
             lines[1] = f"base: {ROOT / 'assets' / 'base'}"
@@ -124,17 +125,13 @@ def test_a_password_is_asked_of_everybody_and_known_to_those_of_this_state(tmp_p
             assert (done.code, done.out) == (0, "increment 1 of tiny: 1 new files\n"), done.err
 
             def ended() -> bool:
-                state = api.get(f"/flow_runs/{run['id']}", headers=knows(secret)).json()["state_type"]
+                state = api.get(f"/flow_runs/{run}").json()["state_type"]
                 return state in ENDED
 
             wait_until(ended, 300)
-            assert (
-                api.get(f"/flow_runs/{run['id']}", headers=knows(secret)).json()["state_type"] == "COMPLETED"
-            )
+            assert api.get(f"/flow_runs/{run}").json()["state_type"] == "COMPLETED"
             events = {"filter": {"event": {"name": ["rootstock.data.arrived"]}}}
-            wait_until(
-                lambda: api.post("/events/filter", json=events, headers=knows(secret)).json()["total"], 60
-            )
+            wait_until(lambda: api.post("/events/filter", json=events).json()["total"], 60)
         finally:
             os.kill(served.pid, signal.SIGTERM)
             served.wait(120)

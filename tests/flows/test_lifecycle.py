@@ -16,6 +16,7 @@ import pytest
 from flows.server import free_port
 from tasks.release import registry
 from tests.command_line import environment
+from tests.flows.prefect_api import api_client
 from tests.flows.test_serve import RUN_SECONDS, START_SECONDS, Served, checkpoints, wait_until
 from tests.tiny import write_tiny
 
@@ -28,7 +29,7 @@ class Lives:
 
     def __init__(self, files: Path):
         self.files, self.port = files, free_port()
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api", timeout=30)
+        self.api = api_client(f"http://127.0.0.1:{self.port}/api")
 
     def start(self) -> Served:
         log = self.files / "serve.log"

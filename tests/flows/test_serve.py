@@ -17,6 +17,7 @@ import pytest
 from flows.server import free_port
 from flows.turns import WAITING
 from tests.command_line import environment
+from tests.flows.prefect_api import api_client
 from tests.tiny import write_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -33,13 +34,7 @@ class Served:
     files: Path
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The API's answer; 503 means that SQLite was locked for a moment, and Prefect's own client asks again too."""
-        for _ in range(20):
-            answer = self.api.request(method, path, json=body)
-            if answer.status_code != 503:
-                break
-            time.sleep(0.5)
-        answer.raise_for_status()
+        answer = self.api.request(method, path, json=body).raise_for_status()
         return answer.json() if answer.content else None
 
     def deployment(self, name: str, flow: str) -> Any:
@@ -80,7 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             [sys.executable, "-m", "flows.cli", "serve", "--port", str(port)],
             cwd=files, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as api:
+    with api_client(f"http://127.0.0.1:{port}/api") as api:
 
         def ready() -> bool:
             assert process.poll() is None, (files / "serve.log").read_text()

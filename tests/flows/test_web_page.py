@@ -20,6 +20,7 @@ from flows.server import free_port
 from tests.command_line import environment
 from tests.flows.browser import CHROMIUM, Page, browser
 from tests.flows.hostile import lay_modules, lay_settings, marked
+from tests.flows.prefect_api import api_client
 from tests.flows.test_serve import ENDED, wait_until
 from tests.tiny import write_tiny
 
@@ -117,7 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         served = subprocess.Popen(command, cwd=files, env=environment(), stdout=log, stderr=log)
         ends.callback(served.wait, 120)
         ends.callback(os.kill, served.pid, signal.SIGTERM)
-        api = ends.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30))
+        api = ends.enter_context(api_client(f"http://127.0.0.1:{port}/api"))
         elsewhere = ends.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere))
         threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
         ends.callback(elsewhere.shutdown)
@@ -206,12 +207,21 @@ def test_a_deployment_that_names_other_code_runs_nothing(site: Site) -> None:
     found = site.api.get("/deployments/name/look-for-data/look-for-data").json()
     site.api.patch(f"/deployments/{found['id']}", json={"pull_steps": steps}).raise_for_status()
     asked = {"parameters": {"spec": "tiny.yaml"}}
-    run = site.api.post(f"/deployments/{found['id']}/create_flow_run", json=asked).json()["id"]
+    run = (
+        site.api.post(f"/deployments/{found['id']}/create_flow_run", json=asked)
+        .raise_for_status()
+        .json()["id"]
+    )
     wait_until(lambda: site.api.get(f"/flow_runs/{run}").json()["state_type"] in ENDED, 300)
     ended = site.api.get(f"/flow_runs/{run}").json()
     assert ended["state_type"] in ("CRASHED", "FAILED")
-    logs = site.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}).json()
-    assert "other code than Rootstock's" in " ".join(log["message"] for log in logs)
+
+    def reason_is_logged() -> bool:
+        """Prefect sends a run's log beside its state, not before it."""
+        logs = site.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run]}}}).json()
+        return "other code than Rootstock's" in " ".join(log["message"] for log in logs)
+
+    wait_until(reason_is_logged, 60)
     assert not stolen.exists()
 
 

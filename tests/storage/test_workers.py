@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from schemas.errors import MachineFailed, UserError, UserErrors
+from schemas.errors import MachineFailed, UserError, UserErrors, WorkerKilled
 from tasks.storage.cores import num_cores
 from tasks.storage.workers import map_in_processes
 
@@ -65,6 +67,29 @@ def test_a_killed_worker_is_told_with_what_to_do():
         map_in_processes(die, [1, 2])
     assert "memory" in error.value.what
     assert "run the same command again" in error.value.fix
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_a_worker_killed_while_the_next_is_started_is_told_as_well():
+    """In every seventh pool or so, the start of the second worker fails, for its pipes are closed under it."""
+    stop = threading.Event()
+
+    def kill_all() -> None:
+        while not stop.is_set():
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):  # it ended meanwhile
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        for _ in range(25):
+            with pytest.raises(WorkerKilled):
+                map_in_processes(square, [1, 2])
+    finally:
+        stop.set()
+        killer.join()
 
 
 SLEEPER = r"""
