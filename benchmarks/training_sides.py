@@ -35,7 +35,8 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     from tasks.data.plan import load_plan, plan_training
     from tasks.data.prepare import Prepared, Tokenized
     from tasks.data.sources import validate_source
-    from tasks.data.tokenize import special_ids, tokenize_source
+    from tasks.data.tokenize import tokenize_source
+    from tasks.data.tokenizer import special_ids
     from tasks.training.inputs import TrainingInputs
 
     source = {"path": text, "contract": "general_text"}

@@ -11,7 +11,7 @@ from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
-from tasks.data.tokenize import load_auto_tokenizer
+from tasks.data.tokenizer import load_auto_tokenizer
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release import registry

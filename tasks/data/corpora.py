@@ -8,7 +8,8 @@ from schemas.errors import UserError
 from tasks.data.divide import Fate, load_fates
 from tasks.data.mix import Corpus, collect
 from tasks.data.sources import PreparedSource
-from tasks.data.tokenize import SpecialIds, open_tokens
+from tasks.data.token_files import open_tokens
+from tasks.data.tokenizer import SpecialIds
 from tasks.storage.steps import Step
 
 DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses

@@ -16,7 +16,7 @@ from tasks.data.base_head import TaskOutputs, output_name, plain_names
 from tasks.data.divide import Fate, load_fates
 from tasks.data.iob import iob2_names, types_of
 from tasks.data.sources import PreparedSource
-from tasks.data.tokenize import TokenPart, open_tokens
+from tasks.data.token_files import TokenPart, open_tokens
 from tasks.data.words import NO_WORD, part_words
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step

@@ -19,7 +19,9 @@ from tasks.data.labels import Labels, find_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prompts import Frame, find_frame
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
-from tasks.data.tokenize import SpecialIds, TokenPart, special_ids, tokenize_source
+from tasks.data.token_files import TokenPart
+from tasks.data.tokenize import tokenize_source
+from tasks.data.tokenizer import SpecialIds, special_ids
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.scores import AnswerScore, AnswerSuite, Who
 from tasks.data.prompts import part_instructions
-from tasks.data.tokenize import load_tokenizer, special_ids
+from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation.final_answer import MARK, final_answer
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.reading import parse_json, read_stored

@@ -14,7 +14,7 @@ from tasks.data.duplicates import occur_in
 from tasks.data.labels import Heads, part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
-from tasks.data.tokenize import TokenPart, open_tokens
+from tasks.data.token_files import TokenPart, open_tokens
 from tasks.evaluation.answers import final_answers, require_answers, response_bytes
 from tasks.evaluation.items import Item
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.data.divide import Fate, load_fates
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.tokenize import open_tokens
+from tasks.data.token_files import open_tokens
 from tasks.evaluation.baselines import ngram_bits_per_byte, unigram_bits_per_byte
 from tasks.evaluation.items import Suite
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.tokenize import load_tokenizer
+from tasks.data.tokenizer import load_tokenizer
 from tasks.storage.reading import read_stored
 from tasks.training.models import find_model, model_sha256
 from tasks.training.tuned import METHOD_FILE, base_of, find_base, is_tuned, read_method

@@ -9,7 +9,7 @@ from typing import Any
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
 from tasks.data.model_folder import CARD, PROMPT_FILE, model_files, require_sound, weight_files
-from tasks.data.tokenize import encode_text
+from tasks.data.tokenizer import encode_text
 from tasks.release.writing import writing
 from tasks.storage.atomic import follow_umask
 from tasks.training.models import TOKENIZER_FILES, load_model, merged, model_sha256

@@ -8,7 +8,8 @@ from typing import Any
 from schemas.run import RunSpec
 from tasks.data.plan import load_plan
 from tasks.data.prompts import Frame
-from tasks.data.tokenize import SpecialIds, TokenPart
+from tasks.data.token_files import TokenPart
+from tasks.data.tokenizer import SpecialIds
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import Step, StepPlan

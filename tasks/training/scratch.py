@@ -10,7 +10,7 @@ from schemas.base_model import Scratch
 from schemas.errors import UserError
 from tasks.data.divide import Fate, load_fates
 from tasks.data.sources import PreparedSource
-from tasks.data.tokenize import part_texts
+from tasks.data.text import part_texts
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 

@@ -140,7 +140,7 @@ def require_ids_fit(model: Any, folder: Path) -> None:
     Raises:
         UserError: naming the highest id.
     """
-    from tasks.data.tokenize import highest_id  # the data stage is not needed to list the methods
+    from tasks.data.tokenizer import highest_id  # the data stage is not needed to list the methods
 
     file = folder / "tokenizer.json"
     if not file.is_file():

@@ -8,7 +8,8 @@ from schemas.run import RunSpec
 from tasks.data.base_head import TaskOutputs
 from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED, find_labels
-from tasks.data.tokenize import special_ids, tokenize_source
+from tasks.data.tokenize import tokenize_source
+from tasks.data.tokenizer import special_ids
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import labelled_rows, tagged_rows, write_labelled
 from tests.toy_tasks import TASKS, tasks_spec, temper_rows

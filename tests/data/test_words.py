@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.tokenize import load_tokenizer, open_tokens, special_ids, tokenize_source
+from tasks.data.token_files import open_tokens
+from tasks.data.tokenize import tokenize_source
+from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.data.words import NO_WORD, is_unspaced, spell, word_space
 from tests.corpora import here, make_spec, prepare_rows, source
 from tests.tiny_base import prose

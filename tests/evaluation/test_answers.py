@@ -11,7 +11,8 @@ from schemas.run import RunSpec
 from schemas.scores import AnswerSuite, SuiteScores
 from tasks.data.prepare import Tokenized
 from tasks.data.prompts import PLAIN, find_frame, prompt_encoder
-from tasks.data.tokenize import load_tokenizer, special_ids, tokenize_source
+from tasks.data.tokenize import tokenize_source
+from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation import answers as answers_file
 from tasks.evaluation.answers import answer_suite, batches, respond
 from tasks.evaluation.floor import unigram_floor

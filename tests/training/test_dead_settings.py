@@ -18,7 +18,8 @@ from schemas.run import RunSpec
 from schemas.training import Training
 from tasks.data.plan import load_plan
 from tasks.data.prepare import Tokenized
-from tasks.data.tokenize import special_ids, tokenize_source
+from tasks.data.tokenize import tokenize_source
+from tasks.data.tokenizer import special_ids
 from tasks.evaluation.suites import build_suites
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.inputs import training_plan

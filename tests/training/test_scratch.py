@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from schemas.base_model import Scratch
 from schemas.base_model import Tokenizer as TokenizerSettings
 from schemas.errors import UserError
-from tasks.data.tokenize import encode_text, load_tokenizer, special_ids
+from tasks.data.tokenizer import encode_text, load_tokenizer, special_ids
 from tasks.training.base import provide_base
 from tasks.training.models import load_model, model_sha256
 from tasks.training.scratch import BOS, EOS, make_base, train_tokenizer

@@ -32,7 +32,7 @@ def _start(embeddings: Any, settings: PromptTuning, context: TrainingContext) ->
     """Where the embeddings start, (virtual_tokens, d)."""
     import torch
 
-    from tasks.data.tokenize import load_tokenizer
+    from tasks.data.tokenizer import load_tokenizer
 
     count, generator = settings.virtual_tokens, torch.Generator().manual_seed(context.seed)
     if settings.init == "random":  # uniform in [-0.5, 0.5], as in the paper

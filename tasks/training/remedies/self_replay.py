@@ -20,7 +20,7 @@ from schemas.errors import UserError
 from schemas.own_text import OwnText
 from schemas.remedies import SelfReplay
 from tasks.data.loading import encoding
-from tasks.data.tokenize import load_tokenizer, special_ids
+from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext

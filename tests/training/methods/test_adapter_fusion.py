@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterFusion
-from tasks.data.tokenize import encode_text
+from tasks.data.tokenizer import encode_text
 from tasks.evaluation.generate import generate
 from tasks.evaluation.score import score_documents
 from tasks.training.attach import attach

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.labels import IGNORED
-from tasks.data.tokenize import load_tokenizer
+from tasks.data.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
