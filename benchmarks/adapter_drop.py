@@ -32,9 +32,9 @@ SHORT = 32
 def train_and_score(model: Path, steps: int, folder: Path) -> dict[str, dict[int, float]]:
     """Held-out nats per token of each method with n blocks left out, and of the base."""
     from benchmarks.training_sides import held_out_loss, lay_out_work
-    from tasks.training.models import load_model, read_config
+    from tasks.data.model_folder import read_config
+    from tasks.training.models.load import load_model, load_tuned
     from tasks.training.train import train
-    from tasks.training.tuned import load_tuned
 
     text = folder / "python_reference.jsonl"
     subprocess.run(
@@ -68,7 +68,7 @@ def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, li
     from schemas.methods_adapters import AdapterDrop
     from tasks.training.methods import adapter_drop
     from tasks.training.methods.base import TrainingContext
-    from tasks.training.models import load_plain
+    from tasks.training.models.weights import load_plain
 
     loaded = load_plain(model).to(device)
     tuned = adapter_drop.attach(loaded, AdapterDrop(), TrainingContext(model, 1, 17, lambda: iter(())))

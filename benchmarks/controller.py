@@ -29,8 +29,8 @@ from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_development, build_suites
-from tasks.training.base import provide_base
-from tasks.training.models import load_base
+from tasks.training.models.base_model import provide_base
+from tasks.training.models.load import load_base
 
 COMMAND = "python -m benchmarks.controller"
 SPEC = "runs/stories_forgetting.yaml"

@@ -22,7 +22,7 @@ from tasks.evaluation.items import BATCH_TOKENS, Item
 from tasks.evaluation.score import score_documents
 from tasks.training.by_length import split_packed
 from tasks.training.dataset import PackedSequences, collate
-from tasks.training.models import load_base
+from tasks.training.models.load import load_base
 
 PROBE_EVERY = 5
 """Optimizer steps between probes."""

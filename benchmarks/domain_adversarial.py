@@ -129,7 +129,7 @@ def train_and_answer(state: Path, spec: Any) -> tuple[Path, dict[str, Answered],
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.predictions import load_answers, predict_suites
     from tasks.evaluation.suites import build_suites
-    from tasks.training.base import provide_base
+    from tasks.training.models.base_model import provide_base
     from tasks.training.train import train
 
     prepared = prepare(state, spec, here)

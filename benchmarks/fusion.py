@@ -83,7 +83,7 @@ def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
     from tasks.evaluation.suites import build_suites
-    from tasks.training.base import provide_base
+    from tasks.training.models.base_model import provide_base
 
     prepared = prepare_data(state, spec, here)
     base = provide_base(state, spec, prepared, None)

@@ -30,7 +30,7 @@ from tasks.data.prepare import Prepared, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import build_suites, score_model
-from tasks.training.base import BaseModel, provide_base
+from tasks.training.models.base_model import BaseModel, provide_base
 from tasks.training.train import train
 
 SPEC = "runs/stories_forgetting.yaml"

@@ -25,7 +25,7 @@ from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.shift import SAMPLE_TOKENS, Shift, measure_shift
 from tasks.evaluation.suites import build_domain_sample, build_suites, score_model
-from tasks.training.base import BaseModel, provide_base
+from tasks.training.models.base_model import BaseModel, provide_base
 from tasks.training.schedules import mean_factor
 from tasks.training.train import train
 

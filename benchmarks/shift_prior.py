@@ -42,8 +42,8 @@ from tasks.evaluation.shift_prior import (
     spread_of,
 )
 from tasks.evaluation.suites import build_suites, score_model
-from tasks.training.base import provide_base
-from tasks.training.models import count_stored
+from tasks.training.models.base_model import provide_base
+from tasks.training.models.weights import count_stored
 from tasks.training.train import train
 
 COMMAND = "python -m benchmarks.shift_prior"

@@ -90,7 +90,7 @@ class Times:
 
 def train_rootstock(state: Path, work: Work) -> tuple[Any, Times]:
     """Our training step with everything it always does."""
-    from tasks.training.models import load_model
+    from tasks.training.models.load import load_model
     from tasks.training.train import train
 
     times = Times()
@@ -102,7 +102,7 @@ def train_rival(side: str, work: Work, output: Path) -> tuple[Any, Times]:
     """Another library's loop over the same pieces in as many steps."""
     from transformers import TrainerCallback
 
-    from tasks.training.models import load_model
+    from tasks.training.models.load import load_model
 
     times = Times()
 

@@ -20,7 +20,7 @@ from tasks.data.prepare import prepare as plain_prepare
 from tasks.data.prepare import tokenize as plain_tokenize
 from tasks.evaluation.suites import score_model as plain_score_model
 from tasks.stage import result_of
-from tasks.training.base import provide_base as plain_provide_base
+from tasks.training.models.base_model import provide_base as plain_provide_base
 from tasks.training.train import train as plain_train
 
 TASKS: dict[Callable[..., Any], Callable[..., State[Any]]] = {

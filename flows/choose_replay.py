@@ -48,7 +48,7 @@ from tasks.storage.code import code_version
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes
-from tasks.training.base import BaseModel
+from tasks.training.models.base_model import BaseModel
 
 KEYED_BY_CONTENT = {"name", "mixture", "promotion", "base", "domain", "replay", "evaluation"}
 

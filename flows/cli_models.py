@@ -229,7 +229,7 @@ def find_run_model(state: Path, name: str) -> str:
         champion = registry.champion(state, name) if NAME.fullmatch(name) else None
         if champion is not None:
             from tasks.release.mend import require_intact
-            from tasks.training.judged import require_judged
+            from tasks.training.models.judged import require_judged
 
             require_intact(champion.model_folder.parent)
             require_judged(champion.model_folder, champion.weights_sha256)

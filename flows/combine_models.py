@@ -12,7 +12,7 @@ from tasks.release.combinable import common_base, read_origin
 from tasks.release.combine import combine_models
 from tasks.release.combine_recipe import Recipe
 from tasks.release.writing import require_new
-from tasks.training.models import find_model
+from tasks.training.models.weights import find_model
 
 Row = dict[str, str | float]
 

@@ -18,7 +18,7 @@ from schemas.errors import UserError
 from schemas.remedies import SelfReplay
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
-from tasks.training.models import find_model
+from tasks.training.models.weights import find_model
 from tasks.training.remedies.self_replay import own_text
 
 

@@ -17,7 +17,8 @@ from tasks.evaluation.suites import build_suites, score_model
 from tasks.release import registry
 from tasks.release.shown_scores import score_columns
 from tasks.storage.workers import map_in_processes
-from tasks.training.models import find_model, load_model
+from tasks.training.models.load import load_model
+from tasks.training.models.weights import find_model
 
 
 def evaluate_model(

@@ -15,7 +15,7 @@ from tasks.release import incumbent
 from tasks.release.export import export_model
 from tasks.release.mend import require_intact
 from tasks.storage.reading import read_stored
-from tasks.training.judged import require_judged
+from tasks.training.models.judged import require_judged
 
 SUITE_TOLERANCE = 1e-3
 """Of a suite's score, in its own unit."""

@@ -36,9 +36,9 @@ from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.attach import require_method
-from tasks.training.base import BaseModel, provide_base
 from tasks.training.device import find_device
-from tasks.training.models import find_model
+from tasks.training.models.base_model import BaseModel, provide_base
+from tasks.training.models.weights import find_model
 from tasks.training.train import train
 
 Result = TypeVar("Result")

@@ -20,11 +20,11 @@ from tasks.evaluation.shift_prior import load_calibration
 from tasks.evaluation.suites import build_development, build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.attach import attach
-from tasks.training.base import provide_base
-from tasks.training.counts import numbers
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
-from tasks.training.models import count_stored
+from tasks.training.models.base_model import provide_base
+from tasks.training.models.counts import numbers
+from tasks.training.models.weights import count_stored
 
 MEASURED_STEPS = 3
 

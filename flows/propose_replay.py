@@ -14,7 +14,7 @@ from tasks.data.prepare import prepare
 from tasks.release.replay_page import write_choice_page
 from tasks.release.run_folder import RunFolder
 from tasks.storage.workers import map_in_processes
-from tasks.training.base import provide_base
+from tasks.training.models.base_model import provide_base
 
 
 class Proposal(NamedTuple):

@@ -20,14 +20,14 @@ from schemas.artifacts import MixtureReport
 from schemas.errors import UserError
 from schemas.mixture import Proxies
 from schemas.run import RunSpec
+from tasks.data.model_folder import model_sha256
 from tasks.data.prepare import Prepared, Tokenized, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_development, score_model
 from tasks.storage.steps import Step
 from tasks.storage.workers import map_in_processes
 from tasks.training.attach import require_method
-from tasks.training.base import BaseModel
-from tasks.training.models import model_sha256
+from tasks.training.models.base_model import BaseModel
 from tasks.training.train import train
 
 Call = Callable[..., Any]

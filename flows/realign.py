@@ -22,7 +22,7 @@ from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
-from tasks.training.base import BaseModel
+from tasks.training.models.base_model import BaseModel
 from tasks.training.train import train
 
 

@@ -17,7 +17,7 @@ from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.workers import ShardMap
-from tasks.training.base import provide_base
+from tasks.training.models.base_model import provide_base
 from tasks.training.train import train
 
 

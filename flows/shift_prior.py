@@ -19,7 +19,7 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.shift import SAMPLE_TOKENS, Shift, measure_shift
 from tasks.evaluation.shift_prior import prior_band
 from tasks.evaluation.suites import assemble_scores, build_domain_sample, score_model
-from tasks.training.models import count_stored
+from tasks.training.models.weights import count_stored
 from tasks.training.schedules import mean_factor
 
 FIX = "choose by proxies, which measure: mixture.choose_by: proxies, or --by proxies"

@@ -3,9 +3,9 @@
 from schemas.objectives import MultiTask
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.training.base import BaseModel
-from tasks.training.heads import Head, HeadInputs
 from tasks.training.inputs import TrainingInputs
+from tasks.training.models.base_model import BaseModel
+from tasks.training.models.heads import Head, HeadInputs
 
 
 def training_inputs(

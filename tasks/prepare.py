@@ -12,7 +12,7 @@ from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.page import show_contracts, show_ledger, show_mixture
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, run_stage
 from tasks.storage.workers import ShardMap
-from tasks.training import base as plain_base
+from tasks.training.models import base_model as plain_base
 
 
 @task(

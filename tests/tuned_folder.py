@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from tasks.data.model_folder import model_sha256
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_base, model_sha256
-from tasks.training.tuned import save_tuned
+from tasks.training.models.load import load_base
+from tasks.training.models.tuned_files import save_tuned
 from tests.training.methods.small import SMALL
 from tests.training.methods.tiny_models import IDS, context
 

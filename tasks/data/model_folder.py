@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.config_keys import without_choices
+from tasks.storage.hashing import sha256_files
 from tasks.storage.reading import parse_json, read_stored
 
 PROMPT_FILE = "prompt.json"
@@ -182,3 +183,8 @@ def _require_shards(folder: Path) -> None:
             raise UserError(what, str(index), fix)
         if not (folder / name).is_file():
             raise UserError(f"the shard {name} is missing", str(index), "fetch the model again")
+
+
+def model_sha256(folder: Path) -> str:
+    """sha256 over everything in a model folder that decides what it computes."""
+    return sha256_files(dict(sorted(model_files(folder).items())))

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.scores import AnswerScore, AnswerSuite, Who
+from tasks.data.model_folder import METHOD_FILE, is_tuned
 from tasks.data.prompts import part_instructions
 from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation.final_answer import MARK, final_answer
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step
-from tasks.training.tuned import METHOD_FILE, is_tuned, read_method
+from tasks.training.models.tuned_files import read_method
 
 PROMPTS_AT_ONCE = 64
 

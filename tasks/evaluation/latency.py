@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.counts import Latency
+from tasks.data.model_folder import is_tuned, model_sha256
 from tasks.storage.code import code_version
 from tasks.storage.steps import StepPlan, run_step
 from tasks.training.device import find_device
-from tasks.training.heads import head_of, load_with_head
-from tasks.training.models import load_model, model_sha256
-from tasks.training.tuned import is_tuned, load_tuned
+from tasks.training.models.heads import head_of
+from tasks.training.models.load import load_model, load_tuned, load_with_head
 
 TOKENS = 64
 REPEATS = 40

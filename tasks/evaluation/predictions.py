@@ -11,12 +11,13 @@ import numpy.typing as npt
 from schemas.errors import TrainingFailed, UserError
 from schemas.run import RunSpec
 from tasks.data.base_head import read_head, read_tasks
+from tasks.data.model_folder import model_sha256
 from tasks.data.words import NO_WORD
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.code import code_version
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step, StepPlan, run_step
-from tasks.training.models import load_for_tasks, model_sha256
+from tasks.training.models.load import load_for_tasks
 from tasks.training.threads import on_threads
 
 OUTSIDE = "O"

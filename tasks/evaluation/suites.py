@@ -15,6 +15,7 @@ from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, by_task
 from tasks.data.loading import library_refusal
+from tasks.data.model_folder import model_sha256
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.evaluation.answers import answer_suite, assemble_answers
@@ -27,8 +28,8 @@ from tasks.evaluation.predictions import predict_suites
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import Step, StepPlan, run_step
-from tasks.training.models import load_model, model_sha256
-from tasks.training.soundness import require_positions
+from tasks.training.models.load import load_model
+from tasks.training.models.soundness import require_positions
 from tasks.training.threads import on_threads
 
 

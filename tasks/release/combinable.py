@@ -9,10 +9,12 @@ from pydantic import ValidationError
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
+from tasks.data.model_folder import METHOD_FILE, is_tuned, model_sha256
 from tasks.data.tokenizer import load_tokenizer
 from tasks.storage.reading import read_stored
-from tasks.training.models import find_model, model_sha256
-from tasks.training.tuned import METHOD_FILE, base_of, find_base, is_tuned, read_method
+from tasks.training.models.load import find_base
+from tasks.training.models.tuned_files import base_of, read_method
+from tasks.training.models.weights import find_model
 
 ONE_BASE = "combine models that were tuned from one base"
 
@@ -69,7 +71,7 @@ def _not_plain(name: str, kind: str, folder: Path) -> UserError:
         f"{name} was tuned by method {kind}, of which no plain weights can be made",
         str(folder),
         "combine models whose method can be merged (lora, full and others: rootstock methods says which refuse);"
-        " several of this kind can be switched on one base: tasks/training/several.py",
+        " several of this kind can be switched on one base: tasks/training/models/several.py",
     )
 
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from tasks.data.model_folder import model_sha256
 from tasks.release.combinable import Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.lineage import library_versions
 from tasks.release.markdown import code
 from tasks.storage.atomic import write_atomic
-from tasks.training.models import model_sha256
 
 COMBINATION_FILE = "combination.json"
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterDrop
+from tasks.data.model_folder import METHOD_FILE, is_tuned
 from tasks.release.export import copy_model
 from tasks.release.writing import require_new
 from tasks.storage.atomic import write_atomic
-from tasks.training.judged import require_judged
-from tasks.training.tuned import METHOD_FILE, is_tuned, load_tuned, read_method
+from tasks.training.models.judged import require_judged
+from tasks.training.models.load import load_tuned
+from tasks.training.models.tuned_files import read_method
 
 
 def export_with_dropped(model: Path, target: Path, drop_blocks: int) -> str:

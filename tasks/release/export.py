@@ -8,12 +8,20 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.model_folder import CARD, PROMPT_FILE, model_files, require_sound, weight_files
+from tasks.data.model_folder import (
+    CARD,
+    PROMPT_FILE,
+    TOKENIZER_FILES,
+    is_tuned,
+    model_files,
+    model_sha256,
+    require_sound,
+    weight_files,
+)
 from tasks.data.tokenizer import encode_text
 from tasks.release.writing import writing
 from tasks.storage.atomic import follow_umask
-from tasks.training.models import TOKENIZER_FILES, load_model, merged, model_sha256
-from tasks.training.tuned import find_base, is_tuned, load_tuned
+from tasks.training.models.load import find_base, load_model, load_tuned, merged
 
 TOLERANCE = 1e-3  # of a logit, in float32
 MEAN_KL = 1e-6  # nats per token

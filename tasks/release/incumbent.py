@@ -9,7 +9,7 @@ from schemas.errors import UserError
 from tasks.release import registry
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import parse_json, read_stored
-from tasks.training.judged import require_judged
+from tasks.training.models.judged import require_judged
 
 FILE = "incumbent.json"
 

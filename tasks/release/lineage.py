@@ -11,7 +11,7 @@ from tasks.data.model_folder import weight_files
 from tasks.storage.atomic import write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file
-from tasks.training.judged import closed_sha256
+from tasks.training.models.judged import closed_sha256
 
 _LIBRARIES = (
     "rootstock", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "bitsandbytes",

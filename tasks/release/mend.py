@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from schemas.yaml_reader import read_yaml
+from tasks.release.run_name import name_run
 from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, name_of, other_run, read_record
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.intact import NOT_OURS, Damage
@@ -87,8 +89,6 @@ def how_to_mend(run: Path, damage: Damage | None = None) -> str:
 
 def _specification(run: Path) -> RunSpec | None:
     """What the run was asked. A damaged file is written anew from the run's record, if that still is what it was."""
-    from schemas.yaml_reader import read_yaml
-
     file, record = run / SPEC, read_record(run)
     try:
         if isinstance(record, RunRecord) and record.spec and not _says(file, record.spec):
@@ -109,8 +109,6 @@ def _says(file: Path, text: str) -> bool:
 
 def _names_this_run(state: Path, spec: RunSpec, name: str) -> bool:
     """Whether the same command finds this very run again."""
-    from tasks.release.run_folder import name_run
-
     try:
         return name_run(state, spec) == name
     except (OSError, UserError):

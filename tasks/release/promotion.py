@@ -27,7 +27,7 @@ from tasks.release.lineage import weights_sha256
 from tasks.release.mend import how_to_mend
 from tasks.release.registry import Registered
 from tasks.release.releases import Release, now
-from tasks.release.run_record import DRAFT, FORCED, RunRecord, find_run_damage, read_record
+from tasks.release.run_record import DRAFT, FORCED, RunRecord, _sha256_if_there, find_run_damage, read_record
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.soundness import rolling_back
 from tasks.release.watermark import is_behind, mend_watermark, write_scores
@@ -181,15 +181,6 @@ def rollback(state: Path, name: str) -> Registered:
         raise UserError(error.what, error.where, how_to_mend(folder.parent)) from None
 
 
-def weights_of(state: Path, run: str) -> str | None:
-    """sha256 of the weights that a finished run was decided on; None if its folder does not say."""
-    file = state / "runs" / run / "decision.json"
-    record = read_record(file.parent)
-    if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
-        return None
-    return Decision.model_validate_json(read_stored(file)).bindings.weights
-
-
 def _record_rollback(state: Path, restored: Registered, replaced: str) -> None:
     line = Release(
         when=now(), name=restored.name, run=restored.run_id, weights=restored.weights_sha256,
@@ -296,7 +287,3 @@ def read_decision(run_folder: Path) -> Decision:
 def _model_name(run_folder: Path) -> str:
     value = read_yaml(run_folder / "spec.yaml").value
     return str(value["name"])
-
-
-def _sha256_if_there(file: Path) -> str:
-    return sha256_file(file) if file.is_file() else "missing"

@@ -89,7 +89,7 @@ def _summary(lines: list[Release]) -> str:
 
 def _contradiction(state: Path, registered: list[Release]) -> str | None:
     """The first run whose own folder says something else than the registry: then the registry is no witness either."""
-    from tasks.release.promotion import weights_of
+    from tasks.release.run_record import weights_of
 
     for line in {(line.name, line.run): line for line in registered}.values():
         run = state / "runs" / line.run

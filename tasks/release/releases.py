@@ -5,6 +5,7 @@ that the last ones are lost, the registry knows, which keeps the seal of each na
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,7 +156,6 @@ def _torn(text: bytes) -> bool:
 
 
 def _damaged(state: Path, where: str, why: str) -> MachineFailed:
-    from tasks.release.soundness import repair_command
 
     what = f"the record of releases is damaged: {why}"
     return MachineFailed(what, where, f"write it anew from the registry: {repair_command(state)}")
@@ -202,3 +202,9 @@ def _move(held: dict[str, tuple[str, str]], alias: str | None, key: tuple[str, s
             del held["challenger"]
     elif (alias == "challenger" and held.get("champion") != key) or alias == "previous":
         held[str(alias)] = key
+
+
+def repair_command(state: Path) -> str:
+    """The command that rebuilds the registry of a state folder."""
+    elsewhere = "" if str(state) == ".rootstock" else f" --state {shlex.quote(str(state))}"
+    return f"rootstock doctor --repair{elsewhere}"

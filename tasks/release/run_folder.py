@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_contracts.contract import contract_sha256, load_contract
+from data_contracts.contract import load_contract
 from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
-from schemas.load import expand, is_hub_id, source_files, sources_of
+from schemas.load import sources_of
 from schemas.promotion import Forced
 from schemas.realignment import Realignment
 from schemas.replay_choice import ReplayChoice
@@ -28,6 +28,7 @@ from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.mend import require_intact, require_own
 from tasks.release.report import ReportData, write_report
+from tasks.release.run_name import _hash_data, name_run
 from tasks.release.run_record import (
     DRAFT,
     FORCED,
@@ -40,14 +41,12 @@ from tasks.release.run_record import (
 from tasks.release.run_record import FILE as RECORD
 from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
-from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage
 from tasks.storage.reading import is_plain, read_stored
 from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, hold
-from tasks.training.base import BaseModel
-from tasks.training.models import model_sha256
+from tasks.training.models.base_model import BaseModel
 from tasks.training.progress_file import read_metrics
 
 _FILES = (
@@ -337,52 +336,6 @@ class RunFolder:
         """Mark the run as finished: from now on it is a no-op."""
         decision, pinned = sha256_file(self.folder / "decision.json"), incumbent.load(self.folder)
         close_run(self.folder, decision, self.spec.name, pinned, written=True)
-
-
-def name_run(state: Path, spec: RunSpec, files: Mapping[str, str] | None = None) -> str:
-    """The id of a specification's run: its name and a hash of everything that goes in.
-
-    A candidate that starts from a champion is named by that champion's weights: of an increment by those of its parent, so
-    that it is found again when other champions have followed.
-
-    Raises:
-        UserError: a file cannot be read, or there is no champion yet.
-    """
-    files = _hash_data(spec) if files is None else files
-    named = {*spec.contracts, *(source.contract for _, source in sources_of(spec))}
-    contracts = {contract: contract_sha256(load_contract(contract)) for contract in named}
-    original = None if spec.increment is None else _identity(spec.increment.original)
-
-    def name(base: str | None) -> str:
-        key = [spec.model_dump(mode="json"), files, contracts, original, base, project_version()]
-        return f"{spec.name}-{sha256_value(key)[:10]}"
-
-    if isinstance(spec.base, str):
-        return name(_identity(spec.base))
-    if spec.base_from is None:
-        return name(None)
-    parent = None if spec.increment is None else spec.increment.parent
-    if parent is not None and (weights := promotion.weights_of(state, parent)) is not None:
-        return name(weights)
-    champion = registry.champion(state, spec.name)
-    if champion is None:
-        raise UserError(
-            f"base_from: there is no champion of '{spec.name}' yet",
-            str(state / "registry.db"),
-            "start the first run with `base: FOLDER or Hub id`",
-        )
-    before = incumbent.began_with(state / "runs" / champion.run_id)
-    killed_in_promotion = before is not None and name(before) == champion.run_id
-    return name(before if killed_in_promotion else champion.weights_sha256)
-
-
-def _hash_data(spec: RunSpec) -> dict[str, str]:
-    return hash_files([file for _, source in sources_of(spec) for file in source_files(source)])
-
-
-def _identity(base: str) -> str:
-    """A model of the Hub by its name, a folder by what is in it."""
-    return base if is_hub_id(base) else model_sha256(Path(expand(base)))
 
 
 def _step_keys(result: RunResult) -> dict[str, str]:

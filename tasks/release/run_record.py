@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.artifacts import FileHash
+from schemas.artifacts import Decision, FileHash
 from schemas.base import Schema
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
@@ -164,3 +164,16 @@ def _hash(run: Path) -> tuple[FileHash, ...]:
         if path.relative_to(run).parts[0].startswith(".")
     }
     return hash_folder(run, {FILE, CARD, *hidden})
+
+
+def weights_of(state: Path, run: str) -> str | None:
+    """sha256 of the weights that a finished run was decided on; None if its folder does not say."""
+    file = state / "runs" / run / "decision.json"
+    record = read_record(file.parent)
+    if not isinstance(record, RunRecord) or _sha256_if_there(file) != record.decision:
+        return None
+    return Decision.model_validate_json(read_stored(file)).bindings.weights
+
+
+def _sha256_if_there(file: Path) -> str:
+    return sha256_file(file) if file.is_file() else "missing"

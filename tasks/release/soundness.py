@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.errors import MachineFailed
-from tasks.release.releases import FILE, SEALED, Release, Version, intent_file, read, versions
+from tasks.release.releases import FILE, SEALED, Release, Version, intent_file, read, repair_command, versions
 
 MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30
@@ -41,12 +41,6 @@ def _fix(state: Path, file: Path) -> str:
     if file.is_file() and not os.access(file, os.R_OK | os.W_OK):
         return f"run: chmod u+rw {shlex.quote(str(file))}"
     return f"rebuild it from the record of releases: {repair_command(state)}"
-
-
-def repair_command(state: Path) -> str:
-    """The command that rebuilds the registry of a state folder."""
-    elsewhere = "" if str(state) == ".rootstock" else f" --state {shlex.quote(str(state))}"
-    return f"rootstock doctor --repair{elsewhere}"
 
 
 class Damaged(NamedTuple):

@@ -7,13 +7,14 @@ from typing import Any
 from schemas.artifacts import MixtureReport
 from schemas.run import RunSpec
 from tasks.data.loading import library_refusal
-from tasks.training.head_start import load_at_start
-from tasks.training.heads import require_length
-from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
-from tasks.training.models import load_base
-from tasks.training.quiet import quiet, silence_libraries
-from tasks.training.soundness import require_positions
+from tasks.training.models.head_start import load_at_start
+from tasks.training.models.heads import require_length
+from tasks.training.models.load import load_base
+from tasks.training.models.quiet import quiet, silence_libraries
+from tasks.training.models.soundness import require_positions
+from tasks.training.step import training_plan
 
 
 def require_method(root: Path, spec: RunSpec, inputs: TrainingInputs) -> None:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from tasks.data.base_head import TaskOutputs
-from tasks.training.heads import HeadInputs
+from tasks.training.models.heads import HeadInputs
 
 
 def loss_of(head: HeadInputs, dataset: Any) -> Callable[..., Any]:

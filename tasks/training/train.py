@@ -8,23 +8,24 @@ from schemas.artifacts import MixtureReport
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.run import RunSpec
+from tasks.data.model_folder import TOKENIZER_FILES, model_sha256
 from tasks.data.plan import labels_before_steps, load_plan
 from tasks.data.prompts import write_frame
 from tasks.storage.signals import exit_code
 from tasks.storage.steps import Step, run_step
 from tasks.training.attach import attach
-from tasks.training.counts import count_parameters
 from tasks.training.head_losses import loss_of
-from tasks.training.head_start import load_at_start
-from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
-from tasks.training.models import TOKENIZER_FILES, model_sha256
+from tasks.training.models.counts import count_parameters
+from tasks.training.models.head_start import load_at_start
+from tasks.training.models.quiet import quiet, silence_libraries
+from tasks.training.models.tuned_files import save_tuned
 from tasks.training.progress_file import OnMetrics
-from tasks.training.quiet import quiet, silence_libraries
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.schedules import NAMES, own_schedule, warmup_steps
+from tasks.training.step import training_plan
 from tasks.training.threads import on_threads
-from tasks.training.tuned import save_tuned
 
 
 def train(root: Path, spec: RunSpec, inputs: TrainingInputs, on_metrics: OnMetrics | None = None) -> Step:

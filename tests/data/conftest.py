@@ -11,7 +11,7 @@ from tests.tiny_base import TINY, prose, whitespace
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tokenizer of a model from scratch (no weights: importing torch takes seconds)."""
-    from tasks.training.scratch import save_tokenizer, train_tokenizer
+    from tasks.training.models.scratch import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(

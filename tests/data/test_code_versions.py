@@ -46,7 +46,11 @@ def forget() -> Iterator[Callable[[], None]]:
 @pytest.mark.parametrize("module", STEPS)
 def test_what_loads_a_model_is_named_by_all_that_loads_and_merges_it_and_by_peft(module: str) -> None:
     modules, libraries = reach(module)
-    assert {"tasks.training.tuned", "tasks.training.models", "tasks.training.methods.lora"} <= set(modules)
+    assert {
+        "tasks.training.models.load",
+        "tasks.training.models.tuned_files",
+        "tasks.training.methods.lora",
+    } <= set(modules)
     assert {"torch", "transformers", "accelerate", "peft"} <= set(libraries)
 
 

@@ -108,7 +108,7 @@ def test_the_likeliest_tokens_are_taken_and_a_response_ends_at_any_of_the_ends(b
 
 
 def test_the_real_model_stops_where_it_says_it_does(base):
-    from tasks.training.models import load_model
+    from tasks.training.models.load import load_model
 
     model, eos = load_model(base), special_ids(base).eos
     assert len(respond(model, base, [[0, 5, 6]], 7)[0]) == 7
@@ -176,7 +176,7 @@ def test_the_loss_of_instructions_counts_responses_alone(files, base):
     domain = scores.suites[0]
     assert isinstance(domain, SuiteScores)
     tokenizer = load_tokenizer(base)
-    from tasks.training.models import load_model
+    from tasks.training.models.load import load_model
 
     model = load_model(base)
     encode = prompt_encoder(base, PLAIN)

@@ -12,7 +12,8 @@ from tasks.evaluation.head_scores import assemble_head_scores, count_spans
 from tasks.evaluation.items import Item
 from tasks.evaluation.predictions import answer, load_answers
 from tasks.evaluation.suites import build_suites, score_model
-from tasks.training.heads import Head, load_with_head
+from tasks.training.models.heads import Head
+from tasks.training.models.load import load_with_head
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head

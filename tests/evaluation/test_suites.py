@@ -12,7 +12,7 @@ from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids
 from tasks.evaluation.score import score_documents
 from tasks.evaluation.suites import assemble_scores, build_development, build_suites, score_model, suite_names
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import make_base, prose
 

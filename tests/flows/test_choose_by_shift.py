@@ -19,7 +19,7 @@ from tasks.data.prepare import prepare
 from tasks.evaluation.items import Suite
 from tasks.evaluation.shift import Shift
 from tasks.evaluation.shift_prior import load_calibration
-from tasks.training.base import provide_base
+from tasks.training.models.base_model import provide_base
 from tests.command_line import ROOT, rootstock
 from tests.corpora import make_spec, source, write_rows
 from tests.counted_calls import Calls

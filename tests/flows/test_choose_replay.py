@@ -27,7 +27,7 @@ from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_development, build_suites
-from tasks.training.base import provide_base
+from tasks.training.models.base_model import provide_base
 from tests.command_line import ROOT, rootstock
 from tests.corpora import here, make_spec, source, write_rows
 from tests.tiny import artifacts_of, ended

@@ -30,7 +30,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     """Somebody's LoRA adapter, saved by PEFT itself, with the base's tokenizer."""
     from peft import LoraConfig, get_peft_model
 
-    from tasks.training.models import load_plain
+    from tasks.training.models.weights import load_plain
 
     folder = tmp_path_factory.mktemp("peft") / "adapter"
     tuned = get_peft_model(

@@ -12,10 +12,10 @@ from flows.journey import measure
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec
+from tasks.data.model_folder import model_sha256
 from tasks.training.attach import require_method
-from tasks.training.inputs import training_plan
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import model_sha256
+from tasks.training.step import training_plan
 from tasks.training.train import train
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows

@@ -14,7 +14,7 @@ from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release import export
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tests.corpora import here
 from tests.flows.test_increments import growing, once, rows, write
 from tests.tiny_base import make_base

@@ -39,7 +39,7 @@ def main(spec_file: str, state: str, cores: str, tokenise: str) -> None:
     from data_contracts.contract import list_contracts
     from schemas.load import load_spec
     from tasks.data.prepare import prepare, tokenize
-    from tasks.training.models import find_model
+    from tasks.training.models.weights import find_model
 
     spec = load_spec(Path(spec_file), (), list_contracts())
     prepared = prepare(Path(state), spec)

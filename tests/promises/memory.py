@@ -17,7 +17,7 @@ def main(spec_file: str, state: str) -> None:
     from tasks.data import parts
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.suites import build_suites
-    from tasks.training.models import find_model
+    from tasks.training.models.weights import find_model
 
     parts.PART_ROWS, parts.GROUP_ROWS = 5_000, 5_000  # so that a small file has many
     spec = load_spec(Path(spec_file), (), list_contracts())

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
+from tasks.data.model_folder import model_sha256
 from tasks.release import combine
 from tasks.release.combinable import Origin, common_base, read_origin
 from tasks.release.combine import combine_deltas, combine_models
 from tasks.release.combine_recipe import Recipe, make_recipe
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_model, model_sha256
+from tasks.training.models.load import load_model
 from tests.tiny_base import TINY, make_base
 from tests.training.methods.small import SMALL
 from tests.tuned_folder import make_tuned

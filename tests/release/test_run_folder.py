@@ -23,7 +23,7 @@ from tasks.release.promotion import promote
 from tasks.release.run_folder import RunFolder, RunResult, dump_yaml
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step
-from tasks.training.base import BaseModel
+from tasks.training.models.base_model import BaseModel
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.release.conftest import MakeRun, decision_of
 from tests.tiny_base import TINY, prose
@@ -32,7 +32,7 @@ from tests.tiny_base import TINY, prose
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base with a real tokenizer; nothing here looks into its weights."""
-    from tasks.training.scratch import save_tokenizer, train_tokenizer
+    from tasks.training.models.scratch import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("base")
     save_tokenizer(train_tokenizer(lambda: iter(prose()[::3]), TINY), folder, TINY.context_length)

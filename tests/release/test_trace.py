@@ -20,7 +20,7 @@ LENGTH, PER_STEP = 32, 4
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tasks.training.scratch import save_tokenizer, train_tokenizer
+    from tasks.training.models.scratch import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(train_tokenizer(lambda: iter(prose()[::3]), TINY), folder, TINY.context_length)

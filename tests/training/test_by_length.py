@@ -5,7 +5,7 @@ import torch
 
 from tasks.training.by_length import group_by_length, split_packed
 from tasks.training.dataset import IGNORED, collate
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tests.training.test_dataset import LENGTH, LENGTHS, PACKS, documents, pack
 
 

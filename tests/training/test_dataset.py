@@ -9,7 +9,7 @@ from tasks.data.mix import PIECE, count_labels
 from tasks.data.plan import load_plan
 from tasks.data.token_files import TokenPart
 from tasks.training.dataset import IGNORED, PackedSequences, SeparateDocuments, collate, collate_apart
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tests.training.prepared import prepare_inputs, spec_of
 
 LENGTH = 48

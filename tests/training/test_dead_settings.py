@@ -22,7 +22,7 @@ from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids
 from tasks.evaluation.suites import build_suites
 from tasks.training.checkpoints import list_checkpoints
-from tasks.training.inputs import training_plan
+from tasks.training.step import training_plan
 from tests.corpora import here, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 from tests.tiny_encoder import make_encoder

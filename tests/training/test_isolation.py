@@ -17,7 +17,7 @@ from transformers import (
 
 from schemas.errors import UserError
 from tasks.training.isolation import require_isolation
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 
 SIZES = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "initializer_range": 0.3}
 ATTENTION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

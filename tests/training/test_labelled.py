@@ -10,8 +10,9 @@ from tasks.data.labels import IGNORED
 from tasks.data.plan import load_plan
 from tasks.training.by_length import split_padded
 from tasks.training.head_losses import head_loss
-from tasks.training.heads import Head, load_with_head
 from tasks.training.labelled import LabelledDocuments, collate_labelled, pad_documents
+from tasks.training.models.heads import Head
+from tasks.training.models.load import load_with_head
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from tasks.data.model_folder import view
-from tasks.training.models import count_stored, find_model, load_model, model_files, model_sha256
-from tasks.training.soundness import require_positions
+from tasks.data.model_folder import model_files, model_sha256, view
+from tasks.training.models.load import load_model
+from tasks.training.models.soundness import require_positions
+from tasks.training.models.weights import count_stored, find_model
 from tests.command_line import ROOT
 
 

@@ -10,10 +10,11 @@ from tokenizers import Tokenizer
 from schemas.base_model import Scratch
 from schemas.base_model import Tokenizer as TokenizerSettings
 from schemas.errors import UserError
+from tasks.data.model_folder import model_sha256
 from tasks.data.tokenizer import encode_text, load_tokenizer, special_ids
-from tasks.training.base import provide_base
-from tasks.training.models import load_model, model_sha256
-from tasks.training.scratch import BOS, EOS, make_base, train_tokenizer
+from tasks.training.models.base_model import provide_base
+from tasks.training.models.load import load_model
+from tasks.training.models.scratch import BOS, EOS, make_base, train_tokenizer
 from tests.corpora import make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import TINY, prose
 

@@ -15,8 +15,9 @@ from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.head_losses import task_factors, task_loss
 from tasks.training.head_trainer import split_by_task
-from tasks.training.inputs import open_dataset, training_plan
-from tasks.training.models import load_model
+from tasks.training.inputs import open_dataset
+from tasks.training.models.load import load_model
+from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts

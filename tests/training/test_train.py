@@ -16,9 +16,9 @@ from tasks.data.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.checkpoints import list_checkpoints, verify
 from tasks.training.dataset import PackedSequences, collate
-from tasks.training.inputs import training_plan
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.progress_file import read_metrics
+from tasks.training.step import training_plan
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 8, "dropout": 0.1}

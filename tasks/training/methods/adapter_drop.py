@@ -18,6 +18,7 @@ from tasks.training.methods import adapters
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 from tasks.training.methods.insertion import InsertedTuned, Modules
 from tasks.training.methods.structure import Architecture
+from tasks.training.models.tuned_files import read_method
 
 _STREAM = 0xAD
 """Keeps these draws apart from others made of the same seed and step."""
@@ -53,7 +54,6 @@ class DroppingTuned(InsertedTuned):
 
     def add(self, name: str, folder: Path) -> None:
         """Insert another adapter, with the number of blocks that its own settings leave out."""
-        from tasks.training.tuned import read_method
 
         super().add(name, folder)
         saved = read_method(folder).method

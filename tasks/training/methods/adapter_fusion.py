@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
 from schemas.methods_adapters import AdapterFusion, AdapterPfeiffer
+from tasks.data.model_folder import model_sha256
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import CONTAINER, WEIGHTS, Inserted, InsertedTuned, Modules, behind
 from tasks.training.methods.structure import Architecture
+from tasks.training.models.soundness import read_tensors
+from tasks.training.models.tuned_files import find_tuned, read_method, split_task
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +76,6 @@ def _saved_parts(folder: Path) -> list[AdapterPfeiffer]:
 
 
 def _settings_of(name: str) -> AdapterPfeiffer:
-    from tasks.training.tuned import find_tuned, read_method, split_task
 
     folder, task = find_tuned(name), split_task(name)[1]
     found = read_method(folder).method
@@ -90,7 +92,6 @@ def _settings_of(name: str) -> AdapterPfeiffer:
 
 def _tasks_of(folder: Path) -> tuple[str, ...]:
     from tasks.training.methods.task_adapters import saved_tasks
-    from tasks.training.soundness import read_tensors
 
     return saved_tasks(read_tensors(folder / WEIGHTS))
 
@@ -101,8 +102,6 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
     Raises:
         UserError: a folder holds no adapter_pfeiffer, or one of another base.
     """
-    from tasks.training.models import model_sha256
-    from tasks.training.tuned import find_tuned, read_method, split_task
 
     base_sha256 = model_sha256(context.tokenizer)
     for name in settings.adapters:
@@ -119,7 +118,6 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
 def _fill(tuned: FusionTuned, index: int, folder: Path, task: str | None) -> None:
     """Copy one trained adapter into its place in every block."""
     from tasks.training.methods.task_adapters import key_of
-    from tasks.training.soundness import read_tensors
 
     inside = CONTAINER if task is None else f"{CONTAINER}.{key_of(task)}"
     tensors = read_tensors(folder / WEIGHTS)

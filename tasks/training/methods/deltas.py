@@ -15,6 +15,7 @@ from schemas.errors import UserError
 from tasks.training.methods.base import TRAINED, TrainingContext
 from tasks.training.methods.own_weights import OwnWeights, in_head, misfit
 from tasks.training.methods.peft_backed import linear_layers, require_modules
+from tasks.training.models.soundness import read_tensors
 
 FILE = "deltas.safetensors"
 Places = list[tuple[Any, str]]  # module, attribute
@@ -230,7 +231,6 @@ def load_sparse(model: Any, folder: Path, settings: Any) -> DeltaTuned:
 
 def _saved_entries(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Name of a tensor -> flat indices (k,) and values (k,)."""
-    from tasks.training.soundness import read_tensors
 
     tensors = read_tensors(folder / FILE)
     names = [key.removesuffix(".indices") for key in tensors if key.endswith(".indices")]

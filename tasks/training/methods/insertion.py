@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.errors import UserError
+from tasks.data.model_folder import METHOD_FILE
 from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.methods.structure import (
     Architecture,
@@ -15,6 +16,8 @@ from tasks.training.methods.structure import (
     read_architecture,
     tensor_of,
 )
+from tasks.training.models.soundness import read_tensors
+from tasks.training.models.tuned_files import read_method
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +136,6 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: it was made by another method, or on another base, or does not fit.
         """
-        from tasks.training.tuned import read_method
 
         saved = read_method(folder)
         if saved.method.kind != self.settings.kind:
@@ -185,7 +187,6 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: tensors are missing, left over or of another shape: half an adapter would do half of its work.
         """
-        from tasks.training.soundness import read_tensors
 
         tensors = read_tensors(folder / WEIGHTS)
         own = {
@@ -209,7 +210,6 @@ class InsertedTuned(Tuned):
         Raises:
             UserError: the file does not fit the model.
         """
-        from tasks.training.tuned import METHOD_FILE, read_method
 
         if (folder / METHOD_FILE).is_file():
             self.base_sha256 = read_method(folder).base_sha256

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
-from tasks.training.soundness import read_tensors
+from tasks.training.models.soundness import read_tensors
 
 if TYPE_CHECKING:
     import torch

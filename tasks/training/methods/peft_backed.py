@@ -9,8 +9,8 @@ from schemas.errors import UserError
 from tasks.data.loading import loading
 from tasks.data.model_folder import ADAPTER_CONFIG, read_config, view
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
-from tasks.training.quiet import quiet
-from tasks.training.soundness import read_tensors
+from tasks.training.models.quiet import quiet
+from tasks.training.models.soundness import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
 _FIX = "load it on the base it was trained on, named in adapter_config.json"

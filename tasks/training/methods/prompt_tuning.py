@@ -4,6 +4,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.methods_peft import PromptTuning
+from tasks.data.tokenizer import load_tokenizer
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.virtual_tokens import attach_prompt
 
@@ -31,8 +32,6 @@ def attach(model: Any, settings: PromptTuning, context: TrainingContext) -> Tune
 def _start(embeddings: Any, settings: PromptTuning, context: TrainingContext) -> Any:
     """Where the embeddings start, (virtual_tokens, d)."""
     import torch
-
-    from tasks.data.tokenizer import load_tokenizer
 
     count, generator = settings.virtual_tokens, torch.Generator().manual_seed(context.seed)
     if settings.init == "random":  # uniform in [-0.5, 0.5], as in the paper

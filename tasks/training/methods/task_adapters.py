@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from schemas.errors import UserError
 from tasks.training.methods.insertion import CONTAINER, WEIGHTS, InsertedTuned, require_same
+from tasks.training.models.soundness import read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,6 @@ class TaskAdaptersTuned(InsertedTuned):
         Raises:
             UserError: the file does not fit the model.
         """
-        from tasks.training.soundness import read_tensors
 
         tensors = read_tensors(folder / WEIGHTS)
         self._insert_tasks(saved_tasks(tensors), folder)

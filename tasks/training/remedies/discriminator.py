@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear, relu
 
 from schemas.errors import UserError
-from tasks.training.heads import output_layers
+from tasks.training.models.heads import output_layers
 
 
 class GradientReversal(torch.autograd.Function):

@@ -79,7 +79,8 @@ def reads(settings: Ewc, base: Path) -> Mapping[str, str]:
 
 def prepare(settings: Ewc, context: RemedyContext) -> Step:
     """Measure the Fisher information of the base on general text, once for all strengths."""
-    from tasks.training.models import load_base, model_sha256
+    from tasks.data.model_folder import model_sha256
+    from tasks.training.models.load import load_base
 
     base, seed = context.inputs.base, context.spec.training.seed
     documents = context.ids_of(take_tokens(load_general(context.inputs.plan), settings.general_tokens))
@@ -108,7 +109,7 @@ def attach(tuned: "Tuned", settings: Ewc, context: RemedyContext, prepared: Step
     """
     from safetensors.torch import load_file
 
-    from tasks.training.soundness import read_tensors
+    from tasks.training.models.soundness import read_tensors
 
     assert prepared is not None
     fisher = load_file(prepared.folder / FILE)

@@ -49,7 +49,8 @@ def own_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> OwnText
 
 def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
     """Let the base write, keep what passes, as rows of JSON Lines; done once per base, settings and seed."""
-    from tasks.training.models import load_base, model_sha256
+    from tasks.data.model_folder import model_sha256
+    from tasks.training.models.load import load_base
 
     plan = StepPlan(
         root=root,

@@ -11,7 +11,7 @@ from schemas.methods_peft import AdaLora
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import adalora
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.train import _make_trainer, train
 from tests.training.methods.tiny_models import IDS, context
 from tests.training.prepared import prepare_inputs, spec_of

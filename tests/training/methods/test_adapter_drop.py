@@ -13,8 +13,8 @@ from tasks.training.attach import attach as attach_run
 from tasks.training.methods import adapter_drop
 from tasks.training.methods.adapter_drop import blocks_dropped
 from tasks.training.methods.base import TrainingContext
+from tasks.training.models.load import load_tuned
 from tasks.training.train import _make_trainer
-from tasks.training.tuned import load_tuned
 from tests.training.methods.architectures import VOCAB, make
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 

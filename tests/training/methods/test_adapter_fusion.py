@@ -18,10 +18,9 @@ from tasks.evaluation.score import score_documents
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
-from tasks.training.inputs import training_plan
 from tasks.training.isolation import require_isolation
-from tasks.training.models import load_model
-from tasks.training.tuned import load_tuned
+from tasks.training.models.load import load_model, load_tuned
+from tasks.training.step import training_plan
 from tests.corpora import write_rows
 from tests.tiny import DOMAIN, GENERAL
 from tests.tiny_base import make_base, prose

@@ -15,7 +15,7 @@ from schemas.methods_adapters import (
     PTuningTemplate,
     Unipelt,
 )
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tests.training.prepared import spec_of, train_here
 
 IDS = torch.arange(3, 40)[None]

@@ -15,7 +15,7 @@ from tasks.training.methods import adapters
 from tasks.training.methods.base import TrainingContext
 from tasks.training.methods.bottleneck import OwnNorm
 from tasks.training.methods.insertion import CONTAINER, WEIGHTS
-from tasks.training.tuned import save_tuned
+from tasks.training.models.tuned_files import save_tuned
 from tests.training.methods.architectures import CAUSAL, ENCODERS, VOCAB, make
 
 IDS = torch.arange(3, 23)[None].remainder(VOCAB)

@@ -8,7 +8,7 @@ from schemas.methods import Full
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import full
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.train import _make_trainer, train
 from tests.training.methods.tiny_models import context, tiny_bert
 from tests.training.prepared import prepare_inputs, spec_of

@@ -13,17 +13,18 @@ from torch.nn.functional import cross_entropy
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.labels import IGNORED
+from tasks.data.model_folder import is_tuned
 from tasks.data.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
-from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.isolation import require_isolation
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_base, load_model
+from tasks.training.models.load import load_base, load_model, load_tuned
+from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train
-from tasks.training.tuned import is_tuned, load_tuned
 from tests.training.methods.promises import (
     assert_merged_the_same,
     assert_same_gradient,

@@ -23,11 +23,12 @@ from tasks.storage.steps import Step
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
-from tasks.training.head_start import load_at_start
-from tasks.training.inputs import TrainingInputs, open_dataset, training_plan
+from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.methods.registry import METHODS
+from tasks.training.models.head_start import load_at_start
+from tasks.training.models.load import load_tuned
+from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train
-from tasks.training.tuned import load_tuned
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head

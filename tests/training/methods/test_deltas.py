@@ -12,9 +12,8 @@ from tasks.training.methods import diff_pruning, fisher, sparse
 from tasks.training.methods.deltas import largest
 from tasks.training.methods.fisher import documents
 from tasks.training.methods.gates import GatedDelta
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model, load_tuned
 from tasks.training.train import _make_trainer, train
-from tasks.training.tuned import load_tuned
 from tests.training.methods.tiny_models import context, logits, tiny_bert, train_a_little, trainable
 from tests.training.prepared import prepare_inputs, spec_of
 

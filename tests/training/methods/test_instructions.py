@@ -20,7 +20,7 @@ from tasks.training.dataset import IGNORED
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.train import train
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose

@@ -8,7 +8,7 @@ from schemas.methods_subset import Lisa
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import lisa
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.train import _make_trainer
 from tests.tiny_base import TINY, make_base
 from tests.training.methods.tiny_models import context

@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from schemas.methods import Lora
+from tasks.data.model_folder import model_sha256
 from tasks.release import export
 from tasks.release.export import export_model
-from tasks.training.base import provide_base
 from tasks.training.inputs import TrainingInputs
 from tasks.training.methods import lora
 from tasks.training.methods.base import TrainingContext
-from tasks.training.models import load_model, model_sha256
+from tasks.training.models.base_model import provide_base
+from tasks.training.models.load import load_model
 from tasks.training.train import train
 from tests.training.methods.promises import seen_at_save
 from tests.training.prepared import prepare_inputs, spec_of, train_here

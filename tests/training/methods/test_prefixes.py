@@ -278,7 +278,7 @@ def test_gates_are_reported_with_the_training(root, base, tmp_path):
 
 
 def test_several_prefixes_on_one_base_are_switched(root, base, tmp_path):
-    from tasks.training.tuned import load_tuned
+    from tasks.training.models.load import load_tuned
 
     folders = []
     for rate in (0.05, 0.1):

@@ -7,12 +7,11 @@ from schemas.errors import UserError
 from schemas.methods_peft import Qlora
 from tasks.release import export
 from tasks.release.export import export_model
-from tasks.training.counts import numbers
-from tasks.training.heads import Head, load_with_head
 from tasks.training.methods import qlora
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_base, load_model
-from tasks.training.tuned import load_tuned
+from tasks.training.models.counts import numbers
+from tasks.training.models.heads import Head
+from tasks.training.models.load import load_base, load_model, load_tuned, load_with_head
 from tests.tiny_encoder import make_encoder
 from tests.training.methods.tiny_models import context, logits
 from tests.training.prepared import spec_of, train_here

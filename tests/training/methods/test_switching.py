@@ -9,9 +9,8 @@ import torch
 
 from schemas.errors import UserError
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_base
-from tasks.training.several import load_several
-from tasks.training.tuned import load_tuned
+from tasks.training.models.load import load_base, load_tuned
+from tasks.training.models.several import load_several
 from tests.tiny_base import make_base
 from tests.training.methods.small import BIASED, SMALL, WIDE
 from tests.training.methods.tiny_models import logits

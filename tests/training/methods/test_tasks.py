@@ -13,13 +13,11 @@ from tasks.evaluation.predictions import load_answers, predict_suites
 from tasks.evaluation.suites import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
-from tasks.training.head_start import load_at_start
-from tasks.training.heads import load_with_head
 from tasks.training.inputs import open_dataset
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_for_tasks, load_model
+from tasks.training.models.head_start import load_at_start
+from tasks.training.models.load import load_for_tasks, load_model, load_tuned, load_with_head
 from tasks.training.train import _make_trainer, train
-from tasks.training.tuned import load_tuned
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.toy_tasks import TASKS, task_texts, tasks_spec
@@ -188,7 +186,7 @@ def test_disabled_it_is_the_base_with_the_trained_head(together, encoder) -> Non
 
 
 def load_head(folder):
-    from tasks.training.heads import head_of
+    from tasks.training.models.heads import head_of
 
     return head_of(folder)
 

@@ -11,7 +11,7 @@ from tasks.data.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate
 from tasks.training.methods import p_tuning, prefix_tuning, prompt_tuning
 from tasks.training.methods.peft_backed import load_peft
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.train import train
 from tests.training.methods.tiny_models import IDS, context, logits, train_a_little, trainable
 from tests.training.prepared import prepare_inputs, spec_of

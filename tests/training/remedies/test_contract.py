@@ -12,10 +12,10 @@ from schemas.remedies import Remedy
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.checkpoints import list_checkpoints
-from tasks.training.inputs import training_plan
 from tasks.training.methods.registry import METHODS
-from tasks.training.models import load_model
+from tasks.training.models.load import load_model
 from tasks.training.remedies.registry import REMEDIES
+from tasks.training.step import training_plan
 from tests.training.remedies.small import SMALL, for_heads, inputs_of, spec_for, train_here
 
 LORA = {"kind": "lora", "r": 4, "alpha": 16}

@@ -7,7 +7,7 @@ import torch
 from tasks.data.plan import load_plan
 from tasks.training.by_length import split_packed
 from tasks.training.inputs import open_dataset
-from tasks.training.models import load_base
+from tasks.training.models.load import load_base
 from tasks.training.remedies.base import Outputs, RemedyContext
 from tasks.training.remedies.distillation import attach, divergence, prepare
 from tests.training.prepared import prepare_inputs, train_here

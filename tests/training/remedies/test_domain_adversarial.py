@@ -13,12 +13,13 @@ from tasks.data.plan import load_plan
 from tasks.training.attach import attach
 from tasks.training.by_length import split_padded
 from tasks.training.device import find_device
-from tasks.training.inputs import open_dataset, training_plan
+from tasks.training.inputs import open_dataset
 from tasks.training.progress_file import read_metrics
 from tasks.training.remedies import domain_adversarial
 from tasks.training.remedies.applied import attach_remedies
 from tasks.training.remedies.base import Outputs, RemedyContext
 from tasks.training.remedies.discriminator import Discriminator, Features, reverse, scale_at
+from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train
 from tests.schemas.test_mixture import SPEC, problems
 from tests.tiny_encoder import make_encoder

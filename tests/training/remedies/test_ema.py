@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.training.checkpoints import list_checkpoints
-from tasks.training.inputs import training_plan
+from tasks.training.step import training_plan
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import spec_with
 

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import UserError
 from schemas.remedies import Ewc
 from tasks.data.plan import load_general
-from tasks.training.inputs import training_plan
-from tasks.training.models import load_base
+from tasks.training.models.load import load_base
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.ewc import BESIDE, FILE, fisher_information, prepare, sample_labels
+from tasks.training.step import training_plan
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import SMALL, spec_with
 from tests.training.remedies.test_contract import FOR_METHOD, weights

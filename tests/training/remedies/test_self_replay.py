@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import UserError
 from schemas.remedies import SelfReplay
 from tasks.data.tokenizer import load_tokenizer, special_ids
-from tasks.training.models import load_base
+from tasks.training.models.load import load_base
 from tasks.training.remedies.self_replay import (
     FILE,
     choose,

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from schemas.remedies import StepScaling
 from tasks.data.plan import load_general
-from tasks.training.models import load_base
+from tasks.training.models.load import load_base
 from tasks.training.progress_file import read_metrics
 from tasks.training.remedies.applied import Applied
 from tasks.training.remedies.base import RemedyContext

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.counts import Parameters, Ranks
-from tasks.training.models import load_base, load_model
-from tasks.training.tuned import is_tuned, read_method
+from tasks.data.model_folder import is_tuned
+from tasks.training.models.load import load_base, load_model
+from tasks.training.models.tuned_files import read_method
 
 LARGEST_RANKED = 200_000_000
 """Parameters of a model whose differences are decomposed: beyond it the singular values take longer than training."""

@@ -1,31 +1,25 @@
-"""Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
+"""Find models and read their weights. Only safetensors are read, and no code that comes with a model is run."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
 from schemas.load import expand, is_hub_id
-from schemas.objectives import ObjectiveKind
-from tasks.data.base_head import read_head
-from tasks.data.loading import library_refusal, loading
+from tasks.data.loading import loading
 from tasks.data.model_folder import (
     CONFIGS,
-    METHOD_FILE,
     PROMPT_FILE,
     TOKENIZER_FILES,
     VOCABULARY_FILES,
-    is_tuned,
-    model_files,
-    read_config,
     require_sound,
     view,
     weight_files,
 )
-from tasks.storage.hashing import sha256_files
-from tasks.training.quiet import silence_libraries
-from tasks.training.soundness import (
+from tasks.training.models.judged import require_judged
+from tasks.training.models.quiet import silence_libraries
+from tasks.training.models.soundness import (
     require_finite,
     require_ids_fit,
     require_no_stray,
@@ -33,13 +27,6 @@ from tasks.training.soundness import (
     require_shapes,
     stored_shapes,
 )
-
-__all__ = ["TOKENIZER_FILES", "VOCABULARY_FILES", "model_files", "read_config"]
-
-
-def model_sha256(folder: Path) -> str:
-    """sha256 over everything in a model folder that decides what it computes."""
-    return sha256_files(dict(sorted(model_files(folder).items())))
 
 
 def count_stored(folder: Path) -> int:
@@ -54,7 +41,6 @@ def find_model(base: str) -> Path:
         UserError: the model cannot be had, has no safetensors, or wants to run its own code; or it is a run's, and not
             the one that was judged.
     """
-    from tasks.training.judged import require_judged
 
     try:
         folder = _download(base) if is_hub_id(base) else Path(expand(base))
@@ -89,95 +75,6 @@ def _download(hub_id: str) -> Path:
             hub_id,
             "check the name, the network and HF_TOKEN, or name a local folder",
         ) from None
-
-
-def load_model(folder: Path, dtype: Any = None, kind: ObjectiveKind | None = None) -> Any:
-    """Load a model, plain or tuned, to be called (and generated with, if it is a causal language model).
-
-    What a method can merge is merged into its base; what it cannot stays beside it, frozen.
-    `dtype` defaults to float32. `kind` is the objective that the model must serve; by default whatever it serves.
-
-    Raises:
-        UserError: the weights do not fit the architecture, the base of a tuned model cannot be had, or the model
-            serves another objective.
-    """
-    from tasks.training.heads import load_head_model
-    from tasks.training.tuned import load_tuned
-
-    serves = require_kind(folder, kind)
-    if not is_tuned(folder):
-        return load_plain(folder, dtype) if serves == "language_modeling" else load_head_model(folder, dtype)
-    tuned = load_tuned(folder, dtype)
-    model = merged(tuned, folder) if tuned.merges else tuned.model
-    model.requires_grad_(False)
-    return model.eval()
-
-
-def load_for_tasks(
-    folder: Path, dtype: Any = None, kind: ObjectiveKind | None = None
-) -> tuple[Any, Callable[[str], None]]:
-    """Load a model and what tells it which of its tasks comes next, where a task has modules of its own.
-
-    Raises:
-        UserError: see load_model.
-    """
-    from tasks.training.tuned import load_tuned, read_method
-
-    if not (folder / METHOD_FILE).is_file() or not read_method(folder).method.has_task_modules:
-        return load_model(folder, dtype, kind), lambda _: None
-    require_kind(folder, kind)
-    tuned = load_tuned(folder, dtype)
-    tuned.model.requires_grad_(False)
-    return tuned.model.eval(), tuned.use_task
-
-
-def require_kind(folder: Path, kind: ObjectiveKind | None) -> ObjectiveKind:
-    """What a model serves; it must be `kind`, if given.
-
-    Raises:
-        UserError: it serves another objective.
-    """
-    head = read_head(folder)
-    serves = head[0] if head is not None else "language_modeling"
-    if kind is not None and serves != kind:
-        fix = "name a model that was trained for it, or change the objective"
-        raise UserError(f"this is a model for {serves}, not for {kind}", str(folder), fix)
-    return serves
-
-
-def load_base(folder: Path, dtype: Any = None, settings: Mapping[str, Any] | None = None) -> Any:
-    """Load the model that a method is to be put on; it may itself be tuned, if that can be merged.
-
-    `settings` are further arguments of from_pretrained (quantisation), which only a plain model can take.
-
-    Raises:
-        UserError: the model is tuned in a way that leaves no plain weights.
-    """
-    from tasks.training.tuned import load_tuned
-
-    if not is_tuned(folder):
-        return load_plain(folder, dtype, **(settings or {}))
-    if settings:
-        fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
-        raise UserError("a base that is itself an adapter cannot be loaded quantised", str(folder), fix)
-    tuned = load_tuned(folder, dtype)
-    if not tuned.merges:
-        fix = "start from a full model, or from one whose method can be merged (rootstock methods)"
-        raise UserError(
-            "the base is a tuned model that cannot be merged into plain weights", str(folder), fix
-        )
-    return merged(tuned, folder)
-
-
-def merged(tuned: Any, folder: Path) -> Any:
-    """The model with the method's update in its own weights.
-
-    Raises:
-        UserError: PEFT cannot merge it into such a base.
-    """
-    fix = "use base and adapter side by side, or a base in 16 or 32 bits"
-    with library_refusal("the method cannot be merged into its base", folder, fix):
-        return tuned.merge()
 
 
 def load_plain(folder: Path, dtype: Any = None, **settings: Any) -> Any:

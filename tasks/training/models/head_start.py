@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from schemas.run import RunSpec
 from tasks.data.base_head import TaskOutputs
-from tasks.training.heads import WithHead, load_with_head, output_layers
 from tasks.training.inputs import TrainingInputs, open_dataset
+from tasks.training.models.heads import WithHead, output_layers
+from tasks.training.models.load import load_with_head
 
 
 def load_at_start(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import UserError
 from tasks.data.loading import loading
 from tasks.data.model_folder import read_config, weight_files
+from tasks.data.tokenizer import highest_id
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +141,6 @@ def require_ids_fit(model: Any, folder: Path) -> None:
     Raises:
         UserError: naming the highest id.
     """
-    from tasks.data.tokenizer import highest_id  # the data stage is not needed to list the methods
 
     file = folder / "tokenizer.json"
     if not file.is_file():

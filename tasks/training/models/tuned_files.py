@@ -10,13 +10,9 @@ from schemas.base import Schema
 from schemas.errors import UserError
 from schemas.method_settings import MethodSettings
 from schemas.methods import Method
-from tasks.data.loading import loading
-from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, read_config, require_sound
+from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, read_config
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored
-
-__all__ = ["METHOD_FILE", "is_tuned"]
-FIX = "load it on the base it was trained on; if it was copied, fetch it again"
 
 
 class SavedMethod(Schema):
@@ -93,73 +89,3 @@ def base_of(folder: Path) -> str:
         fix = "write the folder itself: variables are read in what you name, not in a folder's files"
         raise UserError("the adapter names its base by an environment variable", str(file), fix)
     return named
-
-
-def find_base(folder: Path) -> Path:
-    """Folder of a tuned model's base. A base in the same state folder is found wherever that was moved to.
-
-    Raises:
-        UserError: it cannot be had.
-    """
-    from tasks.training.models import find_model
-
-    seen: set[Path] = set()
-    above = folder
-    while is_tuned(above):
-        if above.resolve() in seen:
-            fix = "name the model that each of them was trained on"
-            raise UserError("the base of this adapter is, in the end, itself", str(folder), fix)
-        seen.add(above.resolve())
-        above = find_model(_base_name(above))
-    return find_model(_base_name(folder))
-
-
-def _base_name(folder: Path) -> str:
-    """What `base_of` says, or where that lies since the state folder was moved."""
-    named = base_of(folder)
-    *_, kind, run, model = ("", "", "", *Path(named).parts)
-    if kind == "runs" and not Path(named).is_dir():
-        moved = folder.absolute().parents[2] / kind / run / model
-        if moved.is_dir():
-            named = str(moved)
-    return named
-
-
-def load_tuned(folder: Path, dtype: Any = None) -> Any:
-    """Load the base and put the method on it; return a methods.base.Tuned.
-
-    Raises:
-        UserError: the base cannot be had, is not the one that was tuned, or does not fit.
-    """
-    from tasks.training.heads import head_of, load_with_head
-    from tasks.training.methods.peft_backed import load_peft
-    from tasks.training.methods.registry import METHODS
-    from tasks.training.models import load_base, model_sha256
-    from tasks.training.soundness import require_ids_fit
-
-    base = find_base(folder)
-    if not (folder / METHOD_FILE).is_file():
-        return load_peft(load_base(base, dtype), folder)
-    saved = read_method(folder)
-    entry = METHODS[saved.method.kind]
-    if saved.method.replaces_base:
-        what = f"method.json names {saved.method.kind}, which stores whole weights: what lies here would not be used"
-        raise UserError(what, str(folder / METHOD_FILE), "export the run again")
-    if model_sha256(base) != saved.base_sha256:
-        raise UserError(
-            f"the base {saved.base} is not the model that was tuned: its files have changed",
-            str(folder / METHOD_FILE),
-            "bring the old base back, or tune the new one",
-        )
-    settings = entry.base_settings(saved.method) if entry.base_settings else None
-    head = head_of(folder)
-    require_sound(folder)
-    model = (
-        load_base(base, dtype, settings)
-        if head is None
-        else load_with_head(base, head, dtype, 0, settings).model
-    )
-    with loading("cannot put the method on its base", folder, FIX):
-        tuned = entry.load(model, folder, saved.method)
-    require_ids_fit(tuned.model, folder)
-    return tuned

@@ -6,7 +6,7 @@ knows are kept.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from schemas.errors import UserError
 from schemas.objectives import ObjectiveKind
 from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
 from tasks.data.loading import loading
-from tasks.data.model_folder import view
+from tasks.data.model_folder import read_config, view
 from tasks.storage.hashing import sha256_value
-from tasks.training.models import load_base, read_config, read_weights, require_none
+from tasks.training.models.weights import read_weights, require_none
 
 INITIAL_STD = 0.02  # of new outputs where the configuration names none; BERT's and Llama's own
 
@@ -64,43 +64,6 @@ class WithHead:
     """Names of the modules that must train whatever the method."""
     fresh: bool = False
     """Whether all outputs are new: the base had no head of this kind."""
-
-
-def load_with_head(
-    folder: Path, head: Head, dtype: Any, seed: int, settings: Mapping[str, Any] | None = None
-) -> WithHead:
-    """Load a base, with or without a head, and give it this head.
-
-    Raises:
-        UserError: the weights do not fit, or the base is an adapter that no head can be put on.
-    """
-    import torch
-
-    from tasks.training.tuned import is_tuned
-
-    known = read_head(folder)
-    has_head = known is not None and known[0] == head.kind
-    missing: list[str] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if is_tuned(folder):
-            if not has_head:
-                fix = "merge it first: rootstock export RUN --merge --to FOLDER, and name that folder as base"
-                raise UserError("a new head cannot be put on an adapter", str(folder), fix)
-            model = load_base(folder, dtype, settings)
-        else:
-            names = known[1] if known is not None and has_head else head.names
-            model, missing = load_plain_head(folder, replace(head, names=names), dtype, settings)
-        _fit(model, head)
-    prefix = model.base_model_prefix
-    new = [
-        name
-        for name, part in model.named_children()
-        if name != prefix and any(True for _ in part.parameters())
-    ]
-    if any(".pooler." in name for name in missing):
-        new.append("pooler")
-    return WithHead(model, tuple(new), fresh=not has_head)
 
 
 def load_plain_head(
@@ -189,7 +152,7 @@ def _outputs(head: Head) -> dict[str, Any]:
     }
 
 
-def _fit(model: Any, head: Head) -> None:
+def fit_head(model: Any, head: Head) -> None:
     """Give the model exactly these outputs: known ones keep their weights, others are new."""
     import torch
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from schemas.base_model import FromScratch
 from schemas.run import RunSpec
+from tasks.data.model_folder import model_sha256
 from tasks.data.prepare import Prepared
-from tasks.training.models import find_model, model_sha256
-from tasks.training.scratch import make_base
+from tasks.training.models.scratch import make_base
+from tasks.training.models.weights import find_model
 
 
 @dataclass(frozen=True)
