@@ -17,8 +17,8 @@ from schemas.commands import command
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
 from schemas.file_names import unfit_name
-from schemas.records import FORMATS
-from schemas.source_rules import HOLDS, told_format
+from schemas.records import RECORDS
+from schemas.source_rules import told_format
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
@@ -95,9 +95,11 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
         if (unfit := unfit_name(path)) is not None:
             raise unfit
         source = Source(path=path, contract=contract)
-        if (form := told_format(source)) not in FORMATS[loaded.record]:
-            fix = f"name a file of {', '.join(FORMATS[loaded.record])}, or another contract"
-            raise UserError(f"a {form} file does not hold {HOLDS[loaded.record]}", f"--data {path}", fix)
+        if (form := told_format(source)) not in RECORDS[loaded.record].formats:
+            fix = f"name a file of {', '.join(RECORDS[loaded.record].formats)}, or another contract"
+            raise UserError(
+                f"a {form} file does not hold {RECORDS[loaded.record].holds}", f"--data {path}", fix
+            )
         shards += plan_shards(source, find_files(source), len(shards), record=loaded.record)
     shards = with_schemes(with_layouts(shards)[0], _map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.artifacts import Severity
 from schemas.base import Schema
-from schemas.records import TOLD_BY, RecordKind
+from schemas.records import RECORDS, RecordKind
 
 
 class ShardRule(Schema):
@@ -37,4 +37,4 @@ def told_record(document: Any) -> RecordKind | None:
         names = {column["name"] for column in document["schema"][0]["properties"]}
     except (KeyError, IndexError, TypeError):
         return None
-    return next((kind for kind, column in TOLD_BY.items() if column in names), "text")
+    return next((kind for kind, record in RECORDS.items() if record.told_by in names), "text")

@@ -24,8 +24,8 @@ from schemas.files import source_files as source_files
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask
 from schemas.overrides import apply_overrides, name_both
+from schemas.records import RECORDS
 from schemas.run import RunSpec
-from schemas.source_rules import HOLDS
 from schemas.sources import Source
 from schemas.yaml_reader import Document, survey_yaml
 
@@ -124,8 +124,9 @@ def check_tasks(spec: RunSpec, document: Document, contracts: Mapping[str, Path]
             continue  # that it is not there, or no YAML, is said elsewhere
         wanted = spec.record_of(source)
         if told is not None and told != wanted:
-            what = f"contract '{source.contract}' is for {HOLDS[told]}, but task {source.task} reads {HOLDS[wanted]}"
-            fix = f"name a contract for {HOLDS[wanted]}, or another task"
+            given, needed = RECORDS[told].holds, RECORDS[wanted].holds
+            what = f"contract '{source.contract}' is for {given}, but task {source.task} reads {needed}"
+            fix = f"name a contract for {needed}, or another task"
             errors.append(UserError(what, document.place((*path, "contract")), fix))
     return errors
 

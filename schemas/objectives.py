@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
+from schemas.records import RecordKind
 
 Name = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
@@ -130,6 +131,12 @@ Objective = Annotated[
 ObjectiveKind = Literal[
     "language_modeling", "instruction", "text_classification", "token_classification", "multi_task"
 ]
+RECORD_OF: dict[ObjectiveKind, RecordKind] = {
+    "language_modeling": "text",
+    "instruction": "instruction",
+    "text_classification": "labeled_text",
+    "token_classification": "tagged_tokens",
+}
 HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification", "multi_task")
 """Objectives that put a new head on the base model."""
 

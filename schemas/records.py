@@ -1,11 +1,13 @@
-"""What one row of data must look like, and why a row can be refused."""
+"""What one row of data must look like, and why a row can be refused.
 
+A kind of record is a class here, a line in `RecordKind` and in `RECORDS`, and its check in tasks/data/checks.py.
+"""
+
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from schemas.objectives import ObjectiveKind
 
 
 class ReasonCode(StrEnum):
@@ -29,75 +31,111 @@ class ReasonCode(StrEnum):
     BAD_TAG = "bad_tag"
 
 
-class Text(BaseModel):
-    """Running text for language modelling. Keys that are not fields are other people's business: ignored."""
+Content = Annotated[str, StringConstraints(pattern=r"\S")]
+RecordKind = Literal["text", "labeled_text", "tagged_tokens", "instruction"]
+Stored = Literal["string", "large_string", "list of string", "digest"]
+
+
+class Record(BaseModel):
+    """One row. Keys that are not fields are other people's business: ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
-    text: Annotated[str, StringConstraints(pattern=r"\S")]
+    holds: ClassVar[str]
+    """What a file of such rows holds, in words."""
+    formats: ClassVar[tuple[str, ...]]
+    """Formats that can hold it."""
+    told_by: ClassVar[str | None] = None
+    """The property of a contract that tells it; a contract with none of them is for text."""
+    stored: ClassVar[Mapping[str, Stored]] = {}
+    """Columns of an accepted row besides its text, and their types."""
+    layouts: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Layouts in the wild -> field -> its key; recognised by the fields that a row must have, where no columns are given."""
+    has_scheme: ClassVar[bool] = False
+    """Whether its tags are written in a scheme (IOB1, IOBES, ...) that is told from the file."""
+
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """The fields that columns are mapped to."""
+        return tuple(name for name in cls.model_fields if name != "group")
+
+    @classmethod
+    def required(cls) -> tuple[str, ...]:
+        """The fields that a row must have."""
+        return tuple(name for name, field in cls.model_fields.items() if field.is_required())
+
+
+class Text(Record):
+    """Running text for language modelling."""
+
+    holds = "running text"
+    formats = ("txt", "jsonl", "json", "csv", "tsv")
+
+    text: Content
     group: str | int | None = None
 
 
-class LabeledText(BaseModel):
+class LabeledText(Record):
     """A text and its label; a label that is a whole number is taken as its digits."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    holds = "texts with a label"
+    formats = ("jsonl", "json", "csv", "tsv")
+    told_by = "label"
+    stored = {"label": "string"}
 
-    text: Annotated[str, StringConstraints(pattern=r"\S")]
-    label: Annotated[str, StringConstraints(pattern=r"\S")] | int
+    text: Content
+    label: Content | int
     group: str | int | None = None
 
 
-class TaggedTokens(BaseModel):
-    """A text as words, and one tag a word."""
+class TaggedTokens(Record):
+    """A text as words, and one tag a word. The text is the words, a blank between; tags are stored in IOB2."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    holds = "tagged words"
+    formats = ("conll", "jsonl", "json")
+    told_by = "tags"
+    stored = {"tokens": "list of string", "tags": "list of string"}
+    has_scheme = True
 
-    tokens: Annotated[list[Annotated[str, StringConstraints(pattern=r"\S")]], Field(min_length=1)]
+    tokens: Annotated[list[Content], Field(min_length=1)]
     tags: list[str]
     group: str | int | None = None
 
 
-class Instruction(BaseModel):
-    """A prompt and the response to it; `context` is what the prompt is about, where a data set keeps the two apart."""
+class Instruction(Record):
+    """A prompt and the response to it; `context` is what the prompt is about, where a data set keeps the two apart.
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    The text is the three, a blank line between. Stored are an empty context where there is none, and the digest of what is
+    asked (prompt and context).
+    """
 
-    prompt: Annotated[str, StringConstraints(pattern=r"\S")]
-    response: Annotated[str, StringConstraints(pattern=r"\S")]
+    holds = "prompts and responses"
+    formats = ("jsonl", "json", "csv", "tsv")
+    told_by = "prompt"
+    stored = {
+        "prompt": "large_string",
+        "response": "large_string",
+        "context": "large_string",
+        "asked": "digest",
+    }
+    layouts = {
+        "prompt/response": {"prompt": "prompt", "response": "response", "context": "context"},
+        "prompt/completion": {"prompt": "prompt", "response": "completion"},
+        "alpaca": {"prompt": "instruction", "response": "output", "context": "input"},
+        "dolly": {"prompt": "instruction", "response": "response", "context": "context"},
+        "question/answer": {"prompt": "question", "response": "answer"},
+        "query/response": {"prompt": "query", "response": "response"},
+    }
+
+    prompt: Content
+    response: Content
     context: str | None = None
     group: str | int | None = None
 
 
-RecordKind = Literal["text", "labeled_text", "tagged_tokens", "instruction"]
-RECORD_OF: dict[ObjectiveKind, RecordKind] = {
-    "language_modeling": "text",
-    "instruction": "instruction",
-    "text_classification": "labeled_text",
-    "token_classification": "tagged_tokens",
+RECORDS: dict[RecordKind, type[Record]] = {
+    "text": Text,
+    "labeled_text": LabeledText,
+    "tagged_tokens": TaggedTokens,
+    "instruction": Instruction,
 }
-FIELDS: dict[RecordKind, tuple[str, ...]] = {
-    "text": ("text",),
-    "labeled_text": ("text", "label"),
-    "tagged_tokens": ("tokens", "tags"),
-    "instruction": ("prompt", "response", "context"),
-}
-"""Kind of record -> the fields that columns are mapped to."""
-FORMATS: dict[RecordKind, tuple[str, ...]] = {
-    "text": ("txt", "jsonl", "json", "csv", "tsv"),
-    "labeled_text": ("jsonl", "json", "csv", "tsv"),
-    "tagged_tokens": ("conll", "jsonl", "json"),
-    "instruction": ("jsonl", "json", "csv", "tsv"),
-}
-"""Kind of record -> the formats that can hold it."""
-TOLD_BY: dict[RecordKind, str] = {"labeled_text": "label", "tagged_tokens": "tags", "instruction": "prompt"}
-"""Kind of record -> the property of a contract that tells it; a contract with none of them is for text."""
-LAYOUTS: dict[str, dict[str, str]] = {
-    "prompt/response": {"prompt": "prompt", "response": "response", "context": "context"},
-    "prompt/completion": {"prompt": "prompt", "response": "completion"},
-    "alpaca": {"prompt": "instruction", "response": "output", "context": "input"},
-    "dolly": {"prompt": "instruction", "response": "response", "context": "context"},
-    "question/answer": {"prompt": "question", "response": "answer"},
-    "query/response": {"prompt": "query", "response": "response"},
-}
-"""Layouts of instruction files in the wild -> field of the record -> its key; a file has one if it has prompt and response."""

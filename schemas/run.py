@@ -12,6 +12,7 @@ from schemas.methods import Full, Method
 from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
 from schemas.objectives import (
     HEADS,
+    RECORD_OF,
     InstructionTuning,
     LanguageModeling,
     MultiTask,
@@ -21,7 +22,7 @@ from schemas.objectives import (
 )
 from schemas.own_text import OwnText
 from schemas.promotion import Promotion
-from schemas.records import RECORD_OF, RecordKind
+from schemas.records import RecordKind
 from schemas.remedies import Remedy
 from schemas.remedy_rules import remedy_problems
 from schemas.source_rules import dead_settings, task_problem

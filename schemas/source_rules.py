@@ -2,18 +2,12 @@
 
 from schemas.nearest import nearest
 from schemas.objectives import MultiTask, Objective
-from schemas.records import FIELDS, FORMATS, RecordKind
+from schemas.records import RECORDS, RecordKind
 from schemas.sources import Columns, Source
 
 _EXTENSIONS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv"} | dict.fromkeys(
     ("conll", "bio", "iob", "iob2"), "conll"
 )
-HOLDS = {
-    "text": "running text",
-    "labeled_text": "texts with a label",
-    "tagged_tokens": "tagged words",
-    "instruction": "prompts and responses",
-}
 
 
 def told_format(source: Source) -> str:
@@ -43,13 +37,13 @@ def task_problem(source: Source, objective: Objective) -> str | None:
 
 def dead_settings(source: Source, record: RecordKind, weighted: bool) -> list[str]:
     """Settings of a source that nothing would read, and formats that cannot hold its records: `key: what; fix`."""
-    form = told_format(source)
+    form, kind = told_format(source), RECORDS[record]
     dead = []
     if not weighted and source.weight != 1.0:
         dead.append("weight: only replay sources are weighted; remove it")
-    if form not in FORMATS[record]:
-        fix = f"name a file of {', '.join(FORMATS[record])} (or set format)"
-        dead.append(f"path: a {form} file does not hold {HOLDS[record]}; {fix}")
+    if form not in kind.formats:
+        fix = f"name a file of {', '.join(kind.formats)} (or set format)"
+        dead.append(f"path: a {form} file does not hold {kind.holds}; {fix}")
         return dead
     if form in ("txt", "conll") and source.group is not None:
         fix = "remove it or use jsonl" + (", csv or tsv" if form == "txt" else "")
@@ -65,16 +59,17 @@ def dead_settings(source: Source, record: RecordKind, weighted: bool) -> list[st
 def _columns(source: Source, record: RecordKind, form: str) -> list[str]:
     """What is wrong with the columns: fields of other records, numbers where there are keys, one column twice."""
     dead = []
-    default = Columns()
+    default, kind = Columns(), RECORDS[record]
     for field in Columns.model_fields:
-        if field not in FIELDS[record] and getattr(source.columns, field) != getattr(default, field):
-            known = ", ".join(FIELDS[record])
+        if field not in kind.fields() and getattr(source.columns, field) != getattr(default, field):
+            known = ", ".join(kind.fields())
             dead.append(f"columns.{field}: this objective does not read it; remove it (it reads {known})")
     used = {
-        field: column for field in FIELDS[record] if (column := getattr(source.columns, field)) is not None
+        field: column for field in kind.fields() if (column := getattr(source.columns, field)) is not None
     }
-    if record == "instruction" and used and not {"prompt", "response"} <= used.keys():
-        dead.append("columns: give both prompt and response, or none (the layout is then recognised)")
+    if kind.layouts and used and not set(kind.required()) <= used.keys():
+        needed = " and ".join(kind.required())
+        dead.append(f"columns: give both {needed}, or none (the layout is then recognised)")
     used |= {"group": source.group} if source.group is not None else {}
     numbers = [field for field, column in used.items() if isinstance(column, int)]
     if form == "conll":
@@ -88,6 +83,6 @@ def _columns(source: Source, record: RecordKind, form: str) -> list[str]:
         dead.append(
             f"columns: numbers mean a file without a header, names one with; give {named} as a number too"
         )
-    if len(set(used.values())) < len(used) and record != "text":
+    if len(set(used.values())) < len(used) and len(kind.fields()) > 1:
         dead.append("columns: two fields are read from one column; give each its own")
     return dead

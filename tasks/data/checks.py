@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.records import Instruction, LabeledText, ReasonCode, TaggedTokens, Text
+from schemas.records import Instruction, LabeledText, ReasonCode, RecordKind, TaggedTokens, Text
 from tasks.data.digest import text_digest
 from tasks.data.iob import to_iob2, types_of
 from tasks.data.rows import Refusal
@@ -26,7 +26,7 @@ class Checked(NamedTuple):
     text: str
     group: str | int | None
     extra: tuple[Any, ...] = ()
-    """Values of the columns that its record has besides (parts.EXTRA)."""
+    """Values of the columns that its record has besides (Record.stored)."""
 
 
 Check = Callable[[dict[str, Any]], Checked | Refusal]
@@ -34,18 +34,10 @@ Check = Callable[[dict[str, Any]], Checked | Refusal]
 
 def make_check(shard: Shard) -> Check:
     """The check for the rows of a shard, by its kind of record."""
-    match shard.record:
-        case "labeled_text":
-            return _labeled_text(shard.labels)
-        case "tagged_tokens":
-            return _tagged_tokens(shard)
-        case "instruction":
-            return _instruction()
-        case _:
-            return _text()
+    return CHECKS[shard.record](shard)
 
 
-def _text() -> Check:
+def _text(_: Shard) -> Check:
     validate = TypeAdapter(Text).validator.validate_python
 
     def check(fields: dict[str, Any]) -> Checked | Refusal:
@@ -58,9 +50,9 @@ def _text() -> Check:
     return check
 
 
-def _labeled_text(labels: tuple[str, ...] | None) -> Check:
+def _labeled_text(shard: Shard) -> Check:
     validate = TypeAdapter(LabeledText).validator.validate_python
-    known = None if labels is None else set(labels)
+    known = None if shard.labels is None else set(shard.labels)
 
     def check(fields: dict[str, Any]) -> Checked | Refusal:
         try:
@@ -97,7 +89,7 @@ def _tagged_tokens(shard: Shard) -> Check:
     return check
 
 
-def _instruction() -> Check:
+def _instruction(_: Shard) -> Check:
     validate = TypeAdapter(Instruction).validator.validate_python
 
     def check(fields: dict[str, Any]) -> Checked | Refusal:
@@ -110,6 +102,14 @@ def _instruction() -> Check:
         return _whole(f"{asked}\n\n{response}", row.group, (prompt, response, context, text_digest(asked)))
 
     return check
+
+
+CHECKS: dict[RecordKind, Callable[[Shard], Check]] = {
+    "text": _text,
+    "labeled_text": _labeled_text,
+    "tagged_tokens": _tagged_tokens,
+    "instruction": _instruction,
+}
 
 
 def _whole(text: str, group: str | int | None, extra: tuple[Any, ...]) -> Checked | Refusal:

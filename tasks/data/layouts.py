@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from schemas.errors import UserError
-from schemas.records import LAYOUTS
+from schemas.records import RECORDS, Record
 from tasks.data.read import read_rows
 from tasks.data.rows import Refusal
 from tasks.data.shard import Shard
@@ -27,18 +27,18 @@ def with_layouts(shards: Sequence[Shard]) -> tuple[list[Shard], dict[str, str]]:
     columns: dict[str, dict[str, str | int]] = {}
     names: dict[str, str] = {}
     for shard in shards:
-        if shard.record != "instruction" or shard.file in names:
+        record = RECORDS[shard.record]
+        if not record.layouts or shard.file in names:
             continue
         if shard.columns:
             names[shard.file], columns[shard.file] = AS_GIVEN, shard.columns
         else:
             keys = _keys(shard)
-            name = _tell(keys, shard.file)
-            # a table without a column cannot be asked for it; a row of JSON without a key has no context
-            optional = keys if shard.format in ("csv", "tsv") else LAYOUTS[name].values()
-            mapped = {
-                field: key for field, key in LAYOUTS[name].items() if field != "context" or key in optional
-            }
+            name = _tell(record, keys, shard.file)
+            layout, required = record.layouts[name], record.required()
+            # a table without a column cannot be asked for it; a row of JSON may be without the key
+            optional = keys if shard.format in ("csv", "tsv") else layout.values()
+            mapped = {field: key for field, key in layout.items() if field in required or key in optional}
             names[shard.file] = f"{name} ({', '.join(f'{key} as {field}' for field, key in mapped.items())})"
             columns[shard.file] = dict(mapped)
     found = [
@@ -55,19 +55,22 @@ def _keys(shard: Shard) -> set[str]:
     return {key for key, count in counts.items() if 2 * count > len(objects)}
 
 
-def _tell(keys: set[str], file: str) -> str:
+def _tell(record: type[Record], keys: set[str], file: str) -> str:
     """The only layout that these keys have; of a file without a readable row, whichever."""
     if not keys:
-        return next(iter(LAYOUTS))
-    fitting = [name for name, columns in LAYOUTS.items() if {columns["prompt"], columns["response"]} <= keys]
+        return next(iter(record.layouts))
+    telling = {
+        name: [keys_of[field] for field in record.required()] for name, keys_of in record.layouts.items()
+    }
+    fitting = [name for name, needed in telling.items() if keys.issuperset(needed)]
     if len(fitting) == 1:
         return fitting[0]
-    known = ", ".join(f"{name} ({c['prompt']}, {c['response']})" for name, c in LAYOUTS.items())
+    known = ", ".join(f"{name} ({', '.join(needed)})" for name, needed in telling.items())
     shown = ", ".join(sorted(key[:40] for key in keys)[:20])
     what = f"has more than one layout ({', '.join(fitting)})" if fitting else "has no layout that is known"
     raise UserError(
         f"the file {what}: its keys are {shown}",
         file,
-        "map the keys, such as columns: {prompt: KEY, response: KEY, context: KEY}"
+        f"map the keys, such as columns: {{{', '.join(f'{field}: KEY' for field in record.fields())}}}"
         + (f"; known layouts: {known}" if not fitting else ""),
     )

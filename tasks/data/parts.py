@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.records import RecordKind
+from schemas.records import RECORDS, RecordKind, Stored
 from tasks.data.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster
@@ -28,28 +28,19 @@ SCHEMA = pa.schema(
     ]
 )
 
-EXTRA: dict[RecordKind, list[pa.Field]] = {
-    "text": [],
-    "labeled_text": [pa.field("label", pa.string(), nullable=False)],
-    "tagged_tokens": [
-        pa.field("tokens", pa.list_(pa.string()), nullable=False),  # the text is these, a blank between
-        pa.field("tags", pa.list_(pa.string()), nullable=False),  # IOB2, one a token
-    ],
-    "instruction": [
-        pa.field(
-            "prompt", pa.large_string(), nullable=False
-        ),  # the text is these three, a blank line between
-        pa.field("response", pa.large_string(), nullable=False),
-        pa.field("context", pa.large_string(), nullable=False),  # empty if there is none
-        pa.field("asked", pa.binary(16), nullable=False),  # digest of prompt and context
-    ],
-}
-"""Columns that a kind of record has besides SCHEMA's."""
+TYPES: dict[Stored, pa.DataType] = {
+    "string": pa.string(), "large_string": pa.large_string(), "list of string": pa.list_(pa.string()), "digest": pa.binary(16),
+}  # fmt: skip
+
+
+def extra_fields(record: RecordKind) -> list[pa.Field]:
+    """Columns that a kind of record has besides SCHEMA's."""
+    return [pa.field(name, TYPES[kind], nullable=False) for name, kind in RECORDS[record].stored.items()]
 
 
 def schema_of(record: RecordKind) -> pa.Schema:
     """Columns of a part."""
-    return pa.schema([*SCHEMA, *EXTRA[record]])
+    return pa.schema([*SCHEMA, *extra_fields(record)])
 
 
 class PartsWriter:
@@ -88,7 +79,7 @@ class PartsWriter:
         self._begun.append((file, len(self._lines)))
 
     def add(self, line: int, text: str, group: str | int | None, extra: tuple[Any, ...] = ()) -> None:
-        """Add one row; `extra` are the values of EXTRA's columns."""
+        """Add one row; `extra` are the values of the columns that its record has besides."""
         self._lines.append(line)
         if extra:
             self._extras.append(extra)
@@ -162,7 +153,7 @@ class PartsWriter:
             pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(b"".join(self._digests))]),
             pa.array(sizes),
         ]
-        fields = EXTRA[self._record]
+        fields = extra_fields(self._record)
         columns += [
             pa.array([row[at] for row in self._extras], field.type) for at, field in enumerate(fields)
         ]

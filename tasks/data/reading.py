@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.artifacts import RowCounts
 from schemas.errors import UserError
-from schemas.records import RecordKind
+from schemas.records import RECORDS, RecordKind
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
@@ -172,7 +172,7 @@ def _finish(
         "quarantine": sorted(file.name for file in folder.glob("quarantine-*.jsonl")),
         "counts": [count.model_dump(mode="json") for count in counts.values()],
         "layouts": {file: layouts[file] for file in plan.inputs if file in layouts},
-        "schemes": {s.file: s.scheme for s in shards if s.record == "tagged_tokens"},
+        "schemes": {s.file: s.scheme for s in shards if RECORDS[s.record].has_scheme},
     }
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from schemas.records import RECORDS
 from tasks.data.iob import count_marks, tell_scheme
 from tasks.data.read import read_rows
 from tasks.data.rows import Refusal
@@ -13,7 +14,7 @@ from tasks.storage.workers import ShardMap
 
 def with_schemes(shards: Sequence[Shard], map_shards: ShardMap) -> list[Shard]:
     """The same shards, each with the scheme of its whole file; shards of other records as they are."""
-    if not any(shard.record == "tagged_tokens" for shard in shards):
+    if not any(RECORDS[shard.record].has_scheme for shard in shards):
         return list(shards)
     marks: dict[str, Counter[str]] = {}
     for shard, found in zip(shards, map_shards(count_shard, shards), strict=True):

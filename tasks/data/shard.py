@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.load import source_files
-from schemas.records import FIELDS, RecordKind
+from schemas.records import RECORDS, RecordKind
 from schemas.source_rules import told_format
 from schemas.sources import Source
 from tasks.data.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
@@ -78,7 +78,7 @@ def plan_shards(
                     encoding=encoding,
                     columns={
                         field: column
-                        for field in FIELDS[record]
+                        for field in RECORDS[record].fields()
                         if (column := getattr(source.columns, field)) is not None
                     },
                     group=source.group,

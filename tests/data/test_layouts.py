@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from schemas.records import LAYOUTS
+from schemas.records import Instruction
 from schemas.sources import Source
 from tasks.data.layouts import AS_GIVEN, with_layouts
 from tasks.data.shard import plan_shards
@@ -28,9 +28,9 @@ def read(root: Path, file: Path, **settings):
     return [(row["prompt"], row["response"], row["context"]) for row in rows], prepared
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", Instruction.layouts)
 def test_a_layout_is_known_by_its_keys_and_named(tmp_path, name) -> None:
-    keys = LAYOUTS[name]
+    keys = Instruction.layouts[name]
     rows = [{**{key: f"{field} {n}" for field, key in keys.items()}, "id": n} for n in range(5)]
     found, prepared = read(tmp_path, write_rows(tmp_path / "a.jsonl", rows))
     context = "context 3" if "context" in keys else ""
