@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
@@ -55,18 +55,3 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
             f"one of {workers} worker processes",
             "free some memory, then run the same command again: finished steps are kept",
         ) from None
-
-
-def start_map(
-    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
-) -> Iterator[Result]:
-    """Hand all items to a pool, which starts its workers one after the other.
-
-    Raises:
-        BrokenProcessPool: a worker died; where the next was being started with their shared pipes, the start itself fails.
-    """
-    try:
-        return pool.map(function, items)
-    except (OSError, ValueError):
-        pool.submit(os.getpid)  # a pool that is broken says so here
-        raise
