@@ -1,6 +1,5 @@
 """Find models and read their weights. Only safetensors are read, and no code that comes with a model is run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,7 @@ from tasks.training.models.soundness import (
     require_no_stray,
     require_plausible,
     require_shapes,
-    stored_shapes,
 )
-
-
-def count_stored(folder: Path) -> int:
-    """Numbers in a model folder's weights; tied ones count once."""
-    return sum(map(math.prod, stored_shapes(folder).values()))
 
 
 def find_model(base: str) -> Path:
