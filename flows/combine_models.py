@@ -42,7 +42,7 @@ def combine_and_score(
             models.
     """
     require_new(target)
-    if spec is not None and spec.objective.kind != "language_modeling":
+    if spec is not None and not spec.objective.learns_text:
         what = f"the suites are for {spec.objective.kind}, and combinations are language models"
         raise UserError(what, "objective.kind", "name a specification of objective language_modeling")
     if len(models) != len(recipe.weights):

@@ -18,12 +18,10 @@ from flows.watch import Watch
 from schemas.artifacts import Bindings, Decision
 from schemas.base_model import FromScratch
 from schemas.counts import Latency
-from schemas.objectives import MultiTask
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import Scores, Who
 from tasks.data.base_head import knows_labels
-from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores
@@ -224,7 +222,7 @@ def conclude(
 
 def assemble(spec: RunSpec, suites: list[Suite], steps: dict[Who, Any], tokenized: Tokenized) -> Scores:
     """Put the scores of all models side by side, item by item."""
-    if isinstance(spec.objective, Heads | MultiTask) and tokenized.labels is not None:
+    if spec.objective.new_head and tokenized.labels is not None:
         return assemble_head_scores(suites, steps, spec.objective, tokenized.labels)
     return assemble_scores(suites, steps, tokenized.special.vocab_size)
 

@@ -45,7 +45,7 @@ def load_comparison(file: Path, sets: Sequence[str] = ()) -> tuple[Comparison, R
     }  # fmt: skip
     _require_effect(comparison.overrides, given, places)
     spec = _load_shared(comparison.spec, comparison.overrides, (), list_contracts(), places)
-    if spec.objective.kind == "multi_task":
+    if spec.objective.task_names:
         what = "a comparison ranks methods by one domain suite, and several tasks have one each"
         raise UserError(what, comparison.spec, "name a specification of one task")
     if spec.mixture.forgetting_budget is not None:

@@ -32,7 +32,7 @@ def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:
         any(rule.rule == "forgetting" and rule.outcome == "fail" for rule in rules)
         and spec.promotion.realign_steps > 0
         and bool(spec.replay)
-        and spec.objective.kind == "language_modeling"
+        and spec.objective.learns_text
         and (spec.method.replaces_base or spec.method.merges)
         and not isinstance(spec.base, FromScratch)
     )

@@ -1,6 +1,5 @@
 """What a training reads, from the steps before it: one place for the run itself, proxies, probes and references."""
 
-from schemas.objectives import MultiTask
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.training.inputs import TrainingInputs
@@ -29,9 +28,5 @@ def head_inputs(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -> Head
     if labels is None:
         return None
     head = Head(spec.head_kind, labels.names, tokenized.special.pad, labels.tasks)
-    weights = (
-        {task.name: task.weight for task in spec.objective.tasks}
-        if isinstance(spec.objective, MultiTask)
-        else {}
-    )
-    return HeadInputs(head, tokenized.training_labels(prepared), labels.step.key, weights)
+    of_rows = tokenized.training_labels(prepared)
+    return HeadInputs(head, of_rows, labels.step.key, spec.objective.task_weights)

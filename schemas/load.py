@@ -22,7 +22,6 @@ from schemas.file_kinds import other_kind
 from schemas.files import matching_files
 from schemas.files import source_files as source_files
 from schemas.nearest import nearest
-from schemas.objectives import MultiTask
 from schemas.overrides import apply_overrides, name_both
 from schemas.records import RECORDS
 from schemas.run import RunSpec
@@ -116,7 +115,7 @@ def sources_of(spec: RunSpec) -> list[tuple[tuple[str | int, ...], Source]]:
 def check_tasks(spec: RunSpec, document: Document, contracts: Mapping[str, Path]) -> list[UserError]:
     """Find sources whose contract is for another kind of rows than their task."""
     errors = []
-    for path, source in sources_of(spec) if isinstance(spec.objective, MultiTask) else ():
+    for path, source in sources_of(spec) if spec.objective.task_names else ():
         file = contracts.get(source.contract, Path(source.contract))
         try:
             told = told_record(survey_yaml(file).value)

@@ -1,8 +1,15 @@
 """The base class of every tuning method's settings."""
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from schemas.base import Schema
+
+if TYPE_CHECKING:
+    from schemas.run import RunSpec
+
+Update = Literal["own_weights", "sparse", "low_rank", "other"]
+"""What a method's change of the base is: its own weights, a few numbers of them, or a product of two matrices a module."""
 
 
 class MethodSettings(Schema):
@@ -21,7 +28,25 @@ class MethodSettings(Schema):
     needs_task_head: ClassVar[bool] = False
     """Trains nothing in a language model: only models with a new task head have something to train."""
 
+    update: ClassVar[Update] = "other"
+    """What its change of the base is; remedies that reckon with it ask."""
+    from_scratch: ClassVar[bool] = False
+    """Can train random weights."""
+    changes_what_trains: ClassVar[bool] = False
+    """What trains changes on the way."""
+    freezes_body: ClassVar[bool] = False
+    """Trains nothing below the task's output layer."""
+
     kind: str
+
+    @property
+    def odd_update(self) -> str | None:
+        """Where `update` is not plainly so and zero at the start: what to set to make it so."""
+        return None
+
+    def problems(self, spec: "RunSpec") -> Iterator[str]:  # noqa: ARG002
+        """What in the rest of a specification contradicts it, one `key: what; fix` each."""
+        yield from ()
 
     @property
     def has_task_modules(self) -> bool:

@@ -1,10 +1,11 @@
 """Settings of every tuning method. The keys are the papers' names."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings
+from schemas.method_settings import MethodSettings, Update
 from schemas.methods_adapters import (
     Adapter,
     AdapterDrop,
@@ -29,12 +30,17 @@ from schemas.methods_peft import (
 )
 from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
 
+if TYPE_CHECKING:
+    from schemas.run import RunSpec
+
 __all__ = ["Full", "Lora", "Method", "MethodSettings"]
 
 
 class Full(MethodSettings):
     """Full fine-tuning: every parameter trains."""
 
+    update: ClassVar[Update] = "own_weights"
+    from_scratch: ClassVar[bool] = True
     changes_base: ClassVar[bool] = True
     replaces_base: ClassVar[bool] = True
 
@@ -53,6 +59,15 @@ class Full(MethodSettings):
                 "anchor_strength: give it exactly when anchor is not 'none'; write anchor: l2_sp, or remove anchor_strength"
             )
         return self
+
+    def problems(self, spec: "RunSpec") -> Iterator[str]:
+        """See MethodSettings."""
+        pull = spec.training.learning_rate * (self.anchor_strength or 0.0)
+        if self.anchor == "decay_to_base" and pull >= 1:
+            yield (
+                "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
+                " lower one of them until it is below 1"
+            )
 
 
 Method = Annotated[

@@ -4,13 +4,15 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings
+from schemas.method_settings import MethodSettings, Update
 
 Targets = tuple[str, ...] | Literal["all-linear"]
 
 
 class Lora(MethodSettings):
     """LoRA (Hu et al., 2021): a low-rank update beside frozen matrices, with its refinements as settings."""
+
+    update: ClassVar[Update] = "low_rank"
 
     kind: Literal["lora"] = "lora"
     r: int = Field(default=16, ge=1, le=4096)
@@ -46,9 +48,17 @@ class Lora(MethodSettings):
             )
         return self
 
+    @property
+    def odd_update(self) -> str | None:
+        """See MethodSettings: DoRA's is no product, that of PiSSA and OLoRA starts elsewhere."""
+        plain = not self.weight_decomposed and self.init == "default"
+        return None if plain else "set method.weight_decomposed and method.init back to their defaults"
+
 
 class AdaLora(MethodSettings):
     """AdaLoRA (Zhang et al., 2023): the rank budget goes to the matrices where it matters, while training."""
+
+    changes_what_trains: ClassVar[bool] = True
 
     kind: Literal["adalora"] = "adalora"
     init_r: int = Field(default=12, ge=2, le=4096)

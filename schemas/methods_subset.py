@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings
+from schemas.method_settings import MethodSettings, Update
 from schemas.methods_peft import Targets
 
 MaskTargets = tuple[str, ...] | Literal["all-linear", "all"]
@@ -13,6 +13,7 @@ MaskTargets = tuple[str, ...] | Literal["all-linear", "all"]
 class Selective(MethodSettings):
     """Selective tuning: some of the layers train, chosen by place, by name or by the size of their gradients."""
 
+    update: ClassVar[Update] = "own_weights"
     changes_base: ClassVar[bool] = True
 
     kind: Literal["selective"] = "selective"
@@ -43,6 +44,7 @@ class HeadOnly(MethodSettings):
     """Linear probing: the base is frozen, the new head of the task trains."""
 
     needs_task_head: ClassVar[bool] = True
+    freezes_body: ClassVar[bool] = True
 
     kind: Literal["head_only"] = "head_only"
 
@@ -50,6 +52,7 @@ class HeadOnly(MethodSettings):
 class BitFit(MethodSettings):
     """BitFit (Ben Zaken et al., 2022): the biases train."""
 
+    update: ClassVar[Update] = "own_weights"
     changes_base: ClassVar[bool] = True
 
     kind: Literal["bitfit"] = "bitfit"
@@ -60,6 +63,7 @@ class BitFit(MethodSettings):
 class Lisa(MethodSettings):
     """LISA (Pan et al., 2024): embeddings and head train always, of the layers a few at a time, drawn anew."""
 
+    update: ClassVar[Update] = "own_weights"
     changes_base: ClassVar[bool] = True
     replaces_base: ClassVar[bool] = True
 
@@ -73,6 +77,8 @@ class Lisa(MethodSettings):
 class Sparse(MethodSettings):
     """Sparse tuning after SHiRA (Bhardwaj et al., 2024): a random few of the weights of each matrix train."""
 
+    update: ClassVar[Update] = "sparse"
+
     kind: Literal["sparse"] = "sparse"
     trainable_ratio: float = Field(default=0.02, gt=0, lt=1)
     """Share of the weights that train."""
@@ -83,6 +89,8 @@ class Sparse(MethodSettings):
 
 class Fisher(MethodSettings):
     """FISH mask (Sung et al., 2021): the weights with the largest Fisher information on the run's own text train."""
+
+    update: ClassVar[Update] = "sparse"
 
     kind: Literal["fisher"] = "fisher"
     trainable_ratio: float = Field(default=0.005, gt=0, lt=1)
@@ -96,6 +104,8 @@ class Fisher(MethodSettings):
 
 class DiffPruning(MethodSettings):
     """Diff pruning (Guo et al., 2021): a difference to the base that learns which of its entries it needs."""
+
+    changes_what_trains: ClassVar[bool] = True
 
     kind: Literal["diff_pruning"] = "diff_pruning"
     target_ratio: float = Field(default=0.005, gt=0, lt=1)

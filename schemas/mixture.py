@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
+from schemas.objectives import ObjectiveSettings
 
 DEFAULT_RATIO = 0.25
 INCREMENTS_RATIO = 0.5
@@ -78,18 +79,12 @@ class Mixture(Schema):
         return self.replay_ratio
 
 
-def class_problems(mixture: Mixture, objective: str) -> list[str]:
+def class_problems(mixture: Mixture, objective: ObjectiveSettings) -> list[str]:
     """Where documents cannot be drawn by their label, one `key: what; fix`."""
-    if mixture.class_temperature is None or objective == "text_classification":
+    if mixture.class_temperature is None or objective.one_label:
         return []
-    why = {
-        "multi_task": "each of several tasks has labels of its own; remove it (the weight of a task is its share of the loss)",
-        "token_classification": "a text with tags has many labels, not one to draw it by; remove it",
-    }
-    return [
-        "mixture.class_temperature: "
-        + why.get(objective, f"objective {objective} has no labels to draw documents by; remove it")
-    ]
+    why = objective.undrawn or f"objective {objective.kind} has no labels to draw documents by; remove it"
+    return [f"mixture.class_temperature: {why}"]
 
 
 def budget_problems(

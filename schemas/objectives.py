@@ -1,23 +1,104 @@
-"""What the model learns to do."""
+"""What the model learns to do. An objective's settings say what it is capable of; nothing else asks for its kind."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
 from schemas.records import RecordKind
+from schemas.scores import HeadUnit
+
+if TYPE_CHECKING:
+    from schemas.run import RunSpec
 
 Name = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
 
-class LanguageModeling(Schema):
+class ObjectiveSettings(Schema):
+    """What is known of an objective before any model is loaded."""
+
+    record: ClassVar[RecordKind | None] = None
+    """What one row of its sources is; None: each source's task says it."""
+    new_head: ClassVar[bool] = False
+    """Puts a new head on the base model."""
+    learns_text: ClassVar[bool] = False
+    """Learns running text as it was before, so that losses on its rows and on general text are of one kind."""
+    mixes_records: ClassVar[bool] = False
+    """Replay and general suites may be of another record, such as running text."""
+    tags_words: ClassVar[bool] = False
+    """Learns a tag for each word of a text."""
+    one_label: ClassVar[bool] = False
+    """Each text has exactly one label: documents can be drawn by it, and a text told by its domain."""
+    undrawn: ClassVar[str | None] = None
+    """Why documents cannot be drawn by their labels, and what to do."""
+
+    kind: str
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of its tasks, if there are several: each source says which one it is for."""
+        return ()
+
+    @property
+    def scores_are_shares(self) -> bool:
+        """Whether gain is a share of 1 (accuracy, F1, right answers) rather than nats."""
+        return self.new_head
+
+    @property
+    def head_unit(self) -> HeadUnit:
+        """What the answers of its head are measured in."""
+        raise TypeError(f"{self.kind} has no single head")
+
+    @property
+    def known_labels(self) -> tuple[str, ...] | None:
+        """Labels (or entity types) that rows may have, in the order of the outputs; None: any, or there are none."""
+        return None
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Share of the loss of each of several tasks, relative to one another."""
+        return {}
+
+    @property
+    def prompt_template(self) -> Literal["plain", "chat"] | None:
+        """What stands around prompts, if its records have them."""
+        return None
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """Where prompts are answered: an answer ends after so many tokens."""
+        return None
+
+    @property
+    def generates(self) -> bool:
+        """Whether suites are scored by text that the model writes."""
+        return False
+
+    def of_task(self, task: str | None) -> "Objective":  # noqa: ARG002
+        """What is learnt from a source that names this task."""
+        return self  # type: ignore[return-value]
+
+    def problems(self, spec: "RunSpec") -> Iterator[str]:  # noqa: ARG002
+        """What in the rest of a specification contradicts it, one `key: what; fix` each."""
+        yield from ()
+
+
+class LanguageModeling(ObjectiveSettings):
     """Predict the next token of running text."""
+
+    record: ClassVar[RecordKind] = "text"
+    learns_text: ClassVar[bool] = True
 
     kind: Literal["language_modeling"] = "language_modeling"
 
 
-class TextClassification(Schema):
+class TextClassification(ObjectiveSettings):
     """Give a whole text one of a set of labels, with a new head on the base model."""
+
+    record: ClassVar[RecordKind] = "labeled_text"
+    new_head: ClassVar[bool] = True
+    one_label: ClassVar[bool] = True
 
     kind: Literal["text_classification"] = "text_classification"
     labels: tuple[Name, ...] | None = Field(default=None, min_length=2)
@@ -31,9 +112,24 @@ class TextClassification(Schema):
         _require_distinct(self.labels)
         return self
 
+    @property
+    def head_unit(self) -> HeadUnit:
+        """See ObjectiveSettings."""
+        return "macro F1" if self.metric == "macro_f1" else "accuracy"
 
-class TokenClassification(Schema):
+    @property
+    def known_labels(self) -> tuple[str, ...] | None:
+        """See ObjectiveSettings."""
+        return self.labels
+
+
+class TokenClassification(ObjectiveSettings):
     """Tag the words of a text, with a new head on the base model; entities are scored by their exact spans."""
+
+    record: ClassVar[RecordKind] = "tagged_tokens"
+    new_head: ClassVar[bool] = True
+    tags_words: ClassVar[bool] = True
+    undrawn: ClassVar[str] = "a text with tags has many labels, not one to draw it by; remove it"
 
     kind: Literal["token_classification"] = "token_classification"
     labels: tuple[Name, ...] | None = Field(default=None, min_length=1)
@@ -45,9 +141,22 @@ class TokenClassification(Schema):
         _require_distinct(self.labels)
         return self
 
+    @property
+    def head_unit(self) -> HeadUnit:
+        """See ObjectiveSettings."""
+        return "entity F1"
 
-class InstructionTuning(Schema):
+    @property
+    def known_labels(self) -> tuple[str, ...] | None:
+        """See ObjectiveSettings."""
+        return self.labels
+
+
+class InstructionTuning(ObjectiveSettings):
     """Answer a prompt: only the tokens of the response are learnt."""
+
+    record: ClassVar[RecordKind] = "instruction"
+    mixes_records: ClassVar[bool] = True
 
     kind: Literal["instruction"] = "instruction"
     template: Literal["plain", "chat"] = "plain"
@@ -65,6 +174,43 @@ class InstructionTuning(Schema):
                 "max_new_tokens: metric 'loss' generates nothing; remove it or choose exact_match"
             )
         return self
+
+    @property
+    def prompt_template(self) -> Literal["plain", "chat"]:
+        """See ObjectiveSettings."""
+        return self.template
+
+    @property
+    def answer_tokens(self) -> int:
+        """See ObjectiveSettings."""
+        return self.max_new_tokens
+
+    @property
+    def generates(self) -> bool:
+        """See ObjectiveSettings."""
+        return self.metric == "exact_match"
+
+    @property
+    def scores_are_shares(self) -> bool:
+        """See ObjectiveSettings."""
+        return self.generates
+
+    def problems(self, spec: "RunSpec") -> Iterator[str]:
+        """See ObjectiveSettings."""
+        if spec.from_scratch:
+            yield "objective.kind: a model from scratch knows no language yet; train it with language_modeling first"
+        if not self.generates:
+            return
+        texts = {source.record == "text" for source in spec.evaluation.general}
+        if len(texts) > 1:
+            yield (
+                "evaluation.general: with metric exact_match, suites of text are measured in nats per token and those of"
+                " instructions in right answers, and promotion.max_forgetting is one number; keep one kind"
+            )
+        if spec.promotion.min_gain >= 1:
+            yield "promotion.min_gain: is a fraction of 1 here (right answers); 2 % is 0.02"
+        if False in texts and spec.promotion.max_forgetting >= 1:
+            yield "promotion.max_forgetting: is a fraction of 1 here (right answers); 2 % is 0.02"
 
 
 class Task(Schema):
@@ -98,8 +244,13 @@ class Task(Schema):
         return TextClassification(labels=self.labels, metric=self.metric or "accuracy")
 
 
-class MultiTask(Schema):
+class MultiTask(ObjectiveSettings):
     """Learn several tasks at once: one body, and outputs of its own for each task."""
+
+    new_head: ClassVar[bool] = True
+    undrawn: ClassVar[str] = (
+        "each of several tasks has labels of its own; remove it (the weight of a task is its share of the loss)"
+    )
 
     kind: Literal["multi_task"] = "multi_task"
     tasks: tuple[Task, ...] = Field(min_length=2)
@@ -118,6 +269,30 @@ class MultiTask(Schema):
         """The tasks by name, in their order."""
         return {task.name: task for task in self.tasks}
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """See ObjectiveSettings."""
+        return tuple(self.named)
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """See ObjectiveSettings."""
+        return {task.name: task.weight for task in self.tasks}
+
+    def of_task(self, task: str | None) -> "Objective":
+        """See ObjectiveSettings."""
+        return self.named[str(task)].objective
+
+    def problems(self, spec: "RunSpec") -> Iterator[str]:
+        """Tasks that nothing would train, or nothing would score."""
+        for index, task in enumerate(self.tasks):
+            for key, sources in (("domain", spec.domain), ("evaluation.domain", spec.evaluation.domain)):
+                if sources and task.name not in [source.task for source in sources]:
+                    yield (
+                        f"objective.tasks.{index}: no source of {key} is for task {task.name};"
+                        f" add one with `task: {task.name}`, or remove the task"
+                    )
+
 
 def _require_distinct(labels: tuple[str, ...] | None) -> None:
     if labels is not None and len(set(labels)) < len(labels):
@@ -131,14 +306,13 @@ Objective = Annotated[
 ObjectiveKind = Literal[
     "language_modeling", "instruction", "text_classification", "token_classification", "multi_task"
 ]
-RECORD_OF: dict[ObjectiveKind, RecordKind] = {
-    "language_modeling": "text",
-    "instruction": "instruction",
-    "text_classification": "labeled_text",
-    "token_classification": "tagged_tokens",
+OBJECTIVES: dict[ObjectiveKind, type[ObjectiveSettings]] = {
+    "language_modeling": LanguageModeling,
+    "instruction": InstructionTuning,
+    "text_classification": TextClassification,
+    "token_classification": TokenClassification,
+    "multi_task": MultiTask,
 }
-HEADS: tuple[ObjectiveKind, ...] = ("text_classification", "token_classification", "multi_task")
-"""Objectives that put a new head on the base model."""
 
 
 def head_kind(objective: Objective) -> ObjectiveKind:
@@ -146,7 +320,7 @@ def head_kind(objective: Objective) -> ObjectiveKind:
 
     Tasks on whole texts share such a model by reading their label at the text's last token.
     """
-    if not isinstance(objective, MultiTask):
+    if not objective.task_names:
         return objective.kind
-    tags = any(task.kind == "token_classification" for task in objective.tasks)
+    tags = any(objective.of_task(name).tags_words for name in objective.task_names)
     return "token_classification" if tags else "text_classification"

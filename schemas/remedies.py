@@ -1,11 +1,15 @@
 """Settings of every remedy against forgetting. The keys are the papers' names."""
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
+from schemas.method_settings import Update
+
+if TYPE_CHECKING:
+    from schemas.run import RunSpec
 
 
 class RemedySettings(Schema):
@@ -13,12 +17,14 @@ class RemedySettings(Schema):
 
     reads_outputs: ClassVar[bool] = False
     """Looks at the logits of each forward pass, or weighs its label tokens."""
-    methods: ClassVar[tuple[str, ...] | None] = None
-    """Tuning methods that it can work on; None: any."""
-    not_methods: ClassVar[Mapping[str, str]] = {}
-    """Tuning methods that it cannot work on, and why: `which ...`."""
-    objectives: ClassVar[tuple[str, ...] | None] = ("language_modeling",)
-    """Objectives that it can work on; None: any."""
+    updates: ClassVar[tuple[Update, ...] | None] = None
+    """Changes of the base that it can reckon with (MethodSettings.update); None: any."""
+    not_with: ClassVar[Mapping[str, str]] = {}
+    """Capabilities of methods that it cannot work with, and why: `which ...`."""
+    objectives: ClassVar[str | None] = "learns_text"
+    """The capability that an objective must have; None: any."""
+    writes_text: ClassVar[bool] = False
+    """Has the base write replay text."""
 
     kind: str
 
@@ -37,18 +43,16 @@ class RemedySettings(Schema):
         """Contracts that text which it has written must keep."""
         return ()
 
-
-MOVES_WEIGHTS = ("full", "selective", "bitfit", "lisa")
-"""Methods that train the base's own parameters."""
-LOW_RANK = ("lora",)
-"""Methods whose difference to the base is one matrix per module, linear in half of what trains."""
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """What in the rest of a specification contradicts it, one `what; fix` each; `before`: kinds named before it."""
+        yield from ()
 
 
 class Ewc(RemedySettings):
     """Elastic weight consolidation (Kirkpatrick et al., 2017): weights that general text depends on are held; with
     gamma online (Schwarz et al., 2018), so that each increment adds to what is held."""
 
-    methods: ClassVar[tuple[str, ...] | None] = (*MOVES_WEIGHTS, *LOW_RANK)
+    updates: ClassVar[tuple[Update, ...] | None] = ("own_weights", "low_rank")
 
     kind: Literal["ewc"] = "ewc"
     strength: float = Field(default=100.0, ge=0, le=10**9, allow_inf_nan=False)
@@ -78,11 +82,16 @@ class Distillation(RemedySettings):
     top_k: int = Field(default=32, ge=1, le=10**6)
     """So many of the base's likeliest tokens are kept for each position (8 bytes each), the others as one class."""
 
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if self.on == "replay" and spec.mixture.replay_ratio == 0:
+            yield "there is no replay to distil on; raise mixture.replay_ratio, or set on: all"
+
 
 class WeightAveraging(RemedySettings):
     """WiSE-FT (Wortsman et al., 2022): after training the weights go back a part of the way to the base."""
 
-    methods: ClassVar[tuple[str, ...] | None] = (*MOVES_WEIGHTS, *LOW_RANK, "sparse", "fisher")
+    updates: ClassVar[tuple[Update, ...] | None] = ("own_weights", "low_rank", "sparse")
 
     kind: Literal["weight_averaging"] = "weight_averaging"
     alpha: float | None = Field(default=None, ge=0, le=1)
@@ -112,14 +121,17 @@ class WeightAveraging(RemedySettings):
 class Ema(RemedySettings):
     """Moving average of the weights, started at the base (Tarvainen and Valpola, 2017); it is what is deployed."""
 
-    not_methods: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("adalora", "diff_pruning"), "changes what trains on the way"
-    )
-    objectives: ClassVar[tuple[str, ...] | None] = None
+    not_with: ClassVar[Mapping[str, str]] = {"changes_what_trains": "changes what trains on the way"}
+    objectives: ClassVar[str | None] = None
 
     kind: Literal["ema"] = "ema"
     decay: float = Field(default=0.99, ge=0, lt=1)
     """Share of the average that each step keeps; after n steps decay to the power n of it is still the base."""
+
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if "weight_averaging" in before:
+            yield "ema would overwrite what weight_averaging chose; name ema before it"
 
 
 class LossWeighting(RemedySettings):
@@ -141,6 +153,11 @@ class LossWeighting(RemedySettings):
             )
         return self
 
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if spec.mixture.replay_ratio == 0:
+            yield "there is no replay to weigh against the domain; raise mixture.replay_ratio"
+
 
 class EasySamples(RemedySettings):
     """FLOW (Sanyal et al., 2025): documents that the base finds easy count more, hard ones pull less at what it knows."""
@@ -158,8 +175,8 @@ class DomainAdversarial(RemedySettings):
     domain from replay rows."""
 
     reads_outputs: ClassVar[bool] = True
-    objectives: ClassVar[tuple[str, ...] | None] = ("text_classification",)
-    not_methods: ClassVar[Mapping[str, str]] = {"head_only": "trains nothing below the task's output layer"}
+    objectives: ClassVar[str | None] = "one_label"
+    not_with: ClassVar[Mapping[str, str]] = {"freezes_body": "trains nothing below the task's output layer"}
 
     kind: Literal["domain_adversarial"] = "domain_adversarial"
     strength: float = Field(default=1.0, ge=0, le=10**9, allow_inf_nan=False)
@@ -170,10 +187,17 @@ class DomainAdversarial(RemedySettings):
     hidden_size: int = Field(default=100, ge=1, le=65_536)
     """Units of the discriminator's hidden layer; 100 as the paper has it for digits."""
 
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if spec.mixture.replay_ratio == 0:
+            yield "there is no replay to tell from the domain; raise mixture.replay_ratio"
+
 
 class SelfReplay(RemedySettings):
     """Self-synthesised rehearsal (Huang et al., 2024): the base writes replay text before training, for those who have
     no general corpus."""
+
+    writes_text: ClassVar[bool] = True
 
     kind: Literal["self_replay"] = "self_replay"
     tokens: int = Field(default=50_000, ge=1, le=10**10)
@@ -201,12 +225,17 @@ class SelfReplay(RemedySettings):
     def contracts(self) -> tuple[str, ...]:
         return (self.contract,)
 
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if not spec.reads_replay:
+            yield "nothing reads the text that self_replay writes; raise mixture.replay_ratio"
+
 
 class StepScaling(RemedySettings):
     """Loss-aware step scaling: an optimizer step is smaller the further its batch's loss lies above what the base finds
     usual. The definition is our own."""
 
-    objectives: ClassVar[tuple[str, ...] | None] = None
+    objectives: ClassVar[str | None] = None
 
     kind: Literal["step_scaling"] = "step_scaling"
     power: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
@@ -228,6 +257,14 @@ class StepScaling(RemedySettings):
         ):
             raise ValueError("target: is given, so general_tokens would do nothing; remove one of them")
         return self
+
+    def problems(self, spec: "RunSpec", before: Sequence[str]) -> Iterator[str]:  # noqa: ARG002
+        """See RemedySettings."""
+        if self.target is None and not spec.objective.learns_text:
+            yield (
+                f"with {spec.objective.kind} the base's loss on general text is of another kind than that of a"
+                " batch; set target (nats per label)"
+            )
 
 
 Remedy = Annotated[

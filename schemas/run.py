@@ -11,11 +11,7 @@ from schemas.increments import Increment, Increments
 from schemas.methods import Full, Method
 from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
 from schemas.objectives import (
-    HEADS,
-    RECORD_OF,
-    InstructionTuning,
     LanguageModeling,
-    MultiTask,
     Objective,
     ObjectiveKind,
     head_kind,
@@ -62,19 +58,16 @@ class RunSpec(Schema):
     increment: Increment | None = None
     """Written by Rootstock into the specification of one increment's run; leave it out."""
 
-    @property
-    def record(self) -> RecordKind:
-        """What one row of every source is, if the objective is one task."""
-        return RECORD_OF[self.objective.kind]
-
     def record_of(self, source: Source) -> RecordKind:
         """What one row of this source is."""
-        return source.record or RECORD_OF[self.objective_of(source).kind]
+        record = source.record or self.objective_of(source).record
+        assert record is not None, "a task is one of the objectives that have a record"
+        return record
 
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Labels (or entity types) that rows may have; None: any, or the objective has none."""
-        return self._labels_of(self.objective)
+        return self.objective.known_labels
 
     @property
     def head_kind(self) -> ObjectiveKind:
@@ -83,17 +76,16 @@ class RunSpec(Schema):
 
     def objective_of(self, source: Source) -> Objective:
         """What is learnt from a source: of several tasks, its own."""
-        if isinstance(self.objective, MultiTask):
-            return self.objective.named[str(source.task)].objective
-        return self.objective
+        return self.objective.of_task(source.task)
 
     def labels_of(self, source: Source) -> tuple[str, ...] | None:
         """Labels (or entity types) that rows of this source may have; None: any, or there are none."""
-        return self._labels_of(self.objective_of(source))
+        return self.objective_of(source).known_labels
 
-    @staticmethod
-    def _labels_of(objective: Objective) -> tuple[str, ...] | None:
-        return getattr(objective, "labels", None)
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the model begins with random weights."""
+        return isinstance(self.base, FromScratch)
 
     @property
     def has_general(self) -> bool:
@@ -103,7 +95,7 @@ class RunSpec(Schema):
     @property
     def writes_own_text(self) -> bool:
         """Whether the base writes replay text."""
-        return any(remedy.kind == "self_replay" for remedy in self.remedies)
+        return any(remedy.writes_text for remedy in self.remedies)
 
     @property
     def own_text(self) -> OwnText | None:
@@ -140,7 +132,7 @@ class RunSpec(Schema):
             problems.append(
                 "base: give exactly one of base and base_from; base names a model, `base_from: champion` the one in use"
             )
-        if isinstance(self.base, FromScratch) and self.method.kind != "full":
+        if self.from_scratch and not self.method.from_scratch:
             problems.append(
                 "method.kind: a model from scratch can only be trained with method 'full'; write method: {kind: full}"
             )
@@ -148,25 +140,16 @@ class RunSpec(Schema):
             problems.append(
                 f"training.gradient_checkpointing: method '{self.method.kind}' does not train with it; set it to false"
             )
-        if self.method.needs_task_head and self.objective.kind not in HEADS:
+        if self.method.needs_task_head and not self.objective.new_head:
             problems.append(
                 f"method.kind: '{self.method.kind}' trains a task's new head, and this objective has none;"
                 " choose selective, whose patterns can name the output layer"
             )
-        if self.method.has_task_modules and not isinstance(self.objective, MultiTask):
+        if self.method.has_task_modules and not self.objective.task_names:
             problems.append(
                 "method.per_task: only objective multi_task has several tasks; set it to false, or name the tasks"
             )
-        pull = self.method.anchor_strength or 0.0 if isinstance(self.method, Full) else 0.0
-        if (
-            self.method.kind == "full"
-            and self.method.anchor == "decay_to_base"
-            and self.training.learning_rate * pull >= 1
-        ):
-            problems.append(
-                "method.anchor_strength: times training.learning_rate it is the whole way back to the base;"
-                " lower one of them until it is below 1"
-            )
+        problems += self.method.problems(self)
         if self.mixture.replay_ratio and not self.has_general and self.increments is None:
             problems.append(
                 "mixture.replay_ratio: is above 0 but there are no replay sources; add replay or set it to 0"
@@ -174,8 +157,8 @@ class RunSpec(Schema):
         problems += budget_problems(
             self.mixture.forgetting_budget,
             replay=self.has_general,
-            scratch=isinstance(self.base, FromScratch),
-            head=self.objective.kind in HEADS,
+            scratch=self.from_scratch,
+            head=self.objective.new_head,
             allowed=self.promotion.max_forgetting,
         )
         for name in ("temperature", "importance"):
@@ -187,20 +170,20 @@ class RunSpec(Schema):
             problems.append(
                 "mixture.temperature: weighs replay sources against each other; name two or more, or remove it"
             )
-        problems += class_problems(self.mixture, self.objective.kind)
+        problems += class_problems(self.mixture, self.objective)
         if (self.evaluation.domain_holdout is None) == (not self.evaluation.domain):
             problems.append(
                 "evaluation: give exactly one of domain_holdout and domain; domain_holdout: 0.1 keeps a tenth of the domain's rows"
             )
         problems += remedy_problems(self)
-        scratch, head = isinstance(self.base, FromScratch), self.objective.kind in HEADS
+        scratch, head = self.from_scratch, self.objective.new_head
         if not self.evaluation.general and not scratch and not head:
             problems.append(
                 "evaluation.general: at least one general suite is needed to measure forgetting; name text that the base is good at"
             )
         if scratch and self.evaluation.general:
             problems.append("evaluation.general: a model from scratch has nothing to forget; remove it")
-        problems += self._instruction_problems(scratch)
+        problems += self.objective.problems(self)
         for name in ("min_gain", "max_forgetting"):
             if head and getattr(self.promotion, name) >= 1:
                 problems.append(
@@ -219,61 +202,22 @@ class RunSpec(Schema):
                     continue
                 found = dead_settings(source, self.record_of(source), weighted=key == "replay")
                 if source.record is not None and (
-                    self.objective.kind != "instruction" or key not in ("replay", "evaluation.general")
+                    not self.objective.mixes_records or key not in ("replay", "evaluation.general")
                 ):
                     found.append(
                         "record: only replay and general suites of objective instruction have it; remove it"
                     )
                 problems += [f"{key}.{index}.{text}" for text in found]
-        problems += self._tasks_without_sources()
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def _instruction_problems(self, scratch: bool) -> list[str]:
-        """What contradicts an objective of prompts and responses."""
-        objective = self.objective
-        if not isinstance(objective, InstructionTuning):
-            return []
-        problems = []
-        if scratch:
-            problems.append(
-                "objective.kind: a model from scratch knows no language yet; train it with language_modeling first"
-            )
-        if objective.metric == "loss":
-            return problems
-        texts = {source.record == "text" for source in self.evaluation.general}
-        if len(texts) > 1:
-            problems.append(
-                "evaluation.general: with metric exact_match, suites of text are measured in nats per token and those of"
-                " instructions in right answers, and promotion.max_forgetting is one number; keep one kind"
-            )
-        if self.promotion.min_gain >= 1:
-            problems.append("promotion.min_gain: is a fraction of 1 here (right answers); 2 % is 0.02")
-        if False in texts and self.promotion.max_forgetting >= 1:
-            problems.append("promotion.max_forgetting: is a fraction of 1 here (right answers); 2 % is 0.02")
-        return problems
-
-    def _tasks_without_sources(self) -> list[str]:
-        """Tasks that nothing would train, or nothing would score."""
-        if not isinstance(self.objective, MultiTask):
-            return []
-        problems = []
-        for index, task in enumerate(self.objective.tasks):
-            for key, sources in (("domain", self.domain), ("evaluation.domain", self.evaluation.domain)):
-                if sources and task.name not in [source.task for source in sources]:
-                    problems.append(
-                        f"objective.tasks.{index}: no source of {key} is for task {task.name};"
-                        f" add one with `task: {task.name}`, or remove the task"
-                    )
-        return problems
 
     def _increments(self) -> list[str]:
         """What contradicts `increments`."""
         problems: list[str] = []
         if self.increments is None:
             return [] if self.increment is None else ["increment: is written by Rootstock; remove it"]
-        if self.objective.kind != "language_modeling":
+        if not self.objective.learns_text:
             problems.append(
                 f"increments: work with objective language_modeling only, not with '{self.objective.kind}'; remove it"
             )

@@ -1,7 +1,7 @@
 """What a source's settings mean together: its format, and settings that nothing would read."""
 
 from schemas.nearest import nearest
-from schemas.objectives import MultiTask, Objective
+from schemas.objectives import Objective
 from schemas.records import RECORDS, RecordKind
 from schemas.sources import Columns, Source
 
@@ -23,15 +23,13 @@ def told_format(source: Source) -> str:
 
 def task_problem(source: Source, objective: Objective) -> str | None:
     """What is wrong with the task that a source names: `what; fix`."""
-    if not isinstance(objective, MultiTask):
+    if not objective.task_names:
         return None if source.task is None else "only objective multi_task has tasks; remove it"
-    known = ", ".join(objective.named)
+    known = ", ".join(objective.task_names)
     if source.task is None:
         return f"it does not say which task its rows are for; add `task: NAME`, known: {known}"
-    if source.task not in objective.named:
-        return (
-            f"there is no task '{source.task}'; {nearest(source.task, list(objective.named))}known: {known}"
-        )
+    if source.task not in objective.task_names:
+        return f"there is no task '{source.task}'; {nearest(source.task, objective.task_names)}known: {known}"
     return None
 
 

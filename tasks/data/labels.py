@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.objectives import MultiTask, TextClassification, TokenClassification
+from schemas.objectives import Objective
 from schemas.run import RunSpec
 from tasks.data.base_head import TaskOutputs, output_name, plain_names
 from tasks.data.divide import Fate, load_fates
@@ -22,7 +22,6 @@ from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 
 IGNORED = -100  # label of a row or position that is not trained
-Heads = TextClassification | TokenClassification
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def find_labels(
             **{f"rows of {source.label}": source.validated.key for source in sources},
         },
         settings=[
-            [[task, objective.kind, objective.labels] for task, objective in objectives.items()],
+            [[task, objective.kind, objective.known_labels] for task, objective in objectives.items()],
             list(known),
         ],
         code=code_version(__name__),
@@ -122,17 +121,15 @@ def find_labels(
     return Labels(run_step(plan, work))
 
 
-def head_tasks(spec: RunSpec) -> dict[str | None, Heads]:
+def head_tasks(spec: RunSpec) -> dict[str | None, Objective]:
     """What the head learns, by task; None is the name of an objective that is one task itself."""
-    if isinstance(spec.objective, MultiTask):
-        return {task.name: task.objective for task in spec.objective.tasks}
-    assert isinstance(spec.objective, Heads)
-    return {None: spec.objective}
+    objective = spec.objective
+    return {name: objective.of_task(name) for name in objective.task_names} or {None: objective}
 
 
-def part_labels(part: Path, objective: Heads) -> Iterator[list[str]]:
+def part_labels(part: Path, objective: Objective) -> Iterator[list[str]]:
     """The labels of every row of a part: one, or its tags."""
-    if isinstance(objective, TokenClassification):
+    if objective.tags_words:
         for rows in part_words(part, "tags"):
             yield from rows
         return
@@ -142,7 +139,7 @@ def part_labels(part: Path, objective: Heads) -> Iterator[list[str]]:
         yield [label]
 
 
-def _count(training: Sequence[PreparedSource], divided: Step, objective: Heads) -> Counter[str]:
+def _count(training: Sequence[PreparedSource], divided: Step, objective: Objective) -> Counter[str]:
     counts: Counter[str] = Counter()
     for source in training:
         for part, fates in zip(source.parts, load_fates(divided, source), strict=True):
@@ -152,21 +149,21 @@ def _count(training: Sequence[PreparedSource], divided: Step, objective: Heads) 
     return counts
 
 
-def _choose(objective: Heads, counts: Counter[str], known: Sequence[str], where: str) -> list[str]:
+def _choose(objective: Objective, counts: Counter[str], known: Sequence[str], where: str) -> list[str]:
     """Names of the outputs in their order; `where` the objective stands in the specification."""
-    tags = isinstance(objective, TokenClassification)
+    tags = objective.tags_words
     found = sorted(types_of(counts) if tags else counts)
     before = [name[2:] for name in known if name.startswith("B-")] if tags else list(known)
     what = "entity type" if tags else "label"
-    if objective.labels is not None:
-        missing = [name for name in objective.labels if name not in found and name not in before]
+    if objective.known_labels is not None:
+        missing = [name for name in objective.known_labels if name not in found and name not in before]
         if missing:
             raise UserError(
                 f"no training row has the {what} {', '.join(missing[:5])}: the model could not learn it",
                 f"{where}.labels" if where == "objective" else f"{where}: labels",
                 f"add training rows that have it, or remove it; known: {', '.join(found[:20])}",
             )
-        chosen = list(objective.labels)
+        chosen = list(objective.known_labels)
     else:
         kept = before if set(before) & set(found) else []
         chosen = [*kept, *(name for name in found if name not in kept)]
@@ -180,7 +177,7 @@ def _choose(objective: Heads, counts: Counter[str], known: Sequence[str], where:
 
 
 def _require_known(
-    sources: Sequence[PreparedSource], divided: Step, objective: Heads, names: set[str]
+    sources: Sequence[PreparedSource], divided: Step, objective: Objective, names: set[str]
 ) -> None:
     """Refuse a scored row with a label that the model could not give: it could only be wrong."""
     places: list[str] = []
@@ -212,7 +209,7 @@ def _place(part: Path, row: int) -> str:
 
 
 def _numbers(
-    part: Path, tokens: TokenPart, names: Sequence[str], objective: Heads, offset: int
+    part: Path, tokens: TokenPart, names: Sequence[str], objective: Objective, offset: int
 ) -> npt.NDArray[np.int32]:
     """Number of each row's label, (rows,); of tagged words: of each word's first id, IGNORED elsewhere, (total,).
 

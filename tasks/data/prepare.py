@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from schemas.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
 from schemas.load import sources_of
-from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.base_head import head_labels
@@ -151,11 +150,11 @@ def tokenize(
     Raises:
         UserError: the tokenizer cannot be used, a source has no training row left, or see `find_labels`.
     """
-    head = spec.objective.kind in HEADS
+    head = spec.objective.new_head
     special = special_ids(base, framed=head)
     frame = None
-    if isinstance(spec.objective, InstructionTuning):
-        frame = find_frame(base, spec.objective.template)
+    if spec.objective.prompt_template is not None:
+        frame = find_frame(base, spec.objective.prompt_template)
         note(f"prompts: {_shown(frame)}")
     steps = {}
     for source in prepared.sources:
@@ -174,8 +173,7 @@ def tokenize(
         )
     tokens = [steps[s.label] for s in training]
     plan = plan_training(root, spec, training, tokens, prepared.divided, special, labels)
-    asks = isinstance(spec.objective, InstructionTuning) and spec.objective.metric == "exact_match"
-    tokenized = Tokenized(special, steps, plan, labels, frame, asks)
+    tokenized = Tokenized(special, steps, plan, labels, frame, spec.objective.generates)
     if tokenized.tokens.no_room:
         note(
             f"{tokenized.tokens.no_room:,} prompts leave no room for a response in"

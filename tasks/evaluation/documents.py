@@ -11,7 +11,7 @@ from schemas.run import RunSpec
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, load_fates, read_groups
 from tasks.data.duplicates import occur_in
-from tasks.data.labels import Heads, part_labels
+from tasks.data.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.token_files import TokenPart, open_tokens
@@ -127,7 +127,7 @@ def _items_of_part(
     objective = spec.objective_of(source.source)
     is_instruction = tokens.contexts is not None
     gold: list[Sequence[str]] | None = None
-    if isinstance(objective, Heads):
+    if objective.new_head:
         gold = list(part_labels(file, objective))
     if asks and is_instruction:
         gold = final_answers(file)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from schemas.objectives import MultiTask, TextClassification
+from schemas.objectives import Objective
 from schemas.scores import (
     AnySuite,
     HeadUnit,
@@ -16,27 +16,27 @@ from schemas.scores import (
     Who,
 )
 from tasks.data.iob import entities
-from tasks.data.labels import Heads, Labels
+from tasks.data.labels import Labels
 from tasks.evaluation.items import Suite
 from tasks.evaluation.predictions import OUTSIDE, Answers, load_answers
 from tasks.storage.steps import Step
 
 
 def assemble_head_scores(
-    suites: Sequence[Suite], steps: Mapping[Who, Step], objective: Heads | MultiTask, labels: Labels
+    suites: Sequence[Suite], steps: Mapping[Who, Step], objective: Objective, labels: Labels
 ) -> Scores:
     """Put the answers of all models beside the labels.
 
     If the base was not asked (it has no head), a yardstick stands for it: always the most frequent training label, or
     no entity anywhere.
     """
-    objectives = [_objective_of(suite, objective) for suite in suites]
-    units = [unit_of(one) for one in objectives]
+    objectives = [objective.of_task(suite.task) for suite in suites]
+    units = [one.head_unit for one in objectives]
     common: Unit = units[0] if len(set(units)) == 1 else "score"
     yardstick = None if "base" in steps else _yardstick(objectives)
     assembled: list[AnySuite] = []
     for number, (suite, own, unit) in enumerate(zip(suites, objectives, units, strict=True)):
-        classification = isinstance(own, TextClassification)
+        classification = not own.tags_words
         answers: dict[Who, Answers] = {who: load_answers(step, number) for who, step in steps.items()}
         known = majority(suite, labels) if classification else [[OUTSIDE] * len(i.gold) for i in suite.items]
         if yardstick is not None:
@@ -47,19 +47,8 @@ def assemble_head_scores(
     return Scores(unit=common, yardstick=yardstick, suites=tuple(assembled))
 
 
-def _objective_of(suite: Suite, objective: Heads | MultiTask) -> Heads:
-    return objective.named[str(suite.task)].objective if isinstance(objective, MultiTask) else objective
-
-
-def unit_of(objective: Heads) -> HeadUnit:
-    """What a task is measured in."""
-    if not isinstance(objective, TextClassification):
-        return "entity F1"
-    return "accuracy" if objective.metric == "accuracy" else "macro F1"
-
-
-def _yardstick(objectives: Sequence[Heads]) -> str:
-    kinds = {isinstance(one, TextClassification) for one in objectives}
+def _yardstick(objectives: Sequence[Objective]) -> str:
+    kinds = {not one.tags_words for one in objectives}
     if len(kinds) > 1:
         return "trivial baseline"
     return "majority class" if True in kinds else "all-O baseline"

@@ -9,7 +9,6 @@ import numpy as np
 
 from schemas.errors import NoNewData, UserError
 from schemas.increments import past_suite
-from schemas.objectives import HEADS, InstructionTuning
 from schemas.run import RunSpec
 from schemas.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
 from tasks.data.consumed import Rows
@@ -146,9 +145,9 @@ def score_model(
     A model with a head gives labels instead: see `predictions.predict_suites`. Where answers are scored, those of suites
     that have them are generated: see `answers.answer_suite`.
     """
-    if spec.objective.kind in HEADS:
+    if spec.objective.new_head:
         return predict_suites(root, spec, suites, model_folder, on_progress)
-    most = spec.objective.max_new_tokens if isinstance(spec.objective, InstructionTuning) else None
+    most = spec.objective.answer_tokens
     plan = StepPlan(
         root=root,
         name="score",

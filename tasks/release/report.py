@@ -18,7 +18,6 @@ from schemas.artifacts import (
     StepMetrics,
 )
 from schemas.counts import Latency, Parameters
-from schemas.objectives import MultiTask
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from schemas.scores import YARDSTICKS, Scores, SuiteScores
@@ -128,7 +127,7 @@ def _view(report: ReportData) -> dict[str, Any]:
         "measure": report.scores.measure,
         "called": report.scores.called,
         "yardsticks": YARDSTICKS,
-        "label_rows": label_rows(report.scores, report.labels, isinstance(report.spec.objective, MultiTask)),
+        "label_rows": label_rows(report.scores, report.labels, bool(report.spec.objective.task_names)),
         "method": method_told.told(report.method),
         "long": method_told.LONG,
         "rule_groups": {

@@ -15,7 +15,7 @@ from tests.toy_heads import labelled_rows, tagged_rows, write_labelled, write_ta
 
 def find(root, folder, spec, known=()):
     prepared = prepare_rows(root, spec)
-    steps = {s.label: tokenize_source(root, s, folder, here, spec.record) for s in prepared.sources}
+    steps = {s.label: tokenize_source(root, s, folder, here, spec.objective.record) for s in prepared.sources}
     size = special_ids(folder, framed=True).vocab_size
     labels = find_labels(root, spec, prepared.sources, steps, prepared.divided, size, known)
     return prepared, steps, labels, size

@@ -34,7 +34,7 @@ def changed(**keys):
 
 def test_text_may_stand_beside_instructions() -> None:
     spec = RunSpec.model_validate(SPEC)
-    assert spec.record == "instruction"
+    assert spec.objective.record == "instruction"
     assert spec.record_of(spec.domain[0]) == "instruction"
     assert spec.record_of(spec.replay[0]) == spec.record_of(spec.evaluation.general[0]) == "text"
 

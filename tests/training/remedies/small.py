@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.effective import effective
 from flows.watch import Silent
+from schemas.objectives import LanguageModeling
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.inputs import TrainingInputs
@@ -34,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
 def for_heads(kind: str) -> bool:
     """Whether a remedy works with a head and not with language modelling."""
     objectives = REMEDIES[kind].settings.objectives
-    return objectives is not None and "language_modeling" not in objectives
+    return objectives is not None and not getattr(LanguageModeling, objectives)
 
 
 def spec_for(root: Path, base: Path, kind: str, *remedies: dict[str, Any], **keys: Any) -> RunSpec:

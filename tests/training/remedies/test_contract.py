@@ -8,7 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 from schemas.explain import _models, _tag
+from schemas.method_settings import MethodSettings
+from schemas.objectives import ObjectiveSettings
 from schemas.remedies import Remedy
+from schemas.remedy_rules import refusal
 from schemas.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.checkpoints import list_checkpoints
@@ -34,8 +37,8 @@ def remedied(root: Path, base: Path, kind: str, method: str = "full", **training
 
 
 def methods_of(kind: str) -> list[str]:
-    known = REMEDIES[kind].settings.methods
-    return [method for method in FOR_METHOD if known is None or method in known]
+    settings = REMEDIES[kind].settings
+    return [method for method in FOR_METHOD if refusal(settings, METHODS[method].settings) is None]
 
 
 def on(turn: int) -> pytest.MarkDecorator:
@@ -58,8 +61,11 @@ def test_every_row_of_the_registry_is_filled_in(kind):
 
 
 @pytest.mark.parametrize("kind", REMEDIES)
-def test_the_methods_that_a_remedy_names_exist(kind):
-    assert set(REMEDIES[kind].settings.methods or ()) <= set(METHODS)
+def test_what_a_remedy_asks_of_methods_and_objectives_is_something_they_say(kind):
+    settings = REMEDIES[kind].settings
+    assert all(hasattr(MethodSettings, capability) for capability in settings.not_with)
+    assert set(settings.updates or ()) <= {entry.settings.update for entry in METHODS.values()}
+    assert settings.objectives is None or hasattr(ObjectiveSettings, settings.objectives)
 
 
 @on(0)
@@ -99,7 +105,7 @@ def test_methods_that_it_cannot_work_on_are_refused(root, base, kind):
     there = [
         kind_ for kind_, entry in METHODS.items() if for_heads(kind) or not entry.settings.needs_task_head
     ]
-    allowed = there if row.methods is None else row.methods
-    for other in [method for method in there if method in row.not_methods or method not in allowed][:2]:
+    refused = [other for other in there if refusal(row, METHODS[other].settings) is not None]
+    for other in refused[:2]:
         with pytest.raises(ValueError, match=f"{kind} cannot be computed for method '{other}'.*; ?.*use "):
             spec_for(root, base, kind, {"kind": kind, **SMALL[kind]}, method={"kind": other})
