@@ -34,14 +34,7 @@ def map_in_processes(function: Callable[[Item], Result], items: Sequence[Item]) 
     try:
         with ProcessPoolExecutor(workers, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
             try:
-                try:
-                    results = pool.map(function, items)
-                except (OSError, ValueError):  # a worker died while the next one was started with its pipes
-                    pool.submit(
-                        os.getpid
-                    )  # tells whether that was the cause: a pool that is broken takes nothing
-                    raise
-                return list(results)
+                return list(start_map(pool, function, items))
             except (
                 KeyboardInterrupt,
                 SystemExit,
