@@ -26,10 +26,6 @@ ACROSS: dict[str, tuple[str, ...]] = {
         "mixture.forgetting_budget=0.01",
     ),
     "`mixture.proxies` belongs to `mixture.forgetting_budget`.": ("mixture.proxies={}",),
-    "`mixture.choose_by` belongs to `mixture.forgetting_budget`.": ("mixture.choose_by=shift",),
-    "`mixture.proxies` are trained where `mixture.choose_by` is `proxies`.": (
-        "mixture={forgetting_budget: 0.05, choose_by: shift, proxies: {}}",
-    ),
     "`mixture.forgetting_budget` needs `replay` (or `self_replay`), a base that exists, an objective without a head, and a"
     " `promotion.max_forgetting` that is not below it.": ("mixture={forgetting_budget: 99}",),
     "Give exactly one of `evaluation.domain_holdout` and `evaluation.domain`.": (

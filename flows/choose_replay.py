@@ -1,7 +1,5 @@
 """`rootstock choose-replay`: short proxy trainings, a curve through what they forgot, the smallest ratio within the budget.
 
-Where the specification asks for it, the curve is predicted from the measured shift instead (`shift_prior`).
-
 The curve is a step too, named by everything that goes in and not by the budget: asking again, or for another budget, trains
 nothing that was trained before.
 """
@@ -24,13 +22,10 @@ from flows.proxies import (
     require_method_of,
     train_proxy,
 )
-from flows.shift_prior import predict_curves
 from flows.watch import Watch
 from schemas.errors import UserError
-from schemas.mixture import ChooseBy
-from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice, ShiftCurve
+from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from schemas.run import RunSpec
-from schemas.shift_calibration import ShiftCalibration
 from tasks.data.prepare import Prepared
 from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.forgetting_curve import (
@@ -41,7 +36,6 @@ from tasks.evaluation.forgetting_curve import (
     smallest_ratio,
 )
 from tasks.evaluation.items import Suite
-from tasks.evaluation.shift_prior import load_calibration
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.code import code_version
@@ -53,10 +47,8 @@ from tasks.training.base import BaseModel
 KEYED_BY_CONTENT = {"name", "mixture", "promotion", "base", "domain", "replay", "evaluation"}
 
 
-def with_budget(spec: RunSpec, budget: float | None, by: ChooseBy | None = None) -> RunSpec:
+def with_budget(spec: RunSpec, budget: float | None) -> RunSpec:
     """The specification with a budget in place of its ratio: the one given, its own, or what its verdict allows.
-
-    `by`: how the ratio is chosen, in place of what the specification says.
 
     Raises:
         UserError: the two cannot go together with the rest of the specification.
@@ -70,8 +62,6 @@ def with_budget(spec: RunSpec, budget: float | None, by: ChooseBy | None = None)
     chosen = next(value for value in (budget, own, spec.promotion.max_forgetting) if value is not None)
     values = spec.model_dump(mode="json")
     values["mixture"] |= {"replay_ratio": None, "forgetting_budget": chosen}
-    if by is not None:
-        values["mixture"]["choose_by"] = by
     values["promotion"]["max_forgetting"] = max(chosen, spec.promotion.max_forgetting)
     try:
         return RunSpec.model_validate(values)
@@ -79,7 +69,6 @@ def with_budget(spec: RunSpec, budget: float | None, by: ChooseBy | None = None)
         told = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         what, _, fix = told.splitlines()[0].partition("; ")
         where = "mixture" if budget is None else "--budget"
-        where = where if by is None else f"--by={by}"
         raise UserError(what, where, fix or "change one of the two") from None
 
 
@@ -92,17 +81,12 @@ def choose_ratio(
     call: Call,
     map_shards: ShardMap = map_in_processes,
 ) -> ReplayChoice:
-    """Measure the curve as far as it is needed, or predict it, and choose; `replay_ratio` is None if no ratio meets the budget.
+    """Measure the curve as far as it is needed, and choose; `replay_ratio` is None if no ratio meets the budget.
 
     Raises:
-        UserError: see `proxies.lay_ground`, `proxies.list_proxies`, `shift_prior.predict_curves` and the stages.
+        UserError: see `proxies.lay_ground`, `proxies.list_proxies` and the stages.
     """
     ground = lay_ground(spec, state, prepared, base, call, map_shards)
-    if spec.mixture.choose_by == "shift":
-        calibration = load_calibration()
-        choice = decide_ratio(ground, predict_curves(ground, calibration, call), calibration)
-        watch.note(choice.sentence)
-        return choice
     ratios = list(ground.proxies.ratios)
     further = list(ground.proxies.further_ratios)
     while True:
@@ -125,10 +109,7 @@ def require_ratio(choice: ReplayChoice) -> float:
         choice.sentence,
         "mixture.forgetting_budget",
         f"raise the budget above {choice.high:.2g}, lower training.learning_rate or the length of the training, choose a method"
-        f" that changes less (such as lora), or add replay text of the kind of {choice.suite}"
-        if choice.by == "proxies"
-        else "choose by proxies, whose bound is narrower because they measure this very base and domain"
-        f" (mixture.choose_by: proxies, or --by proxies), or raise the budget above {choice.high:.2g}",
+        f" that changes less (such as lora), or add replay text of the kind of {choice.suite}",
     )
 
 
@@ -146,7 +127,7 @@ def measure_curves(
             # sources by their content (in `key`), not by their paths: the base's own text lies in the state folder
             spec.model_dump(mode="json", exclude=KEYED_BY_CONTENT),
             [source.weight for source in spec.replay],
-            spec.mixture.model_dump(exclude={"replay_ratio", "forgetting_budget", "choose_by", "proxies"}),
+            spec.mixture.model_dump(exclude={"replay_ratio", "forgetting_budget", "proxies"}),
             spec.promotion.confidence,
             [[proxy.replay_ratio, proxy.domain_tokens, proxy.number] for proxy in proxies],
             ground.base.reference,
@@ -224,12 +205,8 @@ def _points(band: Band) -> tuple[CurvePoint, ...]:
     return tuple(CurvePoint(replay_ratio=r, estimate=e, low=low, high=high) for r, e, low, high in rows)
 
 
-def decide_ratio(
-    ground: Ground,
-    curves: Sequence[ForgettingCurve] | Sequence[ShiftCurve],
-    calibration: ShiftCalibration | None = None,
-) -> ReplayChoice:
-    """The smallest ratio at which every suite's upper bound meets the budget; `calibration`: what predicted curves rest on."""
+def decide_ratio(ground: Ground, curves: Sequence[ForgettingCurve]) -> ReplayChoice:
+    """The smallest ratio at which every suite's upper bound meets the budget."""
     budget = ground.spec.mixture.forgetting_budget
     assert budget is not None
     highs = np.array([[point.high for point in curve.band] for curve in curves])
@@ -237,7 +214,6 @@ def decide_ratio(
     at = -1 if index is None else index
     point = curves[suite].band[at]
     return ReplayChoice(
-        by="proxies" if calibration is None else "shift",
         budget=budget,
         confidence=ground.spec.promotion.confidence,
         replay_ratio=None if index is None else point.replay_ratio,
@@ -245,7 +221,5 @@ def decide_ratio(
         estimate=point.estimate,
         high=point.high,
         domain_tokens=int(ground.target_tokens(point.replay_ratio)),
-        curves=tuple(curve for curve in curves if isinstance(curve, ForgettingCurve)),
-        shift_curves=tuple(curve for curve in curves if isinstance(curve, ShiftCurve)),
-        calibration=calibration,
+        curves=tuple(curves),
     )

@@ -12,7 +12,6 @@ from flows.choose_replay import require_ratio, with_budget
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.page_watch import PageWatch
 from flows.propose_replay import propose
-from flows.shift_prior import table_of
 from flows.turns import turn_to_train
 from flows.watch import Console, Silent
 from schemas.errors import UserError
@@ -44,8 +43,7 @@ def choose_replay_flow(
         with turn_to_train(Path(state)):
             choice, folder = propose(loaded, Path(state), watch, call=call_as_task)
         show_table(
-            table_of(choice.shift_curves)
-            or [
+            [
                 {
                     "suite": curve.suite,
                     "replay": f"{point.replay_ratio:.2%}",

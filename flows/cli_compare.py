@@ -7,7 +7,6 @@ import typer
 
 from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.terminal import say, tell
-from schemas.mixture import ChooseBy
 
 compare_app = typer.Typer()
 OwnSets = Annotated[
@@ -116,13 +115,6 @@ def choose_replay(
             " promotion allows.",
         ),
     ] = None,
-    by: Annotated[
-        ChooseBy | None,
-        typer.Option(
-            help="proxies: train shortened runs and measure. shift (experimental): train nothing, predict from how far the"
-            " domain lies from the general suites. Default: the specification's choose_by, or else proxies.",
-        ),
-    ] = None,
     sets: Sets = None,
     state: State = DEFAULT_STATE,
     as_json: Json = False,
@@ -131,7 +123,7 @@ def choose_replay(
     loaded = load(spec, sets)
     from flows.choose_replay import with_budget
 
-    asked = with_budget(loaded, budget, by)
+    asked = with_budget(loaded, budget)
     from flows.propose_replay import print_choice, propose
 
     print_choice(propose(asked, state), as_json)

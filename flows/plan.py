@@ -8,7 +8,6 @@ from flows.effective import effective, laid_out
 from flows.increments import due
 from flows.proxies import cost_of_proxies
 from flows.reference import wants_reference
-from flows.shift_prior import cost_of_shift, facts_of_run, refuse_uncalibrated
 from flows.terminal import say, say_json
 from flows.training_inputs import training_inputs
 from flows.watch import Console, Watch
@@ -16,15 +15,13 @@ from schemas.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite
-from tasks.evaluation.shift_prior import load_calibration
-from tasks.evaluation.suites import build_development, build_suites
+from tasks.evaluation.suites import build_suites
 from tasks.release.run_folder import RunFolder
 from tasks.training.attach import attach
 from tasks.training.base import provide_base
 from tasks.training.counts import numbers
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
-from tasks.training.models import count_stored
 
 MEASURED_STEPS = 3
 
@@ -70,12 +67,7 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
         "steps": mixture.steps,
         "suites": ", ".join(f"{s.name} ({len(s.items)} documents)" for s in suites),
     }
-    if spec.mixture.choose_by == "shift":
-        whole = (mixture.domain_tokens, mixture.domain_tokens + mixture.replay_tokens)
-        refuse_uncalibrated(spec, facts_of_run(spec, whole, count_stored(base.folder)), load_calibration())
-        development = build_development(spec, prepared, tokenized)
-        facts["shift prior"] = cost_of_shift(sum(item.labels for s in development for item in s.items))
-    elif budget is not None:
+    if budget is not None:
         facts["proxies"] = cost_of_proxies(spec, mixture.domain_tokens)
     with watch.stage("measure one step on this machine"):
         inputs = training_inputs(laid, base, prepared, tokenized)

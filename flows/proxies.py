@@ -55,18 +55,13 @@ class Ground:
     state: Path
     prepared: Prepared
     base: BaseModel
-    tokenized: Tokenized
-    """Of the whole run without replay."""
+    special: Any
     suites: tuple[Suite, ...]
     """Development parts."""
     key: dict[str, str]
     """What went into the data, by name."""
     whole: tuple[int, int]
     """Domain tokens and label tokens of the whole run without replay."""
-
-    @property
-    def special(self) -> Any:
-        return self.tokenized.special
 
     @property
     def proxies(self) -> Proxies:
@@ -98,7 +93,7 @@ def lay_ground(
     key |= {f"suite {suite.name}": suite.key for suite in suites}
     key |= {f"tokens {label}": step.key for label, step in tokenized.steps.items()}
     whole = (report.domain_tokens, report.domain_tokens + report.replay_tokens)
-    return Ground(spec, state, prepared, base, tokenized, suites, key, whole)
+    return Ground(spec, state, prepared, base, tokenized.special, suites, key, whole)
 
 
 def list_proxies(ground: Ground, ratios: Sequence[float]) -> list[Proxy]:

@@ -9,7 +9,6 @@ from schemas.base import Schema
 DEFAULT_RATIO = 0.25
 INCREMENTS_RATIO = 0.5
 """With increments: their replay holds general text and all that was learned before."""
-ChooseBy = Literal["proxies", "shift"]
 Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -43,16 +42,12 @@ class Mixture(Schema):
     """The share of general text in training: given as `replay_ratio`, or chosen to keep `forgetting_budget`."""
 
     forgetting_budget: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
-    """Nats per token that the general suites may lose: the smallest replay ratio that keeps it is chosen."""
-    choose_by: ChooseBy | None = None
-    """How the ratio for `forgetting_budget` is chosen: `proxies` trains shortened runs and measures, and is the default;
-    `shift` trains nothing and predicts from how far the domain lies from the general suites, calibrated on other bases
-    ([experimental](guides/budget.md#a-prior-from-the-measured-shift))."""
+    """Nats per token that the general suites may lose: short proxy trainings choose the smallest ratio that keeps it."""
     replay_ratio: Ratio | None = Field(default_factory=_default_ratio)
     """Share of training TOKENS drawn from `replay`; reported as requested and as achieved. By default
     0.25, with increments 0.5, with a budget what keeps it."""
     proxies: Proxies | None = None
-    """Which proxy trainings choose the ratio; belongs to `forgetting_budget` and `choose_by: proxies`."""
+    """Which proxy trainings choose the ratio; belongs to `forgetting_budget`."""
     temperature: float | None = Field(default=None, gt=0, le=10**6, allow_inf_nan=False)
     """Replay sources by their size: each source's weight is multiplied by its label tokens to the power 1 / temperature.
     1 draws all documents alike, large temperatures all sources alike. By default sizes do not count."""
@@ -74,12 +69,6 @@ class Mixture(Schema):
             )
         if self.proxies is not None and self.forgetting_budget is None:
             raise ValueError("proxies choose a ratio for forgetting_budget; without a budget remove them")
-        if self.choose_by is not None and self.forgetting_budget is None:
-            raise ValueError(
-                "choose_by says how a ratio is chosen for forgetting_budget; without a budget remove it"
-            )
-        if self.choose_by == "shift" and self.proxies is not None:
-            raise ValueError("proxies are not trained where choose_by is shift; remove one of the two")
         return self
 
     @property

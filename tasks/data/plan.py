@@ -49,7 +49,7 @@ def plan_training(
             **({"labels": by_label.step.key} if by_label else {}),
         },
         settings=[
-            spec.mixture.model_dump(exclude={"forgetting_budget", "choose_by", "proxies"}),
+            spec.mixture.model_dump(exclude={"forgetting_budget", "proxies"}),
             [source.source.weight for source in sources],
             [
                 training.tokens,

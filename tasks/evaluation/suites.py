@@ -80,18 +80,6 @@ def build_development(spec: RunSpec, prepared: Prepared, tokenized: Tokenized) -
     ]
 
 
-def build_domain_sample(spec: RunSpec, prepared: Prepared, tokenized: Tokenized, max_tokens: int) -> Suite:
-    """Rows of the domain that are trained on, at most `max_tokens`, to be scored under the base: how new the domain is to it.
-
-    Raises:
-        UserError: the domain has no row to train on.
-    """
-    less = spec.evaluation.model_copy(update={"max_tokens": max_tokens})
-    sources = [s for s in prepared.sources if s.role == "domain" and not s.past]
-    sampled = spec.model_copy(update={"evaluation": less})
-    return _build("domain", "domain", sources, Fate.ACCEPTED, sampled, prepared, tokenized)
-
-
 def suite_names(paths: Sequence[str], taken: Sequence[str] = ("domain",)) -> list[str]:
     """Stem of each path; a glob's folder where the file name says nothing; numbered where two are the same."""
     names: list[str] = []

@@ -4,19 +4,16 @@ import math
 
 from markupsafe import Markup
 
-from schemas.replay_choice import ForgettingCurve, ReplayChoice, ShiftCurve
+from schemas.replay_choice import ForgettingCurve, ReplayChoice
 from tasks.release.svg import Point, Scale, element, label, percent, picture
 
 HEIGHT, BOTTOM = 300, 262
 
 
-def replay_curve(curve: ForgettingCurve | ShiftCurve, choice: ReplayChoice) -> Markup:
-    """Draw one suite's curve: across, the replay ratio (as its square root, for the small ones matter); up, forgetting.
-
-    A curve that was predicted from the shift has no dots.
-    """
-    band, points = curve.band, curve.points if isinstance(curve, ForgettingCurve) else ()
-    most = max([band[-1].replay_ratio, *(point.replay_ratio for point in points)])
+def replay_curve(curve: ForgettingCurve, choice: ReplayChoice) -> Markup:
+    """Draw one suite's curve: across, the replay ratio (as its square root, for the small ones matter); up, forgetting."""
+    band, points = curve.band, curve.points
+    most = max(band[-1].replay_ratio, *(point.replay_ratio for point in points))
     highest = max(*(point.forgetting for point in points), *(p.high for p in band), choice.budget)
     lowest = min(0.0, *(point.forgetting for point in points), *(p.estimate for p in band))
     room = (highest - lowest) * 0.06
@@ -41,7 +38,7 @@ def replay_curve(curve: ForgettingCurve | ShiftCurve, choice: ReplayChoice) -> M
         drawn.append(
             element("text", f"{tick:.2f}", x=-8, y=level(tick) + 4, text_anchor="end", class_="tick")
         )
-    for ratio in sorted({round(p.replay_ratio, 2) for p in points} or {0.0, 0.05, 0.25, round(most, 2)}):
+    for ratio in sorted({round(p.replay_ratio, 2) for p in points}):
         drawn.append(label(across(ratio), HEIGHT - 18, f"{ratio:.0%}"))
     drawn.append(
         element("text", "share of replay tokens", x="50%", y=HEIGHT - 2, text_anchor="middle", class_="tick")
@@ -61,7 +58,7 @@ def replay_curve(curve: ForgettingCurve | ShiftCurve, choice: ReplayChoice) -> M
             class_="limit-name",
         )
     )
-    longest = max((point.domain_tokens for point in points), default=0)
+    longest = max(point.domain_tokens for point in points)
     for point in points:
         title = element(
             "title",

@@ -73,7 +73,7 @@ def resolve(
         changes |= {"base": None, "base_from": "champion"}
     if not spec.has_general and not past:  # the first increment of a specification without general text
         changes["mixture"] = spec.mixture.model_copy(
-            update={"replay_ratio": 0.0, "forgetting_budget": None, "choose_by": None, "proxies": None}
+            update={"replay_ratio": 0.0, "forgetting_budget": None, "proxies": None}
         )
     return RunSpec.model_validate(spec.model_copy(update=changes).model_dump())
 

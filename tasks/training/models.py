@@ -1,6 +1,5 @@
 """Find, hash and load models. Only safetensors are read, and no code that comes with a model is run."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from tasks.training.soundness import (
     require_no_stray,
     require_plausible,
     require_shapes,
-    stored_shapes,
 )
 
 __all__ = ["TOKENIZER_FILES", "VOCABULARY_FILES", "model_files", "read_config"]
@@ -40,11 +38,6 @@ __all__ = ["TOKENIZER_FILES", "VOCABULARY_FILES", "model_files", "read_config"]
 def model_sha256(folder: Path) -> str:
     """sha256 over everything in a model folder that decides what it computes."""
     return sha256_files(dict(sorted(model_files(folder).items())))
-
-
-def count_stored(folder: Path) -> int:
-    """Numbers in a model folder's weights; tied ones count once."""
-    return sum(map(math.prod, stored_shapes(folder).values()))
 
 
 def find_model(base: str) -> Path:

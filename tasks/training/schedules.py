@@ -51,26 +51,3 @@ def infinite(training: Training, steps: int, step: int) -> float:
 def warmup_steps(training: Training, steps: int) -> int:
     """Steps that warm up."""
     return math.ceil(training.warmup_ratio * steps)
-
-
-def mean_factor(training: Training, steps: int) -> float:
-    """Mean over the steps of the learning rate as a share of its peak: 1 for a constant one, about a half for a cosine."""
-    own = own_schedule(training, steps)
-    if own is not None:
-        return sum(own(step) for step in range(steps)) / steps
-    import torch
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = get_scheduler(
-        NAMES[training.schedule],
-        optimizer,
-        num_warmup_steps=warmup_steps(training, steps),
-        num_training_steps=steps,
-    )
-    total = 0.0
-    for _ in range(steps):
-        total += scheduler.get_last_lr()[0]
-        optimizer.step()
-        scheduler.step()
-    return total / steps

@@ -4,8 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice, ShiftCurve
-from tasks.evaluation.shift_prior import load_calibration
+from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from tasks.release.replay_picture import replay_curve
 from tasks.release.report import write_report
 from tests.release.made_up import made_up
@@ -36,53 +35,6 @@ def choice(ratio: float | None = 0.2) -> ReplayChoice:
         budget=0.25, confidence=0.95, replay_ratio=ratio, suite=curve.suite, estimate=0.15, high=0.22,
         domain_tokens=8000, curves=(curve,),
     )  # fmt: skip
-
-
-def prior(helps: bool = True) -> ReplayChoice:
-    band = tuple(CurvePoint(replay_ratio=r, estimate=e, low=e / 2, high=h) for r, e, h in BAND)
-    curve = ShiftCurve(suite="general", documents=40, tokens=900, loss_gap=1.25, divergence=0.3, band=band)
-    known = load_calibration()
-    rests = known.model_copy(
-        update={"spread": 0.5, "spread_of_base": 1.0, "gain_low": 0.01 if helps else -0.01}
-    )
-    return ReplayChoice(
-        by="shift", budget=0.25, confidence=0.95, replay_ratio=0.2, suite="general", estimate=0.15, high=0.22,
-        domain_tokens=8000, shift_curves=(curve,), calibration=rests,
-    )  # fmt: skip
-
-
-def test_a_prior_says_in_its_sentence_that_nothing_was_measured_and_whether_the_shift_helped():
-    sentence = prior().sentence
-    assert sentence.startswith("replay ratio 0.2 is the smallest for a budget of 0.25")
-    assert "experimental prior, not measured on this base" in sentence
-    assert f"{load_calibration().trainings} trainings of {load_calibration().pairs} pairs" in sentence
-    assert "the shift was shown to predict better than ignoring it" in sentence
-    assert "off by a factor of 1.6 on pairs that were left out and of 2.7 on bases" in sentence, (
-        "exp(0.5), exp(1)"
-    )
-    assert "the shift was not shown to predict better than ignoring it" in prior(helps=False).sentence
-    assert "prior" not in choice().sentence
-
-
-def test_a_prior_is_drawn_without_dots_and_written_and_read_as_it_is():
-    svg = str(replay_curve(prior().shift_curves[0], prior()))
-    assert "<circle" not in svg
-    assert "chosen 0.2" in svg
-    assert "budget 0.25" in svg
-    assert ReplayChoice.model_validate_json(prior().model_dump_json()) == prior()
-
-
-def test_a_report_says_of_a_prior_that_nothing_was_trained_for_it(tmp_path: Path):
-    write_report(tmp_path / "report.html", replace(made_up(), choice=prior()))
-    shown = (tmp_path / "report.html").read_text()
-    assert "Nothing was trained to draw this" in shown
-    assert "Dots are short proxy trainings" not in shown
-    assert "+1.250 nats" in shown
-
-
-def test_a_choice_written_before_there_were_priors_is_one_by_proxies():
-    old = choice().model_dump(mode="json", exclude={"by", "shift_curves", "calibration"})
-    assert ReplayChoice.model_validate(old) == choice()
 
 
 def test_every_proxy_is_a_dot_and_the_shorter_ones_are_hollow():

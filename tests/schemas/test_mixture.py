@@ -65,31 +65,12 @@ def test_what_is_written_is_read_back_as_it_was():
         Mixture(),
         Mixture(forgetting_budget=0.1),
         Mixture(forgetting_budget=0.1, proxies=Proxies()),
-        Mixture(forgetting_budget=0.1, choose_by="shift"),
     ):
         assert Mixture.model_validate_json(mixture.model_dump_json()) == mixture
 
 
 def test_proxies_without_a_budget_would_do_nothing():
     assert "without a budget remove them" in problems(mixture={"replay_ratio": 0.1, "proxies": {}})
-
-
-def test_a_ratio_is_chosen_by_proxies_unless_the_shift_is_asked_for():
-    assert Mixture(forgetting_budget=0.05).choose_by is None
-    assert problems(mixture={"forgetting_budget": 0.05, "choose_by": "shift"}) == ""
-    assert problems(mixture={"forgetting_budget": 0.05, "choose_by": "proxies", "proxies": {}}) == ""
-
-
-@pytest.mark.parametrize("by", ["shift", "proxies"])
-def test_how_a_ratio_is_chosen_is_said_only_with_a_budget(by):
-    assert "without a budget remove it" in problems(mixture={"replay_ratio": 0.1, "choose_by": by})
-
-
-def test_proxies_that_the_shift_would_not_train_are_refused():
-    mixture = {"forgetting_budget": 0.05, "choose_by": "shift", "proxies": {}}
-    assert "proxies are not trained where choose_by is shift; remove one of the two" in problems(
-        mixture=mixture
-    )
 
 
 @pytest.mark.parametrize(

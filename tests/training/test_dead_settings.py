@@ -124,7 +124,7 @@ def test_the_tables_name_every_key():
     assert TRAINING.keys() == Training.model_fields.keys()
     assert METHOD.keys() == Lora.model_fields.keys()
     assert EVALUATION.keys() == Evaluation.model_fields.keys()
-    others = {"replay_ratio", "forgetting_budget", "choose_by", "proxies", "class_temperature"}
+    others = {"replay_ratio", "forgetting_budget", "proxies", "class_temperature"}
     assert Mixture.model_fields.keys() == {*others, *MIXTURE}
 
 

@@ -8,9 +8,8 @@ import torch
 
 from schemas.errors import UserError
 from tasks.data.model_folder import view
-from tasks.training.models import count_stored, find_model, load_model, model_files, model_sha256
+from tasks.training.models import find_model, load_model, model_files, model_sha256
 from tasks.training.soundness import require_positions
-from tests.command_line import ROOT
 
 
 def test_a_folder_with_safetensors_is_found_and_environment_names_are_read(base, monkeypatch):
@@ -73,10 +72,6 @@ def test_the_hash_is_over_what_decides_the_outputs_and_nothing_else(base, tmp_pa
 def test_weights_load_in_single_precision_unless_told_otherwise(base):
     assert {p.dtype for p in load_model(base).parameters()} == {torch.float32}
     assert {p.dtype for p in load_model(base, torch.bfloat16).parameters()} == {torch.bfloat16}
-
-
-def test_the_numbers_in_the_weights_are_counted_without_loading_them():
-    assert count_stored(ROOT / "assets" / "base") == 1_762_944, "as its card says"
 
 
 def test_sequences_longer_than_learnt_positions_are_refused(tmp_path):
