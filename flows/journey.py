@@ -21,7 +21,7 @@ from schemas.counts import Latency
 from schemas.objectives import MultiTask
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
-from schemas.scores import Scores, SuiteScores, Who
+from schemas.scores import Scores, Who
 from tasks.data.base_head import knows_labels
 from tasks.data.labels import Heads
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
@@ -31,7 +31,6 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.latency import measure_latency
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.evaluation.verdict import decide, judge, require_suites
-from tasks.evaluation.yardsticks import bits_per_byte_of_ngrams
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
@@ -197,17 +196,6 @@ def measure(
         parts = {suite.name: suite.part for suite in suites if suite.part}
         scores = scores.model_copy(update={"parts": parts})
         watch.note(scores_line(scores, "candidate"))
-        if isinstance(spec.base, FromScratch) and tokenized.labels is None:
-            for name, yardstick in bits_per_byte_of_ngrams(prepared, tokenized, suites).items():
-                model = next(
-                    suite.bits_per_byte("candidate")
-                    for suite in scores.suites
-                    if suite.name == name and isinstance(suite, SuiteScores)
-                )
-                watch.note(
-                    f"bits per byte on {name}: model {model:.3f}, trigram {yardstick['trigram']:.3f},"
-                    f" unigram {yardstick['unigram']:.3f}"
-                )
     with watch.stage("time a forward pass"):
         vocabulary = tokenized.special.vocab_size
         latency = measure_latency(state, base.folder, trained.folder / "model", vocabulary)

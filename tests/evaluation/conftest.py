@@ -71,13 +71,6 @@ def chinese_ids(data_root: Path, stories) -> list[np.ndarray]:
     return encode_lines(stories[1], text, 60)
 
 
-@pytest.fixture(scope="session")
-def training_stories_ids(data_root: Path, stories) -> list[np.ndarray]:
-    """500 further stories."""
-    text = (data_root / "models/stories260K/samples/self_generated_train.txt").read_text(encoding="utf-8")
-    return encode_lines(stories[1], text, 500)
-
-
 def encode_lines(tokenizer, text: str, count: int) -> list[np.ndarray]:
     lines = [line for line in text.splitlines() if line.strip()][:count]
     assert len(lines) == count
