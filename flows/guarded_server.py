@@ -7,8 +7,6 @@ import sys
 
 from flows.surroundings import quiet_environment
 
-MODULE = "flows.guarded_server"
-
 
 def main(port: int) -> None:
     """Serve until SIGTERM, on the loopback interface; settings come from the environment (`flows/server.py`)."""

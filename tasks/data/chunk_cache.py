@@ -27,13 +27,6 @@ SAMPLE_ROWS = 100  # of a batch
 MADE_UP_TEXTS = 2000
 
 
-def make_encoder(
-    tokenizer: Any, batches: Iterator[list[str]], dtype: type[np.unsignedinteger[Any]]
-) -> Encoder:
-    """The fastest encoder that proves equal on a sample of `batches`."""
-    return choose_encoder(list_encoders(tokenizer, dtype), batches)
-
-
 def list_encoders(tokenizer: Any, dtype: type[np.unsignedinteger[Any]]) -> list[Encoder]:
     """Encoders that may be used for a tokenizer, the one with the most cuts first, the tokenizer itself last.
 

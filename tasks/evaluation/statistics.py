@@ -70,32 +70,6 @@ def paired_difference(
     return Interval(ratio, error, ratio - margin, ratio + margin, len(share), confidence, freedom)
 
 
-def bootstrap_difference(
-    before_nats: Numbers,
-    after_nats: Numbers,
-    tokens: Numbers,
-    groups: Sequence[str],
-    confidence: float,
-    seed: int,
-    resamples: int = 2000,
-) -> Interval:
-    """Estimate the same difference with percentile bounds of a cluster bootstrap (Efron, 1979).
-
-    Clusters are drawn with replacement, their documents kept together. Arguments and errors as `paired_difference`.
-    """
-    clusters = _sum_clusters(before_nats, after_nats, tokens, groups, confidence)
-    ratio, count = clusters.ratio, len(clusters.tokens)
-    if count < 2:
-        return Interval(ratio, math.inf, -math.inf, math.inf, count, confidence, 0.0)
-    generator = np.random.default_rng(seed)
-    drawn = np.empty(resamples)
-    for index in range(resamples):
-        chosen = generator.integers(0, count, count)
-        drawn[index] = clusters.difference[chosen].sum() / clusters.tokens[chosen].sum()
-    low, high = np.quantile(drawn, [1 - confidence, confidence])
-    return Interval(ratio, float(drawn.std(ddof=1)), float(low), float(high), count, confidence, count - 1.0)
-
-
 def clusters_needed(interval: Interval, threshold: float) -> int | None:
     """Count the clusters at which the bound would clear the threshold, at the present estimate and spread.
 

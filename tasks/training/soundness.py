@@ -18,15 +18,6 @@ _COMPUTED = ("inv_freq", "position_ids", "masked_bias", "attn.bias", "attention.
 """Ends of names of what older versions of transformers stored and newer ones compute."""
 
 
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor in a model folder's weights; no tensor is loaded.
-
-    Raises:
-        UserError: a file is no safetensors file, or a damaged one.
-    """
-    return {name: shape for name, (shape, _) in _stored(folder).items()}
-
-
 def _stored(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name -> shape and safetensors' name of the dtype."""
     from safetensors import safe_open

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from tasks.data import chunk_cache, memory
-from tasks.data.chunk_cache import cached_encoder, list_encoders, made_up_texts, make_encoder, plain_encoder
+from tasks.data.chunk_cache import cached_encoder, choose_encoder, list_encoders, made_up_texts, plain_encoder
 from tasks.data.tokenize import load_tokenizer
 from tests.tiny_base import prose, whitespace
 
@@ -145,7 +145,7 @@ def test_a_token_added_for_tools_is_found_in_the_middle_of_a_word(tokenizers):
 
 
 def uses_dictionary(tokenizer: Tokenizer, batches: list[list[str]]) -> bool:
-    encode = make_encoder(tokenizer, iter(batches), np.uint16)
+    encode = choose_encoder(list_encoders(tokenizer, np.uint16), iter(batches))
     return encode.__qualname__.startswith("cached_encoder")
 
 
@@ -212,6 +212,6 @@ def batches_of(texts: list[str]) -> Iterator[list[str]]:
 
 
 def test_empty_texts_and_batches_have_no_ids(tokenizers):
-    encode = make_encoder(tokenizers["ours"], batches_of(["a"]), np.uint16)
+    encode = choose_encoder(list_encoders(tokenizers["ours"], np.uint16), batches_of(["a"]))
     assert encode([]) == []
     assert encode([""]) == [b""]

@@ -47,11 +47,6 @@ class TaskAdaptersTuned(InsertedTuned):
         fix = "load it by itself, or fuse its adapters: method adapter_fusion, adapters FOLDER#TASK"
         raise UserError("adapters of several tasks stand beside no others", str(folder), fix)
 
-    def remove_task(self, name: str) -> None:
-        """Take a task's adapters out again; those of the others stay as they are."""
-        self.remove(key_of(name))
-        self.tasks = tuple(task for task in self.tasks if task != name)
-
     def begin_tasks(self, tasks: tuple[str, ...]) -> Self:
         """Insert new adapters for every task, ready to train; torch is seeded before."""
         self._insert_tasks(tasks, None)

@@ -155,7 +155,7 @@ def test_each_task_is_answered_through_its_own_adapter(together, tmp_path) -> No
         assert after[1 - place] == before[1 - place]
 
 
-def test_tasks_are_switched_to_the_bit_and_taken_out(together, encoder) -> None:
+def test_tasks_are_switched_to_the_bit(together, encoder) -> None:
     tuned = load_tuned(together[3])
     tuned.model.eval()
     tuned.use_task("trades")
@@ -167,13 +167,9 @@ def test_tasks_are_switched_to_the_bit_and_taken_out(together, encoder) -> None:
     with tuned.disabled():
         bare = logits(tuned.model)
     assert not torch.equal(bare, trades)
-    tuned.remove_task("tempers")
-    assert torch.equal(logits(tuned.model), trades)
-    with pytest.raises(UserError, match="no task is called tempers") as error:
-        tuned.use_task("tempers")
-    assert error.value.fix == "known: trades"
-    tuned.remove_task("trades")
-    assert torch.equal(logits(tuned.model), bare)
+    with pytest.raises(UserError, match="no task is called weather") as error:
+        tuned.use_task("weather")
+    assert error.value.fix == f"known: {', '.join(tuned.tasks)}"
     with pytest.raises(UserError, match="stand beside no others"):
         tuned.add("other", together[3])
 
