@@ -65,11 +65,6 @@ class RunSpec(Schema):
         return record
 
     @property
-    def labels(self) -> tuple[str, ...] | None:
-        """Labels (or entity types) that rows may have; None: any, or the objective has none."""
-        return self.objective.known_labels
-
-    @property
     def head_kind(self) -> ObjectiveKind:
         """What kind of model serves the objective."""
         return head_kind(self.objective)
