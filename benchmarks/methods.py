@@ -35,7 +35,7 @@ def settings_of(kind: str) -> list[str]:
 def run(kind: str, seed: int = 17, sets: list[str] | None = None) -> dict[str, Any]:
     """One run of the quick start, in a process of its own; what the command line said and what it left."""
     command = [
-        sys.executable, "-m", "flows.cli", "run", SPEC, "--no-prefect", "--json", "--state", str(STATE),
+        sys.executable, "-m", "flows.cli.main", "run", SPEC, "--no-prefect", "--json", "--state", str(STATE),
         "--set", f"method.kind={kind}", "--set", f"name=quickstart-{kind.replace('_', '-')}", "--set", f"training.seed={seed}",
         *(part for value in sets or [] for part in ("--set", value)),
     ]  # fmt: skip

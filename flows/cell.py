@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from flows.failures import defect, machine_error
+from flows.cli.failures import defect, machine_error
 from flows.handed_back import write_error
 from flows.surroundings import quiet_environment
 from schemas.comparison import Trained

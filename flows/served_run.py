@@ -9,7 +9,7 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from flows.failures import defect, fail, machine_error
+from flows.cli.failures import defect, fail, machine_error
 from flows.own_code import load_only_ours
 from flows.surroundings import quiet_environment
 from schemas.errors import UserError

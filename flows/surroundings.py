@@ -84,7 +84,7 @@ def _pin_prefect() -> None:
 
 
 def _forget_working_directory() -> None:
-    """Import nothing that lies beside the data: `python -m flows.cli` looks there first, and Alembic puts it there again."""
+    """Import nothing that lies beside the data: `python -m flows.cli.main` looks there first, and Alembic puts it there again."""
     try:
         here = Path.cwd()
     except FileNotFoundError:

@@ -30,7 +30,7 @@ LOADS = (
 
 _PROGRAM = """
 import sys
-import flows.cli
+import flows.cli.main
 try:
     flows.cli.main()
 finally:

@@ -14,7 +14,7 @@ Said = Done
 
 def rootstock_here(*arguments: str, cwd: Path | None = None) -> Done:
     """Run `rootstock ARGUMENTS` (in `cwd`); its exit code is what the process's would be."""
-    from flows.cli import main
+    from flows.cli.main import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (

@@ -69,7 +69,7 @@ sys.argv = ["-c", *told["arguments"]]
 sys.path[:1] = [told["project"], ""]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 del asked, running, line, pid, wait
-import flows.cli
+import flows.cli.main
 from tests.registry_template import reuse_migrations
 reuse_migrations(__import__("pathlib").Path(told["template"]))
 flows.cli.main()

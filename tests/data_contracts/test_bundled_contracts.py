@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_contracts.contract import list_contracts
-from flows.cli import app
+from flows.cli.main import app
 from tests.toy_heads import labelled_rows, tagged_rows, write_labelled, write_tagged
 
 Write = Callable[[Path], list[Path]]

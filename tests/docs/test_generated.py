@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from data_contracts.lint import lint
 from docs import generate
-from flows.cli import app
+from flows.cli.main import app
 from schemas.errors import ExitCode, UserErrors
 from schemas.explain import _models, _tag
 from schemas.load import load_spec

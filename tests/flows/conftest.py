@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli import quiet_environment
+from flows.cli.main import quiet_environment
 
 # before anything imports prefect, which reads its settings then
 quiet_environment()

@@ -44,7 +44,7 @@ def bad(tmp_path: Path) -> Path:
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = """
 import sys, time
-import flows.cli
+import flows.cli.main
 try:
     flows.cli.main()
 finally:

@@ -87,7 +87,7 @@ def begin(place: Path) -> subprocess.Popen[str]:
     long = (place / "tiny.yaml").read_text().replace("steps: 6", "steps: 3000, checkpoint_every: 3000")
     (place / "tiny.yaml").write_text(long)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.cli", "compare", "small.yaml", "--parallel", "2"],
+        [sys.executable, "-P", "-m", "flows.cli.main", "compare", "small.yaml", "--parallel", "2"],
         cwd=place, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     metrics = place / ".rootstock/data"

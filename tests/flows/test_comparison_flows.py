@@ -86,7 +86,7 @@ def watched() -> Iterator[Trainings]:
 def kill_after_one_training(place: Path) -> Path:
     """Start the comparison, and kill it as soon as it has a result; return that."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "compare", "small.yaml"],
+        [sys.executable, "-m", "flows.cli.main", "compare", "small.yaml"],
         cwd=place, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + SECONDS

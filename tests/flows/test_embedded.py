@@ -68,7 +68,7 @@ def test_a_run_is_quiet_on_the_terminal_and_whole_on_the_page(tmp_path: Path) ->
 
 def test_a_run_that_is_asked_to_stop_keeps_a_checkpoint_and_is_cancelled(tmp_path: Path) -> None:
     files = write_tiny(tmp_path)
-    command = [sys.executable, "-m", "flows.cli", "run", "tiny.yaml", "--set", "training.steps=5000"]
+    command = [sys.executable, "-m", "flows.cli.main", "run", "tiny.yaml", "--set", "training.steps=5000"]
     process = subprocess.Popen(command, cwd=files, env=environment(), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

@@ -19,7 +19,7 @@ import json, resource, shutil, sqlite3, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from safetensors.torch import save_file
-from flows.failures import machine_error
+from flows.cli.failures import machine_error
 
 folder = Path(sys.argv[1])
 big = np.arange(400_000)
@@ -111,7 +111,7 @@ def test_training_that_cannot_write_ends_in_three_lines_and_goes_on_afterwards(t
 
     def run(num_bytes: int | None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-P", "-m", "flows.cli", "run", str(spec), "--no-prefect", "--state", "state"],
+            [sys.executable, "-P", "-m", "flows.cli.main", "run", str(spec), "--no-prefect", "--state", "state"],
             cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, preexec_fn=limit(num_bytes),
         )  # fmt: skip
 

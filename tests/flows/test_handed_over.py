@@ -23,11 +23,11 @@ from tests.flows.test_serve import ENDED, wait_until
 from tests.tiny import write_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-COMMAND = [sys.executable, "-P", "-m", "flows.cli"]  # what the console script `rootstock` is
+COMMAND = [sys.executable, "-P", "-m", "flows.cli.main"]  # what the console script `rootstock` is
 CELL = """
 import sys
 from pathlib import Path
-from flows.cli import quiet_environment
+from flows.cli.main import quiet_environment
 quiet_environment()
 from flows.cells import run_processes
 from schemas.errors import UserError

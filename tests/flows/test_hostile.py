@@ -318,7 +318,7 @@ def test_a_file_that_goes_away_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_broken_contract(project: Path) -> None:
-    shell = f"{sys.executable} -P -m flows.cli schema | head -1; exit ${{PIPESTATUS[0]}}"
+    shell = f"{sys.executable} -P -m flows.cli.main schema | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", shell],
         cwd=project,

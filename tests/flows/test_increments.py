@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from data_contracts.contract import list_contracts
-from flows.cli import app
-from flows.cli_models import find_run_model
+from flows.cli.main import app
+from flows.cli.models import find_run_model
 from flows.increments import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
@@ -267,7 +267,7 @@ def test_nothing_new_is_a_quick_success_without_torch_and_prefect(grown: Grown, 
     spec = tmp_path / "grown.yaml"
     spec.write_text(dump_yaml(growing(grown.folder).model_dump(mode="json", exclude_none=True)))
     program = (
-        "import atexit, sys; from flows.cli import main;"
+        "import atexit, sys; from flows.cli.main import main;"
         f"sys.argv = ['rootstock', 'run', {str(spec)!r}, '--state', {str(grown.state)!r}];"
         "atexit.register(lambda: print('torch' in sys.modules, 'prefect' in sys.modules)); main()"
     )

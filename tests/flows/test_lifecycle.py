@@ -35,7 +35,7 @@ class Lives:
         log = self.files / "serve.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", "serve", "--port", str(self.port)],
+                [sys.executable, "-m", "flows.cli.main", "serve", "--port", str(self.port)],
                 cwd=self.files, env=environment(), stdout=out, stderr=out, text=True, start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run behind `&`
             )  # fmt: skip

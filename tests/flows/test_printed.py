@@ -91,7 +91,7 @@ def test_the_command_of_a_remedy_does_what_it_says_and_nothing_else(project: Pat
     fix = done.err.rpartition("  fix: ")[2]
     told = fix.partition("with: ")[2]
     assert told.startswith("rootstock check "), fix
-    shell = f'rootstock() {{ {sys.executable} -P -m flows.cli "$@"; }}; {told}'
+    shell = f'rootstock() {{ {sys.executable} -P -m flows.cli.main "$@"; }}; {told}'
     again = subprocess.run(
         ["bash", "-c", shell], cwd=project, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

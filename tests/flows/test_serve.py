@@ -72,7 +72,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     port = free_port()
     with (files / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "flows.cli.main", "serve", "--port", str(port)],
             cwd=files, env=environment(), stdout=log, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
     with api_client(f"http://127.0.0.1:{port}/api") as api:

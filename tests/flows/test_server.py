@@ -24,7 +24,7 @@ from tests.flows.hostile import trap
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.cli import quiet_environment
+from flows.cli.main import quiet_environment
 from flows.server import prefect_server
 quiet_environment()
 with prefect_server(Path(sys.argv[1]), schedules=True) as address:

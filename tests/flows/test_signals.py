@@ -17,7 +17,7 @@ from tests.command_line import environment
 from tests.tiny import write_tiny
 
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 143, signal.SIGINT: 130}
-RUN = [sys.executable, "-m", "flows.cli", "run", "tiny.yaml", "--no-prefect"]
+RUN = [sys.executable, "-m", "flows.cli.main", "run", "tiny.yaml", "--no-prefect"]
 
 
 def start(files: Path, *more: str, before: Callable[[], object] = lambda: None) -> subprocess.Popen[str]:

@@ -17,7 +17,7 @@ from tests.flows.hostile import lay_modules, lay_settings, marked, trap
 from tests.tiny import write_tiny
 
 SETTINGS = """
-from flows.cli import quiet_environment
+from flows.cli.main import quiet_environment
 quiet_environment()
 import sys, json, threading
 import prefect
@@ -41,7 +41,9 @@ def test_what_a_launcher_left_is_refused_before_anything_hangs(tmp_path: Path, v
 
 
 def test_one_process_of_a_launcher_is_one_process(tmp_path: Path) -> None:
-    program = "from flows.cli import leave_launcher; import os; leave_launcher(); print(sorted(os.environ))"
+    program = (
+        "from flows.cli.main import leave_launcher; import os; leave_launcher(); print(sorted(os.environ))"
+    )
     there = {
         "WORLD_SIZE": "1",
         "RANK": "0",
@@ -199,7 +201,7 @@ def test_prefect_takes_no_settings_from_folders(tmp_path: Path) -> None:
 
 WORKERS = """
 import time
-from flows.cli import quiet_environment
+from flows.cli.main import quiet_environment
 quiet_environment()
 from tasks.storage.workers import map_in_processes
 if __name__ == "__main__":

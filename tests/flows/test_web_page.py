@@ -114,7 +114,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     report.write_text("secret")
     with contextlib.ExitStack() as ends:
         log = ends.enter_context((place / "serve.log").open("w"))
-        command = [sys.executable, "-P", "-m", "flows.cli", "serve", "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "flows.cli.main", "serve", "--port", str(port)]
         served = subprocess.Popen(command, cwd=files, env=environment(), stdout=log, stderr=log)
         ends.callback(served.wait, 120)
         ends.callback(os.kill, served.pid, signal.SIGTERM)

@@ -50,7 +50,7 @@ def make_place(folder: Path) -> Path:
 
 def start(place: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "spec.json", "--no-prefect"], cwd=place, env=environment(),
+        [sys.executable, "-m", "flows.cli.main", "run", "spec.json", "--no-prefect"], cwd=place, env=environment(),
         stdout=subprocess.DEVNULL, stderr=(place / "err.txt").open("ab"), start_new_session=True,
     )  # fmt: skip
 

@@ -122,7 +122,7 @@ def alive(mark: str) -> list[int]:
 
 def start(project: Project, state: State, mark: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run", "spec.yaml", "--no-prefect", "--state", str(state)],
+        [sys.executable, "-m", "flows.cli.main", "run", "spec.yaml", "--no-prefect", "--state", str(state)],
         cwd=project.folder,
         env=environment(**{MARK: mark}),
         stdout=subprocess.DEVNULL,

@@ -58,7 +58,7 @@ def test_the_guard_sees_a_connection_of_a_grandchild(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [["--no-prefect"], []])
 def test_a_whole_run_connects_to_nothing_but_this_machine(project: Project, mode: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "spec.yaml", *mode],
+        [sys.executable, "-m", "flows.cli.main", "run", "spec.yaml", *mode],
         cwd=project.folder,
         env=guarded(project.folder),
         capture_output=True,
@@ -83,7 +83,7 @@ def test_no_library_connects_behind_pythons_back(project: Project) -> None:
         "strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg", "-e", "signal=none", "-o", str(trace),
     ]  # fmt: skip
     done = subprocess.run(
-        [*watched, sys.executable, "-m", "flows.cli", "run", "spec.yaml", "--no-prefect"],
+        [*watched, sys.executable, "-m", "flows.cli.main", "run", "spec.yaml", "--no-prefect"],
         cwd=project.folder,
         env=guarded(project.folder),
         capture_output=True,

@@ -260,7 +260,7 @@ def test_a_state_that_is_a_file_is_told(finished: Project) -> None:
 
 
 def test_two_processes_with_the_same_run_do_it_once(project: Project) -> None:
-    command = [sys.executable, "-m", "flows.cli", "run", "spec.yaml", "--no-prefect"]
+    command = [sys.executable, "-m", "flows.cli.main", "run", "spec.yaml", "--no-prefect"]
     both = [
         subprocess.Popen(
             command,

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli_models import find_run_model
+from flows.cli.models import find_run_model
 from schemas.errors import UserError
 from tasks.release.promotion import promote_by_hand
 from tasks.release.run_record import FILE, RunRecord, read_record

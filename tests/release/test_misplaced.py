@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli_models import find_run_model
+from flows.cli.models import find_run_model
 from flows.export_merged import export_run
 from schemas.errors import ExitCode, UserError
 from schemas.increments import IncrementRecord, Watermark

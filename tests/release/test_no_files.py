@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.cli.main import app
 from schemas.errors import ExitCode, UserError
 from tasks.release.promotion import promote_by_hand, settle
 from tasks.release.run_record import FILE

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.doctor import _state
+from flows.cli.doctor import _state
+from flows.cli.main import app
 from schemas.errors import ExitCode, MachineFailed, UserError
 from tasks.release import incumbent, registry
 from tasks.release.promotion import nominate, promote, refuse, rollback

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
+from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.terminal import say, say_json
 from schemas.commands import command
 from schemas.errors import UserError

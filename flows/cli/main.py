@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from typer._click.exceptions import UsageError
 
-from flows.cli_compare import compare_app
-from flows.cli_models import models_app
-from flows.cli_parts import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
-from flows.failures import defect, environment_error, fail, machine_error, misused
+from flows.cli.compare import compare_app
+from flows.cli.failures import defect, environment_error, fail, machine_error, misused
+from flows.cli.models import models_app
+from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.surroundings import leave_launcher, quiet_environment
 from flows.terminal import never_fail_to_encode, say, say_json, tell
 from schemas.errors import ExitCode, NoNewData, UserError
@@ -147,7 +147,7 @@ def backfill(
 ) -> None:
     """Go back over a stretch of files: one increment for each date (or file), in order (exit as `run`, the worst)."""
     loaded = load(spec, sets)
-    from flows.backfill_here import backfill_here
+    from flows.cli.growing import backfill_here
 
     rows, worst = backfill_here(loaded, state, start, stop)
     print_table(f"backfill of {loaded.name}", rows, as_json)
@@ -158,7 +158,7 @@ def backfill(
 def announce(spec: Spec, state: State = DEFAULT_STATE) -> None:
     """Tell Prefect that a specification with increments has new data, if it has; a served project then trains."""
     loaded = load(spec, None)
-    from flows.backfill_here import announce_here
+    from flows.cli.growing import announce_here
 
     say(announce_here(loaded, str(spec), state) or "nothing new")
 
@@ -245,7 +245,7 @@ def doctor(
         return
     if dry_run:
         raise UserError("there is nothing to try", "--dry-run", "add --repair, or leave out --dry-run")
-    from flows.doctor import examine
+    from flows.cli.doctor import examine
 
     print_table("this machine", examine(state), as_json)
 
@@ -263,7 +263,7 @@ def clean(
     as_json: Json = False,
 ) -> None:
     """Remove steps that no model in use (champion, previous, challenger) and no recent run rests on."""
-    from flows.doctor import told_removable
+    from flows.cli.doctor import told_removable
     from tasks.release.clean import clean as remove
 
     found = remove(state, days, really=yes)
