@@ -4,8 +4,8 @@ import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cell import train_cell
-from flows.cells import Job, result_file, told
+from flows.comparing.cell import train_cell
+from flows.comparing.cells import Job, result_file, told
 from schemas.comparison import Trained
 from schemas.run import RunSpec
 from tasks.storage.atomic import write_atomic

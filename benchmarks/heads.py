@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.forked import fork_jobs, load_libraries
-from flows.compare import compare
-from flows.load_comparison import load_comparison
+from flows.comparing.load import load_comparison
+from flows.comparing.methods import compare
 
 ENCODERS = {"minilm": "all-MiniLM-L6-v2", "tiny": "tiny-encoder"}
 """What a page calls each."""

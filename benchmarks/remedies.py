@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.forked import fork_jobs, load_libraries
-from flows.compare_remedies import compare_remedies
-from flows.load_comparison import load_remedy_comparison
+from flows.comparing.load import load_remedy_comparison
+from flows.comparing.remedies import compare_remedies
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import opaque
 
-from flows.cells import Job, RunJobs, Stopped, Trainings, run_cell
+from flows.comparing.cells import Job, RunJobs, Stopped, Trainings, run_cell
 from schemas.comparison import Trained
 from schemas.errors import UserError
 from tasks.page import artifact_key, put

@@ -6,9 +6,9 @@ from prefect import State, flow
 
 from flows.as_tasks import label_run
 from flows.cells_as_tasks import run_tasks, show_comparison
-from flows.compare import compare
+from flows.comparing.load import load_comparison
+from flows.comparing.methods import compare
 from flows.form import ComparisonFile, Parallel, StateFolder
-from flows.load_comparison import load_comparison
 from flows.turns import turn_to_train
 from schemas.errors import UserError
 from tasks.stage import stopped

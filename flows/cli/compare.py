@@ -68,9 +68,9 @@ def compare(
     parallel: Parallel = 1,
 ) -> None:
     """Compare tuning methods fairly: same data, same tokens, the same search for each; a table and Pareto plots."""
-    from flows.cells import run_processes
-    from flows.compare import compare as compare_all
-    from flows.load_comparison import load_comparison
+    from flows.comparing.cells import run_processes
+    from flows.comparing.load import load_comparison
+    from flows.comparing.methods import compare as compare_all
 
     comparison, shared = load_comparison(spec, sets or [])
     _show(compare_all(comparison, shared, state, run_processes(parallel, _note)))
@@ -87,9 +87,9 @@ def compare_remedies(
     parallel: Parallel = 1,
 ) -> None:
     """Compare remedies against forgetting: what each keeps and costs, in pairs with its control; a table and a frontier."""
-    from flows.cells import run_processes
-    from flows.compare_remedies import compare_remedies as compare_all
-    from flows.load_comparison import load_remedy_comparison
+    from flows.comparing.cells import run_processes
+    from flows.comparing.load import load_remedy_comparison
+    from flows.comparing.remedies import compare_remedies as compare_all
 
     comparison, jobs = load_remedy_comparison(spec, sets or [])
     _show(compare_all(comparison, jobs, state, run_processes(parallel, _note)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.compare_remedies import overrides_of, remedy_cells
+from flows.comparing.remedies import overrides_of, remedy_cells
 from schemas.comparison import Trained
 from schemas.remedy_comparison import RemedyComparison, RemedyRow
 from schemas.scores import ItemScore, Scores, SuiteScores

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save
 
 from flows.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.choose_replay_flow import choose_replay_flow
+from flows.comparing.load import load_comparison
 from flows.effective import with_ratio
 from flows.evaluate_model import evaluate_model
 from flows.journey import follow
-from flows.load_comparison import load_comparison
 from flows.plan import make_plan
 from flows.propose_replay import propose
 from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec

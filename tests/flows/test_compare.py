@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.compare import compare, final_cells, group_of, search_cells
-from flows.load_comparison import load_comparison, load_remedy_comparison
+from flows.comparing.load import load_comparison, load_remedy_comparison
+from flows.comparing.methods import compare, final_cells, group_of, search_cells
 from schemas.comparison import Comparison, Trained
 from schemas.errors import UserError, UserErrors
 from tests.command_line import ROOT, rootstock
@@ -68,7 +68,7 @@ def search(place: Path, monkeypatch: pytest.MonkeyPatch, loss: Callable[[str, fl
             found.append(Trained(**{name: given[name] for name in Trained.model_fields}))
         return found
 
-    monkeypatch.setattr("flows.compare.write_comparison", lambda *_: None)
+    monkeypatch.setattr("flows.comparing.methods.write_comparison", lambda *_: None)
     compare(comparison, spec, place, run)
     return asked
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.handed_back import read_error, write_error
+from flows.comparing.handed_back import read_error, write_error
 from schemas.errors import ContractFailed, ExitCode, MachineFailed, TrainingFailed, UserError, UserErrors
 from tests.command_line import environment, rootstock
 from tests.flows.test_compare import place

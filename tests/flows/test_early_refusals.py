@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tasks.training.methods.lora as lora_file
-from flows.cell import train_cell
+from flows.comparing.cell import train_cell
 from flows.journey import measure
 from flows.watch import Silent
 from schemas.errors import UserError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.cells import run_processes
+from flows.comparing.cells import run_processes
 from flows.effective import effective, laid_out, with_ratio
 from flows.realign import worth_asking
 from flows.reference import alone_spec

@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 from flows.cli.main import quiet_environment
 quiet_environment()
-from flows.cells import run_processes
+from flows.comparing.cells import run_processes
 from schemas.errors import UserError
 from schemas.load import load_spec
 from data_contracts.contract import list_contracts

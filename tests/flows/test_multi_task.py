@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.comparing.load import load_comparison
 from flows.evaluate_model import evaluate_model
 from flows.journey import Outcome, follow
-from flows.load_comparison import load_comparison
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts.lint import lint
-from flows.load_comparison import load_comparison, load_remedy_comparison
+from flows.comparing.load import load_comparison, load_remedy_comparison
 from schemas.errors import UserError, UserErrors
 from schemas.load import load_spec
 from tests.command_line import ROOT

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_contracts.contract import list_contracts
-from flows.load_comparison import load_comparison, load_remedy_comparison
+from flows.comparing.load import load_comparison, load_remedy_comparison
 from schemas.load import load_spec
 from tests.command_line import ROOT
 

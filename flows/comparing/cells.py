@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.handed_back import read_error
+from flows.comparing.handed_back import read_error
 from schemas.comparison import Trained
 from schemas.errors import ExitCode, MachineFailed, UserError
 from schemas.run import RunSpec
@@ -133,7 +133,7 @@ def _train(file: Path, job: Job, state: Path, trainings: Trainings) -> Trained:
     job_file, left, log = file.with_suffix(".job"), file.with_suffix(".error"), file.with_suffix(".log")
     write_atomic(job_file, json.dumps({"spec": spec.model_dump(mode="json"), "state": str(state)}))
     left.unlink(missing_ok=True)
-    command = [sys.executable, "-P", "-m", "flows.cell", str(job_file), str(file), str(left)]
+    command = [sys.executable, "-P", "-m", "flows.comparing.cell", str(job_file), str(file), str(left)]
     try:
         code = trainings.run(command, log)
     finally:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cells import RunJobs
+from flows.comparing.cells import RunJobs
 from schemas.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.run import RunSpec
 from tasks.evaluation.remedy_ranking import label_of, rank_remedies

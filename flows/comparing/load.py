@@ -29,7 +29,7 @@ def load_comparison(file: Path, sets: Sequence[str] = ()) -> tuple[Comparison, R
         UserErrors: all mistakes of the comparison, or else all of the specification.
     """
     from data_contracts.contract import list_contracts
-    from flows.compare import final_cells, group_of, search_cells, spec_of
+    from flows.comparing.methods import final_cells, group_of, search_cells, spec_of
 
     comparison, document = read_document(file, Comparison, sets)
     if wrong := [
@@ -74,7 +74,7 @@ def load_remedy_comparison(
         UserErrors: all mistakes of the comparison, or else of the first specification that has some.
     """
     from data_contracts.contract import list_contracts
-    from flows.compare_remedies import overrides_of, remedy_cells
+    from flows.comparing.remedies import overrides_of, remedy_cells
 
     comparison, document = read_document(file, RemedyComparison, sets)
     contracts, places = list_contracts(), _places(document)

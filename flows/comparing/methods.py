@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.cells import RunJobs
+from flows.comparing.cells import RunJobs
 from schemas.comparison import Cell, CellResult, Comparison
 from schemas.run import RunSpec
 from tasks.evaluation.ranking import best_rate, best_rates, rank_methods

@@ -1,4 +1,4 @@
-"""One training of a comparison, in a process of its own: `python -m flows.cell JOB RESULT ERROR`.
+"""One training of a comparison, in a process of its own: `python -m flows.comparing.cell JOB RESULT ERROR`.
 
 JOB is a JSON file with a whole specification and the state folder. What cannot work here is a result, not a failure;
 anything else that goes wrong is left in the file ERROR, and the process exits with its code.
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from flows.cli.failures import defect, machine_error
-from flows.handed_back import write_error
+from flows.comparing.handed_back import write_error
 from flows.surroundings import quiet_environment
 from schemas.comparison import Trained
 from schemas.counts import Parameters
