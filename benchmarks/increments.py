@@ -89,7 +89,7 @@ def specification(chain: str, seed: int, folder: Path) -> dict[str, Any]:
 
 def follow_chain(chain: str, seed: int) -> None:
     """One increment after another, each file arriving after the verdict on the one before."""
-    from flows.increments import due
+    from flows.growing.due import due
     from flows.journey import follow
     from flows.watch import Silent
     from schemas.errors import NoNewData

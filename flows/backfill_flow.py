@@ -8,9 +8,9 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
-from flows.backfill import backfill, row_of
 from flows.events import announce_verdict
 from flows.form import Overrides, SpecFile, StateFolder, field
+from flows.growing.backfill import backfill, row_of
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.turns import turn_to_train

@@ -13,7 +13,7 @@ from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
 from flows.events import announce_verdict
 from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
-from flows.increments import due
+from flows.growing.due import due
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.turns import turn_to_train

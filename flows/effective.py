@@ -3,7 +3,7 @@
 It is made here and nowhere else; run, plan, evaluate, export, cells of a comparison, proxies, probe, reference and report
 read it. Three things are worked out, each once, in this order:
 
-1. of a domain that grows, the increment that is due (`flows/increments.py`; where no run is asked for, as by `evaluate`, it
+1. of a domain that grows, the increment that is due (`flows/growing/due.py`; where no run is asked for, as by `evaluate`, it
    is the whole domain). It is what a run is asked for: with the
    content of files, contracts and base it names the run, so a killed run finds itself before anything below is done again.
 2. the base's own text, as one more replay source (`effective`): before any data are read.

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.effective import effective, laid_out
-from flows.increments import due
+from flows.growing.due import due
+from flows.growing.reference import wants_reference
 from flows.proxies import cost_of_proxies
-from flows.reference import wants_reference
 from flows.terminal import say, say_json
 from flows.training_inputs import training_inputs
 from flows.watch import Console, Watch

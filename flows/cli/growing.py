@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from flows.backfill import backfill, row_of
-from flows.increments import require_increments
+from flows.growing.backfill import backfill, row_of
+from flows.growing.due import require_increments
 from flows.server import prefect_server, running_server, server_home
 from flows.watch import Console
 from schemas.errors import ExitCode, UserError

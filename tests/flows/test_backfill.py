@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import backfill as module
-from flows.backfill import backfill, place_of, places, row_of
+from flows.growing import backfill as module
+from flows.growing.backfill import backfill, place_of, places, row_of
 from schemas.errors import NoNewData, UserError
 from schemas.run import RunSpec
 from tests.corpora import make_spec, source, write_rows

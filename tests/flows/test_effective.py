@@ -9,8 +9,8 @@ import pytest
 
 from flows.comparing.cells import run_processes
 from flows.effective import effective, laid_out, with_ratio
+from flows.growing.reference import alone_spec
 from flows.realign import worth_asking
-from flows.reference import alone_spec
 from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
 from schemas.increments import Increment, PickedSource, Watermark

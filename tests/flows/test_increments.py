@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from data_contracts.contract import list_contracts
 from flows.cli.main import app
 from flows.cli.models import find_run_model
-from flows.increments import due
+from flows.growing.due import due
 from flows.journey import Outcome, follow
 from flows.watch import Silent
 from schemas.errors import MachineFailed, NoNewData, UserError

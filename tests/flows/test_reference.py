@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from flows import reference
-from flows.increments import due
+from flows.growing import reference
+from flows.growing.due import due
+from flows.growing.reference import alone_spec, score_alone, wants_reference
 from flows.journey import Outcome, call_plainly, follow
 from flows.plan import make_plan
-from flows.reference import alone_spec, score_alone, wants_reference
 from flows.watch import Silent
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.increments import IncrementRecord

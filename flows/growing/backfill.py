@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.increments import due, find_files
+from flows.growing.due import due, find_files
 from schemas.errors import NoNewData, UserError
 from schemas.run import RunSpec
 
