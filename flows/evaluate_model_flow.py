@@ -8,8 +8,8 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
-from flows.evaluate_model import evaluate_model
 from flows.form import Overrides, SpecFile, StateFolder, field
+from flows.models.evaluate import evaluate_model
 from flows.page_watch import PageWatch
 from flows.watch import Console, Silent
 from schemas.errors import UserError

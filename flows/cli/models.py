@@ -28,7 +28,7 @@ def evaluate(
         fix = f"run: {command('rootstock', 'evaluate', spec, model)}"
         raise UserError("the model comes first, then the specification", f"{model} {spec}", fix)
     loaded = load(spec, sets)
-    from flows.evaluate_model import evaluate_model
+    from flows.models.evaluate import evaluate_model
 
     print_table("scores", evaluate_model(loaded, state, find_run_model(state, model)), as_json)
 
@@ -51,7 +51,7 @@ def generate(
     from tasks.evaluation.generate import require_settings
 
     require_settings(max_new_tokens, temperature, top_p, seed)
-    from flows.evaluate_model import generate_text
+    from flows.models.evaluate import generate_text
 
     generate_text(find_run_model(state, model), prompt, max_new_tokens, temperature, top_p, seed)
 
@@ -72,7 +72,7 @@ def export(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Copy a run's model out, as adapter or merged weights."""
-    from flows.export_merged import export_run
+    from flows.models.export import export_run
     from tasks.release.drop_blocks import export_with_dropped
 
     model = Path(find_run_model(state, run_id))
@@ -132,7 +132,7 @@ def combine(
         raise UserError("there is no specification to change", "--set", "add --spec SPEC, or leave out --set")
     loaded = load(spec, sets) if spec is not None else None
     recipe = make_recipe(how, len(models), parse_weights(weights), density, seed)
-    from flows.combine_models import combine_and_score
+    from flows.models.combine import combine_and_score
 
     named = {name: find_run_model(state, name) for name in models}
     combined = combine_and_score(

@@ -15,8 +15,8 @@ from flows.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.choose_replay_flow import choose_replay_flow
 from flows.comparing.load import load_comparison
 from flows.effective import with_ratio
-from flows.evaluate_model import evaluate_model
 from flows.journey import follow
+from flows.models.evaluate import evaluate_model
 from flows.plan import make_plan
 from flows.propose_replay import propose
 from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from flows import export_merged
-from flows.export_merged import export_run
 from flows.journey import Outcome, follow
+from flows.models import export as export_merged
+from flows.models.export import export_run
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec

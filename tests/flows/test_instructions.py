@@ -8,8 +8,8 @@ import pytest
 from flows.comparing.cell import train_cell
 from flows.comparing.load import load_comparison
 from flows.comparing.methods import compare
-from flows.evaluate_model import evaluate_model, generate_text
 from flows.journey import follow
+from flows.models.evaluate import evaluate_model, generate_text
 from flows.plan import make_plan
 from flows.watch import Silent
 from schemas.artifacts import Ledger

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.comparing.load import load_comparison
-from flows.evaluate_model import evaluate_model
 from flows.journey import Outcome, follow
+from flows.models.evaluate import evaluate_model
 from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec

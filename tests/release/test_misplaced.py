@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.models import find_run_model
-from flows.export_merged import export_run
+from flows.models.export import export_run
 from schemas.errors import ExitCode, UserError
 from schemas.increments import IncrementRecord, Watermark
 from schemas.run import RunSpec

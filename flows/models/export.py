@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from flows.effective import effective, laid_out
-from flows.evaluate_model import prepare_suites, score_on_suites
+from flows.models.evaluate import prepare_suites, score_on_suites
 from flows.watch import Console
 from schemas.errors import UserError
 from schemas.replay_choice import ReplayChoice

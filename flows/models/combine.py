@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from flows.evaluate_model import PreparedSuites, prepare_suites, score_on_suites
+from flows.models.evaluate import PreparedSuites, prepare_suites, score_on_suites
 from flows.watch import Console, Watch
 from schemas.errors import UserError
 from schemas.run import RunSpec
