@@ -5,7 +5,7 @@ It is what `prefect server start` runs, services included; that has no place whe
 
 import sys
 
-from flows.surroundings import quiet_environment
+from flows.environment.surroundings import quiet_environment
 
 
 def main(port: int) -> None:

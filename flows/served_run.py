@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from flows.cli.failures import defect, fail, machine_error
+from flows.environment.surroundings import quiet_environment
 from flows.own_code import load_only_ours
-from flows.surroundings import quiet_environment
 from schemas.errors import UserError
 from tasks.storage.children import SERVED
 

@@ -72,8 +72,8 @@ def _resources() -> list[dict[str, Any]]:
 
 
 def _surroundings() -> list[dict[str, Any]]:
+    from flows.environment.surroundings import SIZES
     from flows.given_server import PROXIES, without_secret
-    from flows.surroundings import SIZES
 
     others = [
         user.pw_name for user in pwd.getpwall() if 1000 <= user.pw_uid < 60000 and user.pw_uid != os.getuid()

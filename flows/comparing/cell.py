@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.cli.failures import defect, machine_error
 from flows.comparing.handed_back import write_error
-from flows.surroundings import quiet_environment
+from flows.environment.surroundings import quiet_environment
 from schemas.comparison import Trained
 from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError

@@ -43,7 +43,7 @@ def test_no_more_threads_than_cores_whatever_is_asked_for(monkeypatch, given, to
 def test_a_command_bound_to_one_core_trains_with_one_thread():
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from flows.surroundings import quiet_environment; quiet_environment()\n"
+        "from flows.environment.surroundings import quiet_environment; quiet_environment()\n"
         "import torch; print(torch.get_num_threads())"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}

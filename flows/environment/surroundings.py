@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from flows.found_settings import ignore_found_settings
+from flows.environment.found_settings import ignore_found_settings
 from schemas.errors import UserError
 from tasks.storage.children import isolate_children
 from tasks.storage.cores import limit_threads
