@@ -91,7 +91,7 @@ def follow_chain(chain: str, seed: int) -> None:
     """One increment after another, each file arriving after the verdict on the one before."""
     from flows.growing.due import due
     from flows.journey import follow
-    from flows.watch import Silent
+    from flows.progress.watch import Silent
     from schemas.errors import NoNewData
     from schemas.run import RunSpec
 

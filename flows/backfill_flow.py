@@ -13,8 +13,8 @@ from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.growing.backfill import backfill, row_of
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
+from flows.progress.watch import Silent
 from flows.turns import turn_to_train
-from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec

@@ -10,7 +10,7 @@ from typing import Any
 
 from data_contracts.contract import Contract, load_contract
 from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
-from flows.terminal import console, give_order, say
+from flows.progress.terminal import console, give_order, say
 from schemas.artifacts import GateReport, RowCounts, RuleResult
 from schemas.base import Schema
 from schemas.commands import command

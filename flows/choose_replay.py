@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.progress.watch import Watch
 from flows.proxies import (
     Call,
     Ground,
@@ -22,7 +23,6 @@ from flows.proxies import (
     require_method_of,
     train_proxy,
 )
-from flows.watch import Watch
 from schemas.errors import UserError
 from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from schemas.run import RunSpec

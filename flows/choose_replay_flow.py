@@ -11,9 +11,9 @@ from flows.as_tasks import call_as_task, label_run
 from flows.choose_replay import require_ratio, with_budget
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.page_watch import PageWatch
+from flows.progress.watch import Console, Silent
 from flows.propose_replay import propose
 from flows.turns import turn_to_train
-from flows.watch import Console, Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from tasks.page import artifact_key, show_table

@@ -16,8 +16,8 @@ from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
 from flows.growing.due import due
 from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
+from flows.progress.watch import Console, Silent
 from flows.turns import turn_to_train
-from flows.watch import Console, Silent
 from schemas.errors import NoNewData, UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec

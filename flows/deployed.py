@@ -21,7 +21,7 @@ from flows.deployed_record import (
     write_record,
 )
 from flows.deployed_triggers import set_triggers, shown_triggers
-from flows.terminal import say
+from flows.progress.terminal import say
 from schemas.errors import UserError
 
 if TYPE_CHECKING:

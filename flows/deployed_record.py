@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from flows.terminal import say
+from flows.progress.terminal import say
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored
 

@@ -13,7 +13,7 @@ read it. Three things are worked out, each once, in this order:
 
 from pathlib import Path
 
-from flows.watch import Watch
+from flows.progress.watch import Watch
 from schemas.errors import UserError
 from schemas.remedies import SelfReplay
 from schemas.replay_choice import ReplayChoice

@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from flows import processes
-from flows.terminal import say
+from flows.progress.terminal import say
 
 STOPPED, LOST = "Resuming", "ResumingLost"
 """Scheduled once more: after `serve` was stopped; after its process was killed."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.watch import Silent, Watch
+from flows.progress.watch import Silent, Watch
 from schemas.artifacts import StepMetrics
 from schemas.visible import printable, visible
 from tasks.page import Bar, artifact_key

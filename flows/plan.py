@@ -7,10 +7,10 @@ from typing import Any
 from flows.effective import effective, laid_out
 from flows.growing.due import due
 from flows.growing.reference import wants_reference
+from flows.progress.terminal import say, say_json
+from flows.progress.watch import Console, Watch
 from flows.proxies import cost_of_proxies
-from flows.terminal import say, say_json
 from flows.training_inputs import training_inputs
-from flows.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from flows.choose_replay import choose_ratio, require_ratio
 from flows.effective import effective
+from flows.progress.terminal import say, say_json
+from flows.progress.watch import Console, Watch
 from flows.proxies import Call
-from flows.terminal import say, say_json
-from flows.watch import Console, Watch
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare

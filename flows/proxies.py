@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.effective import with_ratio
+from flows.progress.watch import Silent, Watch
 from flows.training_inputs import training_inputs
-from flows.watch import Silent, Watch
 from schemas.artifacts import MixtureReport
 from schemas.errors import UserError
 from schemas.mixture import Proxies

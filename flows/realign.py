@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.progress.watch import Silent
 from flows.training_inputs import training_inputs
-from flows.watch import Silent
 from schemas.artifacts import RuleOutcome
 from schemas.base_model import FromScratch
 from schemas.errors import ExitCode, UserError

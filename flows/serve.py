@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.deployed import deploy
+from flows.progress.terminal import say
 from flows.reports import serve_reports
 from flows.served_from import served_alone
 from flows.server import is_healthy, prefect_server, server_home
-from flows.terminal import say
 from schemas.errors import UserError
 
 if TYPE_CHECKING:

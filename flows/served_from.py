@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flows.progress.terminal import say
 from flows.server import running_server, server_home
-from flows.terminal import say
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.growing.due import due, find_due
-from flows.watch import Console
+from flows.progress.watch import Console
 from schemas.run import RunSpec
 from tasks.release.run_folder import RunFolder
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
-from flows.terminal import say, tell
+from flows.progress.terminal import say, tell
 
 compare_app = typer.Typer()
 OwnSets = Annotated[

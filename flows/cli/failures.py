@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from flows.terminal import tell
+from flows.progress.terminal import tell
 from schemas.errors import ExitCode, MachineFailed, UserError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from flows.growing.backfill import backfill, row_of
 from flows.growing.due import require_increments
+from flows.progress.watch import Console
 from flows.server import prefect_server, running_server, server_home
-from flows.watch import Console
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
 

@@ -12,7 +12,7 @@ from flows.cli.failures import defect, environment_error, fail, machine_error, m
 from flows.cli.models import models_app
 from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.environment.surroundings import leave_launcher, quiet_environment
-from flows.terminal import never_fail_to_encode, say, say_json, tell
+from flows.progress.terminal import never_fail_to_encode, say, say_json, tell
 from schemas.errors import ExitCode, NoNewData, UserError
 from schemas.visible import visible
 from tasks.storage.signals import Asked, end_when_asked, told

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
-from flows.terminal import say, say_json
+from flows.progress.terminal import say, say_json
 from schemas.commands import command
 from schemas.errors import UserError
 from schemas.registered_names import NAME, RUN, require_name, require_new, require_run

@@ -25,7 +25,7 @@ def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
     from flows.effective import effective
     from flows.journey import measure
-    from flows.watch import Silent
+    from flows.progress.watch import Silent
     from tasks.training.progress_file import read_metrics
 
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.effective import effective, with_ratio
+from flows.progress.watch import Watch
 from flows.training_inputs import training_inputs
-from flows.watch import Watch
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from flows.models.evaluate import PreparedSuites, prepare_suites, score_on_suites
-from flows.watch import Console, Watch
+from flows.progress.watch import Console, Watch
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release.combinable import common_base, read_origin

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from flows.effective import effective, laid_out
 from flows.journey import Call, assemble, call_plainly
-from flows.terminal import Pieces
-from flows.watch import Console, Watch
+from flows.progress.terminal import Pieces
+from flows.progress.watch import Console, Watch
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize

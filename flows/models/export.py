@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.effective import effective, laid_out
 from flows.models.evaluate import prepare_suites, score_on_suites
-from flows.watch import Console
+from flows.progress.watch import Console
 from schemas.errors import UserError
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec

@@ -18,9 +18,9 @@ from flows.effective import with_ratio
 from flows.journey import follow
 from flows.models.evaluate import evaluate_model
 from flows.plan import make_plan
+from flows.progress.watch import Silent
 from flows.propose_replay import propose
 from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
-from flows.watch import Silent
 from schemas.errors import ExitCode, UserError
 from schemas.mixture import Mixture
 from schemas.replay_choice import ReplayChoice

@@ -12,8 +12,8 @@ from prefect import flow
 from flows.as_tasks import call_as_task
 from flows.dask_shards import map_on_dask, require_workers
 from flows.page_watch import PageWatch
+from flows.progress.watch import Silent
 from flows.server import free_port
-from flows.watch import Silent
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec

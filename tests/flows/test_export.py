@@ -10,7 +10,7 @@ import torch
 from flows.journey import Outcome, follow
 from flows.models import export as export_merged
 from flows.models.export import export_run
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release import export

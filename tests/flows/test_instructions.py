@@ -11,7 +11,7 @@ from flows.comparing.methods import compare
 from flows.journey import follow
 from flows.models.evaluate import evaluate_model, generate_text
 from flows.plan import make_plan
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.artifacts import Ledger
 from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors

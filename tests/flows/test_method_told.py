@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flows.journey import follow
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.artifacts import Lineage
 from tests.command_line import ROOT
 from tests.corpora import here, make_spec, source, write_rows

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import pytest
 from markdown_it import MarkdownIt
 
-from flows.terminal import Pieces
-from flows.watch import Console
+from flows.progress.terminal import Pieces
+from flows.progress.watch import Console
 from schemas.commands import command
 from schemas.errors import UserError
 from tasks.release import registry
@@ -210,7 +210,7 @@ def test_there_is_one_way_to_the_terminal_and_one_to_a_table_of_the_page() -> No
                 if name in ("print", "RichConsole"):
                     found.add((name, str(file.relative_to(ROOT))))
     assert found == {
-        ("print", "flows/terminal.py"),
+        ("print", "flows/progress/terminal.py"),
         ("print", "tasks/storage/stderr.py"),
         ("create_table_artifact", "tasks/page.py"),
     }

@@ -14,7 +14,7 @@ from flows.growing.due import due
 from flows.growing.reference import alone_spec, score_alone, wants_reference
 from flows.journey import Outcome, call_plainly, follow
 from flows.plan import make_plan
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.increments import IncrementRecord
 from schemas.run import RunSpec

@@ -6,7 +6,7 @@ import pytest
 
 from flows.effective import effective
 from flows.journey import measure
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import prose
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from flows.notes import mixture_line
+from flows.progress.notes import mixture_line
 from schemas.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
 from schemas.scores import LabelScore, LabelSuite
 from tasks.release.report import ReportData, spec_yaml, write_report

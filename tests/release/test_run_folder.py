@@ -210,7 +210,7 @@ RETURN_FINISHED = """
 import sys
 from pathlib import Path
 from flows.journey import follow
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.run import RunSpec
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 outcome = follow(spec, Path(sys.argv[2]), Silent())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.effective import effective
-from flows.watch import Silent
+from flows.progress.watch import Silent
 from schemas.objectives import LanguageModeling
 from schemas.run import RunSpec
 from tasks.storage.steps import Step

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from flows.terminal import console, tell
+from flows.progress.terminal import console, tell
 from schemas.artifacts import StepMetrics
 from schemas.visible import printable, visible
 
