@@ -8,11 +8,11 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.as_tasks import call_as_task, label_run
-from flows.choose_replay import require_ratio, with_budget
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.page_watch import PageWatch
 from flows.progress.watch import Console, Silent
-from flows.propose_replay import propose
+from flows.replay.choose_replay import require_ratio, with_budget
+from flows.replay.propose_replay import propose
 from flows.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.load import load_spec

@@ -9,7 +9,7 @@ from flows.growing.due import due
 from flows.growing.reference import wants_reference
 from flows.progress.terminal import say, say_json
 from flows.progress.watch import Console, Watch
-from flows.proxies import cost_of_proxies
+from flows.replay.proxies import cost_of_proxies
 from flows.training_inputs import training_inputs
 from schemas.run import RunSpec
 from schemas.visible import visible

@@ -121,9 +121,9 @@ def choose_replay(
 ) -> None:
     """Measure how forgetting falls with replay, and name the smallest ratio that keeps a budget (exit 2: none does)."""
     loaded = load(spec, sets)
-    from flows.choose_replay import with_budget
+    from flows.replay.choose_replay import with_budget
 
     asked = with_budget(loaded, budget)
-    from flows.propose_replay import print_choice, propose
+    from flows.replay.propose_replay import print_choice, propose
 
     print_choice(propose(asked, state), as_json)

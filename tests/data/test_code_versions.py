@@ -19,7 +19,7 @@ from tests.tiny_base import prose
 
 STEPS = ("tasks.evaluation.suites", "tasks.evaluation.predictions", "tasks.training.remedies.ewc",
          "tasks.training.remedies.distillation", "tasks.training.remedies.easy_samples", "tasks.training.train",
-         "tasks.evaluation.latency", "tasks.training.remedies.self_replay", "flows.choose_replay")  # fmt: skip
+         "tasks.evaluation.latency", "tasks.training.remedies.self_replay", "flows.replay.choose_replay")  # fmt: skip
 """Modules whose steps load models: a repaired merge must do them again."""
 OPTIONAL = {"bitsandbytes"}
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save
 
-from flows.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.choose_replay_flow import choose_replay_flow
 from flows.comparing.load import load_comparison
 from flows.effective import with_ratio
@@ -19,8 +18,9 @@ from flows.journey import follow
 from flows.models.evaluate import evaluate_model
 from flows.plan import make_plan
 from flows.progress.watch import Silent
-from flows.propose_replay import propose
-from flows.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
+from flows.replay.choose_replay import choose_ratio, require_ratio, with_budget
+from flows.replay.propose_replay import propose
+from flows.replay.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
 from schemas.errors import ExitCode, UserError
 from schemas.mixture import Mixture
 from schemas.replay_choice import ReplayChoice

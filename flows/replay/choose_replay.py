@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flows.progress.watch import Watch
-from flows.proxies import (
+from flows.replay.proxies import (
     Call,
     Ground,
     lay_ground,
