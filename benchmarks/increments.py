@@ -90,8 +90,8 @@ def specification(chain: str, seed: int, folder: Path) -> dict[str, Any]:
 def follow_chain(chain: str, seed: int) -> None:
     """One increment after another, each file arriving after the verdict on the one before."""
     from flows.growing.due import due
-    from flows.journey import follow
     from flows.progress.watch import Silent
+    from flows.run.journey import follow
     from schemas.errors import NoNewData
     from schemas.run import RunSpec
 

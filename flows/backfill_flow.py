@@ -11,9 +11,9 @@ from flows.as_tasks import call_as_task, label_run
 from flows.events import announce_verdict
 from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.growing.backfill import backfill, row_of
-from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.progress.watch import Silent
+from flows.run.journey import Outcome, follow
 from flows.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.load import load_spec

@@ -14,9 +14,9 @@ from flows.as_tasks import call_as_task, label_run
 from flows.events import announce_verdict
 from flows.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
 from flows.growing.due import due
-from flows.journey import Outcome, follow
 from flows.page_watch import PageWatch
 from flows.progress.watch import Console, Silent
+from flows.run.journey import Outcome, follow
 from flows.turns import turn_to_train
 from schemas.errors import NoNewData, UserError
 from schemas.load import load_spec

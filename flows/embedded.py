@@ -12,7 +12,7 @@ from schemas.errors import TrainingFailed
 DELIVERY_SECONDS = 30
 
 if TYPE_CHECKING:
-    from flows.journey import Outcome
+    from flows.run.journey import Outcome
 
 
 def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) -> "Outcome":

@@ -9,7 +9,7 @@ when there is something new to learn, with the label `rootstock.spec`: the speci
 from pathlib import Path
 
 from flows.growing.due import find_due, require_increments
-from flows.journey import Outcome
+from flows.run.journey import Outcome
 from schemas.errors import NoNewData
 from schemas.run import RunSpec
 

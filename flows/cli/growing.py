@@ -18,7 +18,7 @@ def backfill_here(
     spec: RunSpec, state: Path, start: str | None, stop: str | None
 ) -> tuple[list[dict[str, str]], int]:
     """Rows of what became of each place, and the exit code of the worst verdict."""
-    from flows.journey import follow
+    from flows.run.journey import follow
 
     watch = Console()
     rows, verdicts = [], ["promote"]

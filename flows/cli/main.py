@@ -101,10 +101,10 @@ def run(
         raise UserError(f"Dask's workers are started by Prefect: {why}", "--dask", "leave out one of the two")
     loaded = load(spec, sets)
     if dry_run:
-        from flows.plan import show_plan
+        from flows.run.dry_run import show_plan
 
         return show_plan(loaded, state, as_json)
-    from flows.start import start
+    from flows.run.start import start
 
     try:
         outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
@@ -167,7 +167,7 @@ def announce(spec: Spec, state: State = DEFAULT_STATE) -> None:
 def plan(spec: Spec, sets: Sets = None, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Show what would happen: rows, tokens, steps, memory, time; refuse what cannot work."""
     loaded = load(spec, sets)
-    from flows.plan import show_plan
+    from flows.run.dry_run import show_plan
 
     show_plan(loaded, state, as_json)
 
@@ -183,7 +183,7 @@ def check(
     github: Annotated[bool, typer.Option("--github", help="Print GitHub annotations.")] = False,
 ) -> None:
     """Check data against a contract (exit 0 kept, 1 broken); made for CI."""
-    from flows.check import check_and_print
+    from flows.run.check import check_and_print
 
     raise typer.Exit(check_and_print(contract, data, junit=junit, json_file=json_file, github=github))
 

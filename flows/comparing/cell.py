@@ -23,9 +23,9 @@ REFUSALS = ("method", "remedies")
 
 def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
-    from flows.effective import effective
-    from flows.journey import measure
     from flows.progress.watch import Silent
+    from flows.run.effective import effective
+    from flows.run.journey import measure
     from tasks.training.progress_file import read_metrics
 
     try:

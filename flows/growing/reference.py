@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.effective import effective, with_ratio
 from flows.progress.watch import Watch
+from flows.run.effective import effective, with_ratio
 from flows.training_inputs import training_inputs
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.effective import effective, laid_out
-from flows.journey import Call, assemble, call_plainly
 from flows.progress.terminal import Pieces
 from flows.progress.watch import Console, Watch
+from flows.run.effective import effective, laid_out
+from flows.run.journey import Call, assemble, call_plainly
 from schemas.run import RunSpec
 from schemas.scores import Scores
 from tasks.data.prepare import Tokenized, prepare, tokenize

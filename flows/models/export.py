@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from flows.effective import effective, laid_out
 from flows.models.evaluate import prepare_suites, score_on_suites
 from flows.progress.watch import Console
+from flows.run.effective import effective, laid_out
 from schemas.errors import UserError
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.effective import with_ratio
 from flows.progress.watch import Silent, Watch
+from flows.run.effective import with_ratio
 from flows.training_inputs import training_inputs
 from schemas.artifacts import MixtureReport
 from schemas.errors import UserError

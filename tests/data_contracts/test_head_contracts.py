@@ -8,7 +8,7 @@ import pytest
 
 from data_contracts.contract import FOLDER, load_contract
 from data_contracts.lint import lint
-from flows.check import check
+from flows.run.check import check
 from tests.toy_heads import labelled_rows, tagged_rows, write_labelled, write_tagged
 
 

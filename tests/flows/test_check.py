@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-import flows.check
+import flows.run.check
 from data_contracts.contract import FOLDER
-from flows.check import check, check_and_print
+from flows.run.check import check, check_and_print
 from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import ExitCode, UserError, UserErrors
 
@@ -146,7 +146,7 @@ def test_worker_processes_find_what_one_process_finds(
             [f"{name} {n} \ufffd" if n % 9 == 0 else f"passage {n}" for n in range(40)],
         )
     alone = check("domain_text", [str(tmp_path / "*.jsonl")])
-    monkeypatch.setattr(flows.check, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(flows.run.check, "PARALLEL_BYTES", 0)
     assert check("domain_text", [str(tmp_path / "*.jsonl")]) == alone
 
 

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save
 
 from flows.choose_replay_flow import choose_replay_flow
 from flows.comparing.load import load_comparison
-from flows.effective import with_ratio
-from flows.journey import follow
 from flows.models.evaluate import evaluate_model
-from flows.plan import make_plan
 from flows.progress.watch import Silent
 from flows.replay.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.replay.propose_replay import propose
 from flows.replay.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
+from flows.run.dry_run import make_plan
+from flows.run.effective import with_ratio
+from flows.run.journey import follow
 from schemas.errors import ExitCode, UserError
 from schemas.mixture import Mixture
 from schemas.replay_choice import ReplayChoice

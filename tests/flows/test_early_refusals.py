@@ -8,8 +8,8 @@ import torch
 
 import tasks.training.methods.lora as lora_file
 from flows.comparing.cell import train_cell
-from flows.journey import measure
 from flows.progress.watch import Silent
+from flows.run.journey import measure
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.data.model_folder import model_sha256

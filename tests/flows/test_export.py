@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from flows.journey import Outcome, follow
 from flows.models import export as export_merged
 from flows.models.export import export_run
 from flows.progress.watch import Silent
+from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from tasks.release import export

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.journey import Outcome, follow
 from flows.models.evaluate import evaluate_model
 from flows.progress.watch import Silent
+from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.run import RunSpec
 from schemas.scores import LabelSuite, Scores

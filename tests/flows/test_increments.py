@@ -17,8 +17,8 @@ from data_contracts.contract import list_contracts
 from flows.cli.main import app
 from flows.cli.models import find_run_model
 from flows.growing.due import due
-from flows.journey import Outcome, follow
 from flows.progress.watch import Silent
+from flows.run.journey import Outcome, follow
 from schemas.errors import MachineFailed, NoNewData, UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec

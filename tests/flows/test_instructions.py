@@ -8,10 +8,10 @@ import pytest
 from flows.comparing.cell import train_cell
 from flows.comparing.load import load_comparison
 from flows.comparing.methods import compare
-from flows.journey import follow
 from flows.models.evaluate import evaluate_model, generate_text
-from flows.plan import make_plan
 from flows.progress.watch import Silent
+from flows.run.dry_run import make_plan
+from flows.run.journey import follow
 from schemas.artifacts import Ledger
 from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors

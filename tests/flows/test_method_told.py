@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows.journey import follow
 from flows.progress.watch import Silent
+from flows.run.journey import follow
 from schemas.artifacts import Lineage
 from tests.command_line import ROOT
 from tests.corpora import here, make_spec, source, write_rows

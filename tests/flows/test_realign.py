@@ -3,10 +3,10 @@
 import pytest
 
 from flows.continual_training import continual_training
-from flows.journey import follow
 from flows.progress.watch import Silent
 from flows.replay import realign
 from flows.replay.realign import probe_spec, worth_asking
+from flows.run.journey import follow
 from schemas.artifacts import Decision, RuleOutcome
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.realignment import Realigned, Realignment

@@ -12,9 +12,9 @@ import pytest
 from flows.growing import reference
 from flows.growing.due import due
 from flows.growing.reference import alone_spec, score_alone, wants_reference
-from flows.journey import Outcome, call_plainly, follow
-from flows.plan import make_plan
 from flows.progress.watch import Silent
+from flows.run.dry_run import make_plan
+from flows.run.journey import Outcome, call_plainly, follow
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.increments import IncrementRecord
 from schemas.run import RunSpec

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.effective import effective
-from flows.journey import measure
 from flows.progress.watch import Silent
+from flows.run.effective import effective
+from flows.run.journey import measure
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import prose
 

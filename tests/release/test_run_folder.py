@@ -209,7 +209,7 @@ def test_a_ledger_that_does_not_balance_stops_the_evidence(
 RETURN_FINISHED = """
 import sys
 from pathlib import Path
-from flows.journey import follow
+from flows.run.journey import follow
 from flows.progress.watch import Silent
 from schemas.run import RunSpec
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())

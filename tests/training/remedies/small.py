@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.effective import effective
 from flows.progress.watch import Silent
+from flows.run.effective import effective
 from schemas.objectives import LanguageModeling
 from schemas.run import RunSpec
 from tasks.storage.steps import Step

@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.effective import effective, laid_out
 from flows.growing.due import due
 from flows.growing.reference import wants_reference
 from flows.progress.terminal import say, say_json
 from flows.progress.watch import Console, Watch
 from flows.replay.proxies import cost_of_proxies
+from flows.run.effective import effective, laid_out
 from flows.training_inputs import training_inputs
 from schemas.run import RunSpec
 from schemas.visible import visible

@@ -17,7 +17,7 @@ def start(
     Raises:
         NoNewData: it grows by increments, and there is nothing new; needs neither of them either.
     """
-    from flows.journey import Outcome, follow
+    from flows.run.journey import Outcome, follow
 
     now = find_due(spec, state) if spec.increments and not spec.increment else spec
     run = RunFolder.open(state, now)
