@@ -7,14 +7,14 @@ from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
-from flows.as_tasks import call_as_task, label_run
-from flows.events import announce_verdict
-from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.growing.backfill import backfill, row_of
-from flows.page_watch import PageWatch
 from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
-from flows.turns import turn_to_train
+from flows.serving.as_tasks import call_as_task, label_run
+from flows.serving.events import announce_verdict
+from flows.serving.form import Overrides, SpecFile, StateFolder, field
+from flows.serving.page_watch import PageWatch
+from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.load import load_spec
 from schemas.run import RunSpec

@@ -7,11 +7,11 @@ from prefect import State, flow, runtime
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
-from flows.as_tasks import call_as_task, label_run
-from flows.form import Overrides, SpecFile, StateFolder, field
 from flows.models.evaluate import evaluate_model
-from flows.page_watch import PageWatch
 from flows.progress.watch import Console, Silent
+from flows.serving.as_tasks import call_as_task, label_run
+from flows.serving.form import Overrides, SpecFile, StateFolder, field
+from flows.serving.page_watch import PageWatch
 from schemas.errors import UserError
 from schemas.load import load_spec
 from tasks.page import artifact_key, show_table

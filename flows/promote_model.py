@@ -10,8 +10,8 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.events import announce_promotion
-from flows.form import StateFolder, field
+from flows.serving.events import announce_promotion
+from flows.serving.form import StateFolder, field
 from schemas.errors import UserError
 from schemas.registered_names import require_run
 from tasks import promote as stage

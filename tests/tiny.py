@@ -112,7 +112,7 @@ def ended(final: Any) -> Any:
     """The flow run that ended in this state, as its server has it."""
     from prefect.client.orchestration import get_client
 
-    from flows.embedded import deliver
+    from flows.serving.embedded import deliver
 
     deliver()
     with get_client(sync_client=True) as client:

@@ -73,7 +73,7 @@ def _resources() -> list[dict[str, Any]]:
 
 def _surroundings() -> list[dict[str, Any]]:
     from flows.environment.surroundings import SIZES
-    from flows.given_server import PROXIES, without_secret
+    from flows.serving.given_server import PROXIES, without_secret
 
     others = [
         user.pw_name for user in pwd.getpwall() if 1000 <= user.pw_uid < 60000 and user.pw_uid != os.getuid()

@@ -6,7 +6,7 @@ from pathlib import Path
 from flows.growing.backfill import backfill, row_of
 from flows.growing.due import require_increments
 from flows.progress.watch import Console
-from flows.server import prefect_server, running_server, server_home
+from flows.serving.server import prefect_server, running_server, server_home
 from schemas.errors import ExitCode, UserError
 from schemas.run import RunSpec
 
@@ -40,8 +40,8 @@ def announce_here(spec: RunSpec, file: str, state: Path) -> str | None:
         fix = "start `rootstock serve` in this folder, or export PREFECT_API_URL=..."
         raise UserError("no Prefect server runs that could be told", str(server_home(state)), fix)
     with prefect_server(state):
-        from flows.embedded import deliver
-        from flows.events import announce_data
+        from flows.serving.embedded import deliver
+        from flows.serving.events import announce_data
 
         told = announce_data(spec, file, state)
         deliver()

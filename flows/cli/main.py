@@ -221,7 +221,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the workflows of this project on this machine: Prefect's page, its form, and the schedules."""
-    from flows.serve import serve_here
+    from flows.serving.serve import serve_here
 
     serve_here(state, port, password_file and password_file.absolute(), restore or ())
 

@@ -27,6 +27,6 @@ def start(
         watch = Console()
         with due(spec, state, note=watch.note) as now:
             return follow(now, state, watch)
-    from flows.embedded import run_here
+    from flows.serving.embedded import run_here
 
     return run_here(file, sets, state, dask)

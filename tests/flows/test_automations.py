@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows import events
-from flows.serve import OVERLAP, deployments
+from flows.serving import events
+from flows.serving.serve import OVERLAP, deployments
 from schemas.errors import NoNewData, UserError
 from schemas.yaml_reader import read_yaml
 from tests.corpora import make_spec

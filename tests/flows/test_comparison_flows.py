@@ -17,10 +17,10 @@ import psutil
 import pytest
 from prefect import flow
 
-from flows import cells_as_tasks
 from flows.compare_methods import compare_methods
 from flows.compare_remedies_flow import compare_remedies_flow
 from flows.comparing.cells import Job
+from flows.serving import cells_as_tasks
 from schemas.comparison import Trained
 from schemas.errors import MachineFailed
 from tests.command_line import environment

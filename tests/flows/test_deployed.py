@@ -11,8 +11,8 @@ from prefect.events import DeploymentEventTrigger
 from prefect.types.entrypoint import EntrypointType
 
 from flows.check_contracts import check_contracts
-from flows.deployed import deploy
-from flows.deployed_record import RECORD
+from flows.serving.deployed import deploy
+from flows.serving.deployed_record import RECORD
 from schemas.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]

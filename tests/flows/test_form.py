@@ -14,10 +14,10 @@ from flows.compare_methods import compare_methods
 from flows.compare_remedies_flow import compare_remedies_flow
 from flows.continual_training import ApprovalChoice, continual_training
 from flows.evaluate_model_flow import evaluate_model_flow
-from flows.form import AS_SPECIFIED
 from flows.look_for_data import look_for_data
 from flows.promote_model import promote_model
-from flows.serve import deployments
+from flows.serving.form import AS_SPECIFIED
+from flows.serving.serve import deployments
 from schemas.promotion import Promotion
 from tasks.training.methods.registry import METHODS
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.guard import guarded, may_pass
+from flows.serving.guard import guarded, may_pass
 
 PORT = 4200
 OURS = {"host": "127.0.0.1:4200"}

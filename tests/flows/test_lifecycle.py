@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.server import free_port
+from flows.serving.server import free_port
 from tasks.release import registry
 from tests.command_line import environment
 from tests.flows.prefect_api import api_client
@@ -57,7 +57,7 @@ class Lives:
 
     def runs(self) -> list[psutil.Process]:
         children = psutil.Process(self.served.process.pid).children()
-        return [child for child in children if "flows.served_run" in child.cmdline()]
+        return [child for child in children if "flows.serving.served_run" in child.cmdline()]
 
     @property
     def log(self) -> str:
@@ -67,7 +67,7 @@ class Lives:
         (pid,) = [
             child.pid
             for child in psutil.Process(self.served.process.pid).children()
-            if "flows.guarded_server" in child.cmdline()
+            if "flows.serving.guarded_server" in child.cmdline()
         ]
         return pid
 

@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
-from flows.serve import OVERLAP, deployments
+from flows.serving.serve import OVERLAP, deployments
 from tests.command_line import ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.reports import serve_reports
-from flows.server import free_port
+from flows.serving.reports import serve_reports
+from flows.serving.server import free_port
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Failed, Scheduled
 from prefect.types.entrypoint import EntrypointType
 
-from flows import lost_runs
 from flows.check_contracts import check_contracts
-from flows.lost_runs import read_runs
-from flows.served_run import COMMAND, _mistake
-from flows.served_runs import AWAITING, Child, Rules, ServedRuns
+from flows.serving import lost_runs
+from flows.serving.lost_runs import read_runs
+from flows.serving.served_run import COMMAND, _mistake
+from flows.serving.served_runs import AWAITING, Child, Rules, ServedRuns
 from schemas.errors import ExitCode, UserError
 from tests.command_line import environment
 

@@ -6,7 +6,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelling, Paused
 
-from flows.server import free_port
+from flows.serving.server import free_port
 from schemas.errors import MachineFailed, TrainingFailed
 from tasks import still_wanted
 from tasks.still_wanted import require_wanted

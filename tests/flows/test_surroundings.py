@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import free_port
-from flows.server_note import NOTE, boot_id, loopback_port, read_note, started
-from flows.server_secret import read_password
+from flows.serving.server import free_port
+from flows.serving.server_note import NOTE, boot_id, loopback_port, read_note, started
+from flows.serving.server_secret import read_password
 from schemas.errors import UserError
 from tests.command_line import ROOT, environment, rootstock
 from tests.flows.hostile import lay_modules, lay_settings, marked, trap

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.server import free_port
+from flows.serving.server import free_port
 from tests.command_line import environment
 from tests.flows.browser import CHROMIUM, Page, browser
 from tests.flows.hostile import lay_modules, lay_settings, marked

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.deployed_record import (
+from flows.progress.terminal import say
+from flows.serving.deployed_record import (
     NAME,
     RECORD,
     Noted,
@@ -20,8 +21,7 @@ from flows.deployed_record import (
     was_there,
     write_record,
 )
-from flows.deployed_triggers import set_triggers, shown_triggers
-from flows.progress.terminal import say
+from flows.serving.deployed_triggers import set_triggers, shown_triggers
 from schemas.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A run that `rootstock serve` starts: Prefect's engine, but nothing taken from files that lie in the working directory.
 
-`python -P -m flows.served_run`: Prefect would start `python -m prefect.engine`, which reads its settings before any line of
+`python -P -m flows.serving.served_run`: Prefect would start `python -m prefect.engine`, which reads its settings before any line of
 ours.
 """
 
@@ -11,11 +11,11 @@ from uuid import UUID
 
 from flows.cli.failures import defect, fail, machine_error
 from flows.environment.surroundings import quiet_environment
-from flows.own_code import load_only_ours
+from flows.serving.own_code import load_only_ours
 from schemas.errors import UserError
 from tasks.storage.children import SERVED
 
-COMMAND = (sys.executable, "-P", "-m", "flows.served_run")
+COMMAND = (sys.executable, "-P", "-m", "flows.serving.served_run")
 
 
 def leave_end_to_parent() -> None:

@@ -68,4 +68,8 @@ def started(pid: int) -> int:
 def _is_our_server(pid: int, port: int) -> bool:
     place = Path(f"/proc/{pid}")
     words = (place / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    return place.stat().st_uid == os.getuid() and words[-4:-1] == ["-m", "flows.guarded_server", str(port)]
+    return place.stat().st_uid == os.getuid() and words[-4:-1] == [
+        "-m",
+        "flows.serving.guarded_server",
+        str(port),
+    ]

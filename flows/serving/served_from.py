@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.progress.terminal import say
-from flows.server import running_server, server_home
+from flows.serving.server import running_server, server_home
 from schemas.errors import UserError
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored

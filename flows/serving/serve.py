@@ -5,11 +5,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.deployed import deploy
 from flows.progress.terminal import say
-from flows.reports import serve_reports
-from flows.served_from import served_alone
-from flows.server import is_healthy, prefect_server, server_home
+from flows.serving.deployed import deploy
+from flows.serving.reports import serve_reports
+from flows.serving.served_from import served_alone
+from flows.serving.server import is_healthy, prefect_server, server_home
 from schemas.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def _serve(state: Path, port: int, password_file: Path | None, restore: Collecti
     ):
         from prefect.client.orchestration import get_client
 
-        from flows.lost_runs import settle_lost, skip_missed
-        from flows.served_runs import Rules, ServedRuns
-        from flows.turns import TRAINS
+        from flows.serving.lost_runs import settle_lost, skip_missed
+        from flows.serving.served_runs import Rules, ServedRuns
+        from flows.serving.turns import TRAINS
 
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
         wanted, home = deployments(state), server_home(state)
@@ -93,9 +93,9 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from flows.compare_remedies_flow import compare_remedies_flow
     from flows.continual_training import continual_training
     from flows.evaluate_model_flow import evaluate_model_flow
-    from flows.events import ARRIVED
     from flows.look_for_data import look_for_data
     from flows.promote_model import promote_model
+    from flows.serving.events import ARRIVED
 
     here = {"state": str(state)}
     on_new_data = DeploymentEventTrigger(

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.given_server import without_secret
 from flows.progress.terminal import tell
-from flows.server import prefect_server, running_server, server_home
+from flows.serving.given_server import without_secret
+from flows.serving.server import prefect_server, running_server, server_home
 from schemas.errors import TrainingFailed
 
 DELIVERY_SECONDS = 30

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.given_server import require_answer, require_usable_proxy
-from flows.server_log import fix, reason
-from flows.server_note import read_note, remove_note, write_note
-from flows.server_secret import AUTH, FOREIGN, read_password
-from flows.supervise import kept_running
+from flows.serving.given_server import require_answer, require_usable_proxy
+from flows.serving.server_log import fix, reason
+from flows.serving.server_note import read_note, remove_note, write_note
+from flows.serving.server_secret import AUTH, FOREIGN, read_password
+from flows.serving.supervise import kept_running
 from schemas.errors import UserError
 from tasks.storage.children import die_with
 
@@ -139,7 +139,7 @@ def _start(home: Path, port: int, schedules: bool) -> subprocess.Popen[bytes]:
     }
     with plain_file(home / "server.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.guarded_server", str(port)],
+            [sys.executable, "-P", "-m", "flows.serving.guarded_server", str(port)],
             env={**os.environ, **settings},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,4 +1,4 @@
-"""The Prefect server of a run or of `serve`, behind a guard: `python -P -m flows.guarded_server PORT`.
+"""The Prefect server of a run or of `serve`, behind a guard: `python -P -m flows.serving.guarded_server PORT`.
 
 It is what `prefect server start` runs, services included; that has no place where a Host could be checked.
 """
@@ -9,13 +9,13 @@ from flows.environment.surroundings import quiet_environment
 
 
 def main(port: int) -> None:
-    """Serve until SIGTERM, on the loopback interface; settings come from the environment (`flows/server.py`)."""
+    """Serve until SIGTERM, on the loopback interface; settings come from the environment (`flows/serving/server.py`)."""
     quiet_environment()
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
-    from flows.guard import guarded
+    from flows.serving.guard import guarded
 
     server = get_current_settings().server
     uvicorn.run(

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from flows.guard import SHUT, may_pass
+from flows.serving.guard import SHUT, may_pass
 
 REPORT = re.compile(r"/([a-z0-9][a-z0-9_-]*)/report\.html")
 
