@@ -86,13 +86,13 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from prefect.events import DeploymentEventTrigger
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.backfill_flow import backfill_flow
+    from flows.backfill import backfill_flow
     from flows.check_contracts import check_contracts
-    from flows.choose_replay_flow import choose_replay_flow
+    from flows.choose_replay import choose_replay_flow
     from flows.compare_methods import compare_methods
-    from flows.compare_remedies_flow import compare_remedies_flow
+    from flows.compare_remedies import compare_remedies_flow
     from flows.continual_training import continual_training
-    from flows.evaluate_model_flow import evaluate_model_flow
+    from flows.evaluate_model import evaluate_model_flow
     from flows.look_for_data import look_for_data
     from flows.promote_model import promote_model
     from flows.serving.events import ARRIVED

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save
 
-from flows.choose_replay_flow import choose_replay_flow
+from flows.choose_replay import choose_replay_flow
 from flows.comparing.load import load_comparison
 from flows.models.evaluate import evaluate_model
 from flows.progress.watch import Silent

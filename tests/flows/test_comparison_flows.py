@@ -18,7 +18,7 @@ import pytest
 from prefect import flow
 
 from flows.compare_methods import compare_methods
-from flows.compare_remedies_flow import compare_remedies_flow
+from flows.compare_remedies import compare_remedies_flow
 from flows.comparing.cells import Job
 from flows.serving import cells_as_tasks
 from schemas.comparison import Trained

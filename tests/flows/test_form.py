@@ -7,13 +7,13 @@ import pytest
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-from flows.backfill_flow import backfill_flow
+from flows.backfill import backfill_flow
 from flows.check_contracts import check_contracts
-from flows.choose_replay_flow import choose_replay_flow
+from flows.choose_replay import choose_replay_flow
 from flows.compare_methods import compare_methods
-from flows.compare_remedies_flow import compare_remedies_flow
+from flows.compare_remedies import compare_remedies_flow
 from flows.continual_training import ApprovalChoice, continual_training
-from flows.evaluate_model_flow import evaluate_model_flow
+from flows.evaluate_model import evaluate_model_flow
 from flows.look_for_data import look_for_data
 from flows.promote_model import promote_model
 from flows.serving.form import AS_SPECIFIED

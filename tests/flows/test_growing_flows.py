@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.backfill_flow import backfill_flow
+from flows.backfill import backfill_flow
 from flows.look_for_data import look_for_data
 from tasks.release.run_folder import dump_yaml
 from tasks.release.watermark import load_watermark

@@ -7,7 +7,7 @@ import pytest
 from prefect import Flow
 
 from flows.check_contracts import check_contracts
-from flows.evaluate_model_flow import evaluate_model_flow
+from flows.evaluate_model import evaluate_model_flow
 from flows.promote_model import promote_model
 from tests.tiny import Followed, artifacts_of, ended
 

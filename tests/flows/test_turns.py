@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prefect import Flow, flow
 
-from flows.backfill_flow import backfill_flow
-from flows.choose_replay_flow import choose_replay_flow
+from flows.backfill import backfill_flow
+from flows.choose_replay import choose_replay_flow
 from flows.compare_methods import compare_methods
-from flows.compare_remedies_flow import compare_remedies_flow
+from flows.compare_remedies import compare_remedies_flow
 from flows.continual_training import continual_training
 from flows.serving import turns
 from schemas.errors import UserError
