@@ -15,14 +15,14 @@ from pydantic import ValidationError
 
 from schemas.commands import command
 from schemas.contracts import told_record
-from schemas.environment import expand as expand
 from schemas.errors import UserError, UserErrors
 from schemas.explain import explain
 from schemas.file_kinds import other_kind
-from schemas.files import matching_files
-from schemas.files import source_files as source_files
 from schemas.nearest import nearest
 from schemas.overrides import apply_overrides, name_both
+from schemas.paths.environment import expand as expand
+from schemas.paths.files import matching_files
+from schemas.paths.files import source_files as source_files
 from schemas.records import RECORDS
 from schemas.run import RunSpec
 from schemas.sources import Source

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from schemas.errors import UserError, UserErrors
-from schemas.file_names import kind_of, unfit_name
+from schemas.paths.file_names import kind_of, unfit_name
 
 Path = tuple[str | int, ...]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.progress.terminal import say_json, show_table
-from schemas.state_folder import require_state
+from schemas.paths.state_folder import require_state
 
 Spec = Annotated[Path, typer.Argument(help="Run specification (YAML).", show_default=False)]
 Sets = Annotated[

@@ -16,7 +16,7 @@ from schemas.base import Schema
 from schemas.commands import command
 from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
-from schemas.file_names import unfit_name
+from schemas.paths.file_names import unfit_name
 from schemas.records import RECORDS
 from schemas.source_rules import told_format
 from schemas.sources import Source

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from schemas.base import Schema
 from schemas.errors import MachineFailed
-from schemas.state_folder import require_state
+from schemas.paths.state_folder import require_state
 from tasks.storage.atomic import sync_folder
 from tasks.storage.hashing import sha256_value
 from tasks.storage.reading import parse_json, read_stored

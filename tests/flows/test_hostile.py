@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from schemas import yaml_reader
 from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
-from schemas.files import matching_files
+from schemas.paths.files import matching_files
 from schemas.remedy_comparison import RemedyComparison
 from schemas.run import RunSpec
 from schemas.sources import Source

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schemas.commands import command
-from schemas.environment import expand
 from schemas.errors import UserError, UserErrors
-from schemas.file_names import kind_of, unfit_name
 from schemas.increments import PickedSource
+from schemas.paths.environment import expand
+from schemas.paths.file_names import kind_of, unfit_name
 from schemas.sources import Source
 
 MAX_NAMED = 8
