@@ -61,7 +61,7 @@ def load_contract(name_or_path: str | Path) -> Contract:
     """
     from data_contracts.lint import MAX_QUARANTINED, lint_document
     from data_contracts.rules import read_rules
-    from schemas.yaml_reader import read_yaml
+    from schemas.reading.yaml_reader import read_yaml
 
     file = contract_file(name_or_path)
     document = read_yaml(file)

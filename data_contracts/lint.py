@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from data_contracts.rule_kinds import DUPLICATES, nearest
 from data_contracts.rules import read_rules
 from schemas.errors import UserError, UserErrors
-from schemas.file_kinds import other_kind
-from schemas.yaml_reader import Document, Path, read_yaml
+from schemas.reading.file_kinds import other_kind
+from schemas.reading.yaml_reader import Document, Path, read_yaml
 
 JSON_TYPES = {
     "string": "text (quote dates and numbers)",

@@ -15,7 +15,7 @@ from data_contracts.rule_kinds import (
 from schemas.artifacts import Severity
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.yaml_reader import Document, Path
+from schemas.reading.yaml_reader import Document, Path
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 COMMON = (

@@ -15,7 +15,7 @@ from flows.serving.form import Overrides, SpecFile, StateFolder, field
 from flows.serving.page_watch import PageWatch
 from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table
 from tasks.release.markdown import code, inline
 from tasks.stage import stopped

@@ -19,7 +19,7 @@ from flows.serving.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, f
 from flows.serving.page_watch import PageWatch
 from flows.serving.turns import turn_to_train
 from schemas.errors import NoNewData, UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from schemas.run import RunSpec
 from tasks.page import show_verdict
 from tasks.release.run_folder import RunFolder

@@ -13,7 +13,7 @@ from flows.serving.as_tasks import call_as_task, label_run
 from flows.serving.form import Overrides, SpecFile, StateFolder, field
 from flows.serving.page_watch import PageWatch
 from schemas.errors import UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table
 from tasks.release.markdown import code
 from tasks.stage import stopped

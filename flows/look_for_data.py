@@ -9,7 +9,7 @@ from data_contracts.contract import list_contracts
 from flows.serving.events import announce_data
 from flows.serving.form import SpecFile, StateFolder
 from schemas.errors import UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tasks.stage import stopped
 
 

@@ -26,7 +26,7 @@ DEFAULT_STATE = Path(".rootstock")
 def load(spec: Path, sets: list[str] | None) -> Any:
     """The validated specification; imports nothing heavy."""
     from data_contracts.contract import list_contracts
-    from schemas.load import load_spec
+    from schemas.reading.load import load_spec
 
     return load_spec(spec, sets or [], list_contracts())
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import UserError
-from schemas.load import source_files
+from schemas.reading.load import source_files
 from schemas.run import RunSpec
 from tasks.data.reading import hash_files
 from tasks.release import promotion, registry

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import UserError
-from schemas.load import source_files
+from schemas.reading.load import source_files
 from schemas.records import RECORDS, RecordKind
 from schemas.source_rules import told_format
 from schemas.sources import Source

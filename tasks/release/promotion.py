@@ -20,7 +20,7 @@ from schemas.commands import command
 from schemas.errors import UserError
 from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
-from schemas.yaml_reader import read_yaml
+from schemas.reading.yaml_reader import read_yaml
 from tasks.release import registry
 from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256

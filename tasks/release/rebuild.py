@@ -103,7 +103,7 @@ def _contradiction(state: Path, registered: list[Release]) -> str | None:
 
 def _of_runs(state: Path) -> list[Release]:
     """What the folders of finished runs tell, in the order of their decisions."""
-    from schemas.yaml_reader import read_yaml
+    from schemas.reading.yaml_reader import read_yaml
     from tasks.release.promotion import forced_of
 
     found: list[tuple[float, Release]] = []

@@ -14,8 +14,8 @@ from data_contracts.contract import load_contract
 from schemas.artifacts import Bindings, Decision, Scores
 from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
-from schemas.load import sources_of
 from schemas.promotion import Forced
+from schemas.reading.load import sources_of
 from schemas.realignment import Realignment
 from schemas.replay_choice import ReplayChoice
 from schemas.run import RunSpec

@@ -8,7 +8,7 @@ import pytest
 from data_contracts.contract import FOLDER, list_contracts
 from data_contracts.lint import lint
 from schemas.errors import UserError
-from schemas.yaml_reader import read_yaml
+from schemas.reading.yaml_reader import read_yaml
 
 GOOD = (FOLDER / "domain_text.odcs.yaml").read_text(encoding="utf-8")
 

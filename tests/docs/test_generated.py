@@ -14,13 +14,13 @@ from data_contracts.lint import lint
 from docs import generate
 from flows.cli.main import app
 from schemas.errors import ExitCode, UserErrors
-from schemas.explain import _models, _tag
-from schemas.load import load_spec
 from schemas.methods import Method
-from schemas.overrides import apply_overrides
+from schemas.reading.explain import _models, _tag
+from schemas.reading.load import load_spec
+from schemas.reading.overrides import apply_overrides
+from schemas.reading.yaml_reader import read_yaml
 from schemas.remedies import Remedy
 from schemas.run import RunSpec
-from schemas.yaml_reader import read_yaml
 from tasks.training.methods.registry import METHODS
 from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
 

@@ -9,7 +9,7 @@ import pytest
 from flows.serving import events
 from flows.serving.serve import OVERLAP, deployments
 from schemas.errors import NoNewData, UserError
-from schemas.yaml_reader import read_yaml
+from schemas.reading.yaml_reader import read_yaml
 from tests.corpora import make_spec
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tasks.release.run_folder import RunFolder
 from tests.command_line import ROOT, rootstock
 from tests.damages import Damage, edit, gone, number_in, text

@@ -15,7 +15,7 @@ from flows.serving.dask_shards import map_on_dask, require_workers
 from flows.serving.page_watch import PageWatch
 from flows.serving.server import free_port
 from schemas.errors import UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tests.command_line import ROOT, environment

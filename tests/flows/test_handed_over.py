@@ -31,7 +31,7 @@ from flows.cli.main import quiet_environment
 quiet_environment()
 from flows.comparing.cells import run_processes
 from schemas.errors import UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from data_contracts.contract import list_contracts
 spec = load_spec(Path("tiny.yaml"), [], list_contracts())
 try:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from schemas import yaml_reader
 from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
 from schemas.paths.files import matching_files
+from schemas.reading import yaml_reader
 from schemas.remedy_comparison import RemedyComparison
 from schemas.run import RunSpec
 from schemas.sources import Source

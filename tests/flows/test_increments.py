@@ -20,10 +20,10 @@ from flows.growing.due import due
 from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
 from schemas.errors import MachineFailed, NoNewData, UserError
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
+from schemas.reading.yaml_reader import read_yaml
 from schemas.run import RunSpec
 from schemas.scores import Scores
-from schemas.yaml_reader import read_yaml
 from tasks.release import promotion, registry
 from tasks.release.rebuild import repair
 from tasks.release.run_folder import dump_yaml

@@ -37,7 +37,7 @@ def run_data_stage(spec: Path, state: Path, cores: int = 1, tokenise: bool = Fal
 def main(spec_file: str, state: str, cores: str, tokenise: str) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     from data_contracts.contract import list_contracts
-    from schemas.load import load_spec
+    from schemas.reading.load import load_spec
     from tasks.data.prepare import prepare, tokenize
     from tasks.training.models.weights import find_model
 

@@ -13,7 +13,7 @@ def main(spec_file: str, state: str) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # without workers: all memory is here
     from data_contracts.contract import list_contracts
     from flows.run.check import check
-    from schemas.load import load_spec
+    from schemas.reading.load import load_spec
     from tasks.data import parts
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.suites import build_suites

@@ -13,8 +13,8 @@ from data_contracts.contract import load_contract
 from schemas.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
 from schemas.counts import Latency
 from schemas.errors import LedgerImbalance, UserError
+from schemas.reading.yaml_reader import read_yaml
 from schemas.run import RunSpec
-from schemas.yaml_reader import read_yaml
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import tokenize_source
@@ -127,7 +127,7 @@ def test_the_specification_can_be_run_again_from_the_folder(state: Path, spec: R
     ],
 )
 def test_yaml_written_is_yaml_read(value: object) -> None:
-    from schemas.yaml_reader import parse_yaml
+    from schemas.reading.yaml_reader import parse_yaml
 
     assert parse_yaml(dump_yaml({"a": value}), "s").value == {"a": value}
 

@@ -7,7 +7,7 @@ import pytest
 from data_contracts.lint import lint
 from flows.comparing.load import load_comparison, load_remedy_comparison
 from schemas.errors import UserError, UserErrors
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tests.command_line import ROOT
 
 RUN = ("a run specification", ROOT / "runs/quickstart.yaml", "run")

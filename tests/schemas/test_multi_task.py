@@ -6,7 +6,7 @@ import pytest
 
 from data_contracts.contract import list_contracts
 from schemas.errors import UserErrors
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 
 GOOD = """\
 name: together

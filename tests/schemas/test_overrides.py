@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserErrors
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tests.schemas.test_load import GOOD, edited, load, project
 
 __all__ = ["project"]

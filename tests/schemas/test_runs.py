@@ -7,7 +7,7 @@ import pytest
 
 from data_contracts.contract import list_contracts
 from flows.comparing.load import load_comparison, load_remedy_comparison
-from schemas.load import load_spec
+from schemas.reading.load import load_spec
 from tests.command_line import ROOT
 
 BROUGHT = (

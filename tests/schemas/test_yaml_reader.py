@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.errors import UserErrors
-from schemas.yaml_reader import parse_yaml, read_yaml, survey_yaml
+from schemas.reading.yaml_reader import parse_yaml, read_yaml, survey_yaml
 
 TEXT = """\
 # a comment

@@ -62,7 +62,7 @@ def find_tuned(reference: str) -> Path:
     Raises:
         UserError: there is none.
     """
-    from schemas.load import expand
+    from schemas.reading.load import expand
 
     try:
         named = Path(expand(split_task(reference)[0]))

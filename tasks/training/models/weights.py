@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.load import expand, is_hub_id
+from schemas.reading.load import expand, is_hub_id
 from tasks.data.loading import loading
 from tasks.data.model_folder import (
     CONFIGS,

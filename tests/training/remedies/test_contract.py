@@ -7,9 +7,9 @@ from typing import Any, get_args
 import pytest
 from safetensors.torch import load_file
 
-from schemas.explain import _models, _tag
 from schemas.method_settings import MethodSettings
 from schemas.objectives import ObjectiveSettings
+from schemas.reading.explain import _models, _tag
 from schemas.remedies import Remedy
 from schemas.remedy_rules import refusal
 from schemas.run import RunSpec

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
 from schemas.nearest import nearest, synonym
-from schemas.yaml_reader import Document, Path
+from schemas.reading.yaml_reader import Document, Path
 
 INTERNAL = {"increment"}
 """Keys that Rootstock writes itself: nobody is told to use them."""

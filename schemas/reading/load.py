@@ -16,17 +16,17 @@ from pydantic import ValidationError
 from schemas.commands import command
 from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
-from schemas.explain import explain
-from schemas.file_kinds import other_kind
 from schemas.nearest import nearest
-from schemas.overrides import apply_overrides, name_both
 from schemas.paths.environment import expand as expand
 from schemas.paths.files import matching_files
 from schemas.paths.files import source_files as source_files
+from schemas.reading.explain import explain
+from schemas.reading.file_kinds import other_kind
+from schemas.reading.overrides import apply_overrides, name_both
+from schemas.reading.yaml_reader import Document, survey_yaml
 from schemas.records import RECORDS
 from schemas.run import RunSpec
 from schemas.sources import Source
-from schemas.yaml_reader import Document, survey_yaml
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schemas.errors import UserError, UserErrors
-from schemas.yaml_reader import MAX_DEPTH, Document, Path, parse_yaml
+from schemas.reading.yaml_reader import MAX_DEPTH, Document, Path, parse_yaml
 
 
 class Override(NamedTuple):
