@@ -66,7 +66,7 @@ def run_folder(kind: str, seed: int) -> Path:
 
 def describe(folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
     """The rules of the verdict, the counts, and what training took."""
-    from schemas.scores import Scores
+    from schemas.results.scores import Scores
 
     scores = Scores.model_validate_json((folder / "scores.json").read_bytes())
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

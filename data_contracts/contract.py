@@ -7,9 +7,9 @@ from typing import Any
 
 from data_contracts.rules import Rule
 from schemas.base import Schema
-from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.records import RecordKind
+from schemas.results.contracts import told_record
 
 SUFFIX = ".odcs.yaml"
 FOLDER = Path(__file__).parent

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from data_contracts.contract import Contract, load_contract
 from data_contracts.expectations import expectation
 from data_contracts.rules import Rule
-from schemas.artifacts import GateReport, RuleResult
-from schemas.contracts import ShardGate, ShardRule
 from schemas.errors import UserError
+from schemas.results.artifacts import GateReport, RuleResult
+from schemas.results.contracts import ShardGate, ShardRule
 
 if TYPE_CHECKING:
     import pandas as pd

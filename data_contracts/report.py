@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from schemas.artifacts import GateReport, RuleResult
+from schemas.results.artifacts import GateReport, RuleResult
 from schemas.visible import printable, visible
 
 if TYPE_CHECKING:

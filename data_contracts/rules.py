@@ -12,10 +12,10 @@ from data_contracts.rule_kinds import (
     read_expectation,
     read_row_count,
 )
-from schemas.artifacts import Severity
 from schemas.base import Schema
 from schemas.errors import UserError
 from schemas.reading.yaml_reader import Document, Path
+from schemas.results.artifacts import Severity
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 COMMON = (

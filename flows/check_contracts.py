@@ -11,8 +11,8 @@ from data_contracts.contract import SUFFIX
 from data_contracts.report import to_lines, verdict
 from flows.run.check import check
 from flows.serving.form import field
-from schemas.artifacts import GateReport
 from schemas.errors import UserError
+from schemas.results.artifacts import GateReport
 from schemas.visible import printable
 from tasks.data.sources import require_passed
 from tasks.page import show_contracts

@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
 from schemas.records import RecordKind
-from schemas.scores import HeadUnit
+from schemas.results.scores import HeadUnit
 
 if TYPE_CHECKING:
     from schemas.run import RunSpec

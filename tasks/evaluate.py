@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import State, runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.artifacts import Who
+from schemas.results.artifacts import Who
 from schemas.run import RunSpec
 from tasks.evaluation import suites as plain
 from tasks.evaluation.items import OnProgress, Suite

@@ -23,7 +23,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from schemas.artifacts import (
+from schemas.results.artifacts import (
     Decision,
     FileLedger,
     GateReport,
@@ -31,7 +31,7 @@ from schemas.artifacts import (
     RuleOutcome,
     RuleResult,
 )
-from schemas.scores import AnySuite, Scores, SuiteScores, Who
+from schemas.results.scores import AnySuite, Scores, SuiteScores, Who
 from tasks.data.prepare import Tokenized
 from tasks.release.markdown import code, commands, inline
 

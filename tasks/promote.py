@@ -7,8 +7,8 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from schemas.artifacts import Decision
 from schemas.errors import UserError
+from schemas.results.artifacts import Decision
 from tasks.page import show_scores, show_verdict
 from tasks.release import promotion
 from tasks.release.registry import Registered

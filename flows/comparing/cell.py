@@ -11,9 +11,9 @@ from pathlib import Path
 from flows.cli.failures import defect, machine_error
 from flows.comparing.handed_back import write_error
 from flows.environment.surroundings import quiet_environment
-from schemas.comparison import Trained
-from schemas.counts import Parameters
 from schemas.errors import ExitCode, UserError
+from schemas.results.comparison import Trained
+from schemas.results.counts import Parameters
 from schemas.run import RunSpec
 from tasks.storage.signals import end_when_asked
 

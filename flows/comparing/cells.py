@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from flows.comparing.handed_back import read_error
-from schemas.comparison import Trained
 from schemas.errors import ExitCode, MachineFailed, UserError
+from schemas.results.comparison import Trained
 from schemas.run import RunSpec
 from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with

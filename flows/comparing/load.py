@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
 from schemas.reading.explain import explain
 from schemas.reading.file_kinds import other_kind
 from schemas.reading.load import check_base, load_spec
 from schemas.reading.overrides import apply_overrides, refuse_given
 from schemas.reading.yaml_reader import Document, survey_yaml
-from schemas.remedy_comparison import RemedyCell, RemedyComparison
+from schemas.results.comparison import Comparison
+from schemas.results.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.run import RunSpec
 
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.comparing.cells import RunJobs
-from schemas.comparison import Cell, CellResult, Comparison
+from schemas.results.comparison import Cell, CellResult, Comparison
 from schemas.run import RunSpec
 from tasks.evaluation.ranking import best_rate, best_rates, rank_methods
 from tasks.release.comparison_page import write_comparison

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.comparing.cells import RunJobs
-from schemas.remedy_comparison import RemedyCell, RemedyComparison
+from schemas.results.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.run import RunSpec
 from tasks.evaluation.remedy_ranking import label_of, rank_remedies
 from tasks.release.remedy_page import write_remedies

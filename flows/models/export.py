@@ -8,9 +8,9 @@ from flows.progress.watch import Console
 from flows.run.effective import effective, laid_out
 from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
-from schemas.replay_choice import ReplayChoice
+from schemas.results.replay_choice import ReplayChoice
+from schemas.results.scores import Scores
 from schemas.run import RunSpec
-from schemas.scores import Scores
 from tasks.release import incumbent
 from tasks.release.export import export_model
 from tasks.release.mend import require_intact

@@ -1,7 +1,7 @@
 """What a run tells on its way, a line each."""
 
-from schemas.artifacts import FileLedger, MixtureReport
-from schemas.scores import Scores, Who
+from schemas.results.artifacts import FileLedger, MixtureReport
+from schemas.results.scores import Scores, Who
 
 
 def ledger_line(total: FileLedger) -> str:

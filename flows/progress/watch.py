@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from flows.progress.terminal import console, tell
-from schemas.artifacts import StepMetrics
+from schemas.results.artifacts import StepMetrics
 from schemas.visible import printable, visible
 
 

@@ -24,7 +24,7 @@ from flows.replay.proxies import (
     train_proxy,
 )
 from schemas.errors import UserError
-from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
+from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import Prepared
 from tasks.evaluation.floor import refuse_floor

@@ -8,7 +8,7 @@ from flows.progress.watch import Console, Watch
 from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.proxies import Call
 from flows.run.effective import effective
-from schemas.replay_choice import ReplayChoice
+from schemas.results.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare
 from tasks.release.replay_page import write_choice_page

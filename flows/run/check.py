@@ -11,13 +11,13 @@ from typing import Any
 from data_contracts.contract import Contract, load_contract
 from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
 from flows.progress.terminal import console, give_order, say
-from schemas.artifacts import GateReport, RowCounts, RuleResult
 from schemas.base import Schema
 from schemas.commands import command
-from schemas.contracts import ShardGate
 from schemas.errors import ExitCode, UserError
 from schemas.paths.file_names import unfit_name
 from schemas.records import RECORDS
+from schemas.results.artifacts import GateReport, RowCounts, RuleResult
+from schemas.results.contracts import ShardGate
 from schemas.source_rules import told_format
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts

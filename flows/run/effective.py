@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.progress.watch import Watch
 from schemas.errors import UserError
 from schemas.remedies import SelfReplay
-from schemas.replay_choice import ReplayChoice
+from schemas.results.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.training.models.weights import find_model
 from tasks.training.remedies.self_replay import own_text

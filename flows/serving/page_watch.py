@@ -9,7 +9,7 @@ from typing import Any
 from prefect import get_run_logger
 
 from flows.progress.watch import Silent, Watch
-from schemas.artifacts import StepMetrics
+from schemas.results.artifacts import StepMetrics
 from schemas.visible import printable, visible
 from tasks.page import Bar, artifact_key
 

@@ -35,8 +35,8 @@ def other_kind(value: Any, wanted: FileKind, file: Path) -> UserError | None:
 
 
 def _keys_of(kind: FileKind) -> set[str]:
-    from schemas.comparison import Comparison
-    from schemas.remedy_comparison import RemedyComparison
+    from schemas.results.comparison import Comparison
+    from schemas.results.remedy_comparison import RemedyComparison
     from schemas.run import RunSpec
 
     formats: dict[FileKind, type[BaseModel]] = {

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.commands import command
-from schemas.contracts import told_record
 from schemas.errors import UserError, UserErrors
 from schemas.nearest import nearest
 from schemas.paths.environment import expand as expand
@@ -25,6 +24,7 @@ from schemas.reading.file_kinds import other_kind
 from schemas.reading.overrides import apply_overrides, name_both
 from schemas.reading.yaml_reader import Document, survey_yaml
 from schemas.records import RECORDS
+from schemas.results.contracts import told_record
 from schemas.run import RunSpec
 from schemas.sources import Source
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import LabelShare
 from schemas.errors import UserError
+from schemas.results.artifacts import LabelShare
 from schemas.run import RunSpec
 from tasks.data.labels import Labels
 from tasks.data.mix import Corpus, Pieces

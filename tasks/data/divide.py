@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import FileLedger, Ledger
+from schemas.results.artifacts import FileLedger, Ledger
 from schemas.run import RunSpec
 from tasks.data.consumed import Rows, load_rows
 from tasks.data.duplicates import (

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import MixtureReport
 from schemas.errors import UserError
+from schemas.results.artifacts import MixtureReport
 from schemas.run import RunSpec
 from tasks.data.mix import Corpus
 from tasks.data.sources import PreparedSource

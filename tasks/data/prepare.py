@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from schemas.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
 from schemas.reading.load import sources_of
+from schemas.results.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.base_head import head_labels

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import RowCounts
 from schemas.errors import UserError
 from schemas.records import RECORDS, RecordKind
+from schemas.results.artifacts import RowCounts
 from schemas.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes

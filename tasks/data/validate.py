@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from schemas.artifacts import RowCounts
 from schemas.errors import UserError
+from schemas.results.artifacts import RowCounts
 from tasks.data.checks import make_check
 from tasks.data.parts import PartsWriter
 from tasks.data.read import read_rows

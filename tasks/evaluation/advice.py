@@ -2,10 +2,10 @@
 
 import math
 
-from schemas.artifacts import RuleOutcome, Verdict
 from schemas.promotion import Promotion
-from schemas.realignment import Realignment
-from schemas.scores import Scores
+from schemas.results.artifacts import RuleOutcome, Verdict
+from schemas.results.realignment import Realignment
+from schemas.results.scores import Scores
 
 
 def next_action(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from schemas.results.scores import SuiteKind
 from schemas.run import RunSpec
-from schemas.scores import SuiteKind
 from tasks.evaluation.documents import Documents
 
 MOST_PARTS = 100

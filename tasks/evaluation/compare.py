@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from schemas.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
+from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
 from tasks.evaluation.proportions import label_counts, macro_f1, micro_f1, paired_accuracy, paired_statistic
 from tasks.evaluation.statistics import Interval, paired_difference
 

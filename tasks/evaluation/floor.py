@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError, UserErrors
-from schemas.scores import AnswerSuite, AnySuite, Scores, SuiteScores
+from schemas.results.scores import AnswerSuite, AnySuite, Scores, SuiteScores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from schemas.objectives import Objective
-from schemas.scores import (
+from schemas.results.scores import (
     AnySuite,
     HeadUnit,
     LabelScore,

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from schemas.counts import Latency
+from schemas.results.counts import Latency
 from tasks.data.model_folder import is_tuned, model_sha256
 from tasks.storage.code import code_version
 from tasks.storage.steps import StepPlan, run_step

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from schemas.comparison import CellResult, Comparison, Estimate, Row
-from schemas.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite
+from schemas.results.comparison import CellResult, Comparison, Estimate, Row
+from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite
 from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.statistics import Interval
 

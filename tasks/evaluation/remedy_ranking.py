@@ -3,9 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
-from schemas.comparison import Estimate, Trained
-from schemas.remedy_comparison import RemedyCell, RemedyComparison, RemedyRow
-from schemas.scores import Scores
+from schemas.results.comparison import Estimate, Trained
+from schemas.results.remedy_comparison import RemedyCell, RemedyComparison, RemedyRow
+from schemas.results.scores import Scores
 from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.ranking import over_seeds, side_by_side
 from tasks.evaluation.same_gain import at_the_same_gain

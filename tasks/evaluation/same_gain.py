@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from schemas.scores import Scores, SuiteScores, Who
+from schemas.results.scores import Scores, SuiteScores, Who
 
 Losses = list[npt.NDArray[np.float64]]
 """Of each suite, the documents' losses in nats: (documents,)."""

@@ -14,11 +14,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from schemas.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.errors import UserError
 from schemas.promotion import Promotion
-from schemas.realignment import Realignment
-from schemas.scores import AnySuite, Scores, SuiteScores
+from schemas.results.artifacts import Bindings, Decision, RuleOutcome, Verdict
+from schemas.results.realignment import Realignment
+from schemas.results.scores import AnySuite, Scores, SuiteScores
 from tasks.evaluation.advice import next_action, of_realignment
 from tasks.evaluation.compare import improvement, margin, negate
 from tasks.evaluation.statistics import Interval, clusters_needed

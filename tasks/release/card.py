@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.reading.load import is_hub_id
-from schemas.scores import YARDSTICKS
+from schemas.results.scores import YARDSTICKS
 from tasks.release import method_told, pictures
 from tasks.release.markdown import code, inline
 from tasks.release.report import ReportData

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Lineage
 from schemas.errors import UserError
+from schemas.results.artifacts import Lineage
 from tasks.data.base_head import read_head
 from tasks.data.model_folder import METHOD_FILE, is_tuned, model_sha256
 from tasks.data.tokenizer import load_tokenizer

@@ -8,8 +8,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from schemas.base import Schema
-from schemas.comparison import Comparison, Row
-from schemas.remedy_comparison import RemedyRow
+from schemas.results.comparison import Comparison, Row
+from schemas.results.remedy_comparison import RemedyRow
 from tasks.release.markdown import code, inline
 from tasks.release.pictures import signed
 from tasks.release.svg import Scale, element, label, percent, picture

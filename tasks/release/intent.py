@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Verdict
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
+from schemas.results.artifacts import Verdict
+from schemas.results.watermark import IncrementRecord
 from tasks.release import incumbent, registry
 from tasks.release.mend import require_own
 from tasks.release.releases import Release, intent_file, now

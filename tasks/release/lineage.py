@@ -5,8 +5,8 @@ import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from schemas.artifacts import Lineage
 from schemas.errors import UserError
+from schemas.results.artifacts import Lineage
 from tasks.data.model_folder import weight_files
 from tasks.storage.atomic import write_atomic
 from tasks.storage.code import project_version

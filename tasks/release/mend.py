@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Lineage
 from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
+from schemas.results.artifacts import Lineage
 from schemas.run import RunSpec
 from tasks.release.run_name import name_run
 from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, name_of, other_run, read_record

@@ -6,8 +6,8 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
+from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
+from schemas.results.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
 from tasks.release.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (

@@ -15,12 +15,12 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Decision
 from schemas.commands import command
 from schemas.errors import UserError
-from schemas.increments import IncrementRecord
 from schemas.promotion import Forced
 from schemas.reading.yaml_reader import read_yaml
+from schemas.results.artifacts import Decision
+from schemas.results.watermark import IncrementRecord
 from tasks.release import registry
 from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256

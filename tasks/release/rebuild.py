@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Decision
 from schemas.errors import MachineFailed, UserError
+from schemas.results.artifacts import Decision
 from tasks.release import registry
 from tasks.release.mlflow_store import open_registry
 from tasks.release.releases import FILE, SEALED, Release, Version, append, chained, last_seals, read, versions

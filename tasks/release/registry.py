@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.artifacts import Verdict
 from schemas.commands import command
 from schemas.errors import UserError
+from schemas.results.artifacts import Verdict
 from tasks.release.lineage import weights_sha256
 from tasks.release.mlflow_store import open_registry
 from tasks.release.releases import FILE as RECORD

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from schemas.comparison import Estimate
-from schemas.remedy_comparison import RemedyComparison, RemedyRow
+from schemas.results.comparison import Estimate
+from schemas.results.remedy_comparison import RemedyComparison, RemedyRow
 from tasks.release.comparison_page import interval, suites_of, write_files
 from tasks.release.markdown import code, inline
 from tasks.release.pictures import signed

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from schemas.replay_choice import ReplayChoice
+from schemas.results.replay_choice import ReplayChoice
 from tasks.release.replay_picture import replay_curve
 from tasks.release.templates import html_templates
 from tasks.storage.atomic import write_atomic

@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schemas.artifacts import (
+from schemas.results.artifacts import (
     Decision,
     FileLedger,
     GateReport,
@@ -17,10 +17,10 @@ from schemas.artifacts import (
     RuleOutcome,
     StepMetrics,
 )
-from schemas.counts import Latency, Parameters
-from schemas.replay_choice import ReplayChoice
+from schemas.results.counts import Latency, Parameters
+from schemas.results.replay_choice import ReplayChoice
+from schemas.results.scores import YARDSTICKS, Scores, SuiteScores
 from schemas.run import RunSpec
-from schemas.scores import YARDSTICKS, Scores, SuiteScores
 from tasks.evaluation.continual import Continual
 from tasks.release import method_told, over_time, pictures
 from tasks.release.replay_picture import replay_curve

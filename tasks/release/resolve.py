@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import NoNewData, UserError
-from schemas.increments import Increment, IncrementRecord, PastRows, PickedSource, Watermark
+from schemas.increments import Increment, PastRows, PickedSource
+from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.run import RunSpec
 from schemas.sources import Source
 

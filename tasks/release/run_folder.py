@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_contracts.contract import load_contract
-from schemas.artifacts import Bindings, Decision, Scores
-from schemas.counts import Latency, Parameters
 from schemas.errors import UserError
 from schemas.promotion import Forced
 from schemas.reading.load import sources_of
-from schemas.realignment import Realignment
-from schemas.replay_choice import ReplayChoice
+from schemas.results.artifacts import Bindings, Decision, Scores
+from schemas.results.counts import Latency, Parameters
+from schemas.results.realignment import Realignment
+from schemas.results.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
@@ -279,7 +279,7 @@ class RunFolder:
 
     def write_report(self, result: RunResult, decision: Decision) -> None:
         """Write report.html and the model's card."""
-        from schemas.artifacts import Ledger, Lineage
+        from schemas.results.artifacts import Ledger, Lineage
 
         data = ReportData(
             run=self.id,

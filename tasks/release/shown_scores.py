@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from schemas.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
+from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
 from tasks.data.base_head import output_name
 from tasks.release import pictures
 

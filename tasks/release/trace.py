@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.artifacts import Manifest
 from schemas.errors import UserError
+from schemas.results.artifacts import Manifest
 from tasks.data.divide import Fate
 from tasks.data.token_files import token_file
 from tasks.release import registry

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Decision
 from schemas.errors import UserError
-from schemas.increments import Increment, IncrementRecord, Watermark, past_suite
+from schemas.increments import Increment, past_suite
+from schemas.results.artifacts import Decision
+from schemas.results.scores import AnySuite, Scores, Who
+from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.run import RunSpec
-from schemas.scores import AnySuite, Scores, Who
 from tasks.data.consumed import load_rows, save_rows
 from tasks.data.prepare import Prepared
 from tasks.evaluation.continual import Continual, describe

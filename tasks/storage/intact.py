@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import FileHash
+from schemas.results.artifacts import FileHash
 from tasks.storage.atomic import write_atomic
 from tasks.storage.hashing import identity_of, sha256_file, sha256_value
 from tasks.storage.reading import parse_json, read_stored

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Manifest
 from schemas.errors import UserError
+from schemas.results.artifacts import Manifest
 from tasks.storage.atomic import atomic_folder, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import Damage, find_damage, hash_folder, open_sealed, sealed

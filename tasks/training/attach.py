@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import MixtureReport
+from schemas.results.artifacts import MixtureReport
 from schemas.run import RunSpec
 from tasks.data.loading import library_refusal
 from tasks.training.inputs import TrainingInputs, open_dataset

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import TrainerCallback
 
-from schemas.artifacts import StepMetrics
+from schemas.results.artifacts import StepMetrics
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.signals import leave_lost_terminal, say, take_signals, told

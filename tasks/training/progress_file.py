@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from schemas.artifacts import StepMetrics
+from schemas.results.artifacts import StepMetrics
 from tasks.storage.reading import read_stored
 
 OnMetrics = Callable[[StepMetrics, int], None]  # (metrics, total steps)

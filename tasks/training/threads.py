@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.artifacts import Manifest
+from schemas.results.artifacts import Manifest
 from tasks.storage.atomic import write_atomic
 from tasks.storage.intact import open_sealed
 from tasks.storage.reading import read_stored

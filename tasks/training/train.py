@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from schemas.artifacts import MixtureReport
-from schemas.counts import Parameters
 from schemas.errors import ExitCode, TrainingFailed
+from schemas.results.artifacts import MixtureReport
+from schemas.results.counts import Parameters
 from schemas.run import RunSpec
 from tasks.data.model_folder import TOKENIZER_FILES, model_sha256
 from tasks.data.plan import labels_before_steps, load_plan

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from schemas.artifacts import MixtureReport, TokenLedger
 from schemas.errors import UserError
+from schemas.results.artifacts import MixtureReport, TokenLedger
 from tasks.data.balance import copies
 from tasks.data.divide import Fate, load_fates
 from tasks.data.mix import count_labels

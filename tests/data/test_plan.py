@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from schemas.artifacts import MixtureReport, TokenLedger
 from schemas.errors import UserError
+from schemas.results.artifacts import MixtureReport, TokenLedger
 from tasks.data.mix import count_labels
 from tasks.data.plan import load_plan, open_sources, plan_training
 from tasks.data.tokenize import tokenize_source

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import ContractFailed, ExitCode, UserError
+from schemas.results.artifacts import GateReport, RuleResult
 from schemas.sources import Source
 from tasks.data import sources as module
 from tasks.data.sources import copy_quarantine, gate_source, require_passed, validate_source

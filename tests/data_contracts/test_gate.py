@@ -15,8 +15,8 @@ import pytest
 from data_contracts.contract import Contract, load_contract
 from data_contracts.expectations import expectation
 from data_contracts.gate import breaks_at_most, gate_parquet, gate_shard, merge
-from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import UserError
+from schemas.results.artifacts import GateReport, RuleResult
 
 CLEAN = (
     "The root takes up water and the leaf gives it back.",

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from data_contracts.report import to_github, to_junit, to_lines, to_table, verdict
-from schemas.artifacts import GateReport, RuleResult
+from schemas.results.artifacts import GateReport, RuleResult
 
 
 @pytest.fixture

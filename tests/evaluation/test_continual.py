@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from schemas.increments import IncrementRecord
+from schemas.results.watermark import IncrementRecord
 from tasks.evaluation.continual import (
     backward_transfer,
     describe,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from schemas.artifacts import ItemScore, Scores, SuiteScores
 from schemas.errors import UserErrors
+from schemas.results.artifacts import ItemScore, Scores, SuiteScores
 from tasks.evaluation.floor import ALPHAS, refuse_ceiling, refuse_floor, unigram_floor
 from tasks.evaluation.score import score_documents
 

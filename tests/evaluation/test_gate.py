@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from schemas.artifacts import Bindings
 from schemas.promotion import Promotion
-from schemas.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores, TagScore, TagSuite
+from schemas.results.artifacts import Bindings
+from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores, TagScore, TagSuite
 from tasks.evaluation.compare import margin
 from tasks.evaluation.verdict import decide
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from schemas.scores import LabelScore, LabelSuite, Scores
+from schemas.results.scores import LabelScore, LabelSuite, Scores
 from tasks.data.labels import Labels
 from tasks.data.tokenizer import special_ids
 from tasks.evaluation.head_scores import assemble_head_scores, count_spans

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.counts import Latency
+from schemas.results.counts import Latency
 from tasks.evaluation import latency
 from tasks.evaluation.latency import TOKENS, measure_latency
 from tests.tiny_base import make_base

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from schemas.comparison import Cell, CellResult, Comparison
-from schemas.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
+from schemas.results.comparison import Cell, CellResult, Comparison
+from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
 from tasks.evaluation.ranking import best_rate, best_rates, label_of, over_seeds, rank_methods, side_by_side
 from tasks.evaluation.statistics import paired_difference
 
@@ -21,8 +21,8 @@ def suite(losses: list[float], base: float = 5.0, name: str = "domain", kind: st
 def result(
     method: int, seed: int, losses: list[float], rate: float = 0.1, general: float = 4.0
 ) -> CellResult:
-    from schemas.comparison import Latency
-    from schemas.counts import Parameters
+    from schemas.results.comparison import Latency
+    from schemas.results.counts import Parameters
 
     cell = Cell(method=method, base="", documents="all", learning_rate=rate, seed=seed)
     scores = Scores(suites=(suite(losses), suite([general] * 8, 4.0, "general", "general")))

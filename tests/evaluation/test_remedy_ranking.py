@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from flows.comparing.remedies import overrides_of, remedy_cells
-from schemas.comparison import Trained
-from schemas.remedy_comparison import RemedyComparison, RemedyRow
-from schemas.scores import ItemScore, Scores, SuiteScores
+from schemas.results.comparison import Trained
+from schemas.results.remedy_comparison import RemedyComparison, RemedyRow
+from schemas.results.scores import ItemScore, Scores, SuiteScores
 from tasks.evaluation.remedy_ranking import rank_remedies
 from tasks.release.remedy_page import markdown, outcome, write_remedies
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from schemas.artifacts import Bindings, Decision, ItemScore, Scores, SuiteScores
 from schemas.errors import UserError
 from schemas.promotion import Promotion
+from schemas.results.artifacts import Bindings, Decision, ItemScore, Scores, SuiteScores
 from tasks.evaluation.verdict import decide, require_suites
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")

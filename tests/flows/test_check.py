@@ -11,8 +11,8 @@ import pytest
 import flows.run.check
 from data_contracts.contract import FOLDER
 from flows.run.check import check, check_and_print
-from schemas.artifacts import GateReport, RuleResult
 from schemas.errors import ExitCode, UserError, UserErrors
+from schemas.results.artifacts import GateReport, RuleResult
 
 SECRET = "zhang-4711"
 

@@ -23,7 +23,7 @@ from flows.run.effective import with_ratio
 from flows.run.journey import follow
 from schemas.errors import ExitCode, UserError
 from schemas.mixture import Mixture
-from schemas.replay_choice import ReplayChoice
+from schemas.results.replay_choice import ReplayChoice
 from schemas.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_development, build_suites

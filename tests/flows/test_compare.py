@@ -9,8 +9,8 @@ import pytest
 
 from flows.comparing.load import load_comparison, load_remedy_comparison
 from flows.comparing.methods import compare, final_cells, group_of, search_cells
-from schemas.comparison import Comparison, Trained
 from schemas.errors import UserError, UserErrors
+from schemas.results.comparison import Comparison, Trained
 from tests.command_line import ROOT, rootstock
 from tests.corpora import write_rows
 from tests.evaluation.test_ranking import result as trained_result

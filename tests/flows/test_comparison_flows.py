@@ -21,8 +21,8 @@ from flows.compare_methods import compare_methods
 from flows.compare_remedies import compare_remedies_flow
 from flows.comparing.cells import Job
 from flows.serving import cells_as_tasks
-from schemas.comparison import Trained
 from schemas.errors import MachineFailed
+from schemas.results.comparison import Trained
 from tests.command_line import environment
 from tests.corpora import make_spec
 from tests.flows.test_compare import place

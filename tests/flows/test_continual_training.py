@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 
-from schemas.artifacts import Decision
+from schemas.results.artifacts import Decision
 from tests.tiny import Followed, artifacts_of, follow_tiny, write_tiny
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

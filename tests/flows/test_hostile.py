@@ -16,11 +16,11 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
 from schemas.paths.files import matching_files
 from schemas.reading import yaml_reader
-from schemas.remedy_comparison import RemedyComparison
+from schemas.results.comparison import Comparison
+from schemas.results.remedy_comparison import RemedyComparison
 from schemas.run import RunSpec
 from schemas.sources import Source
 from tasks.data.read import read_rows

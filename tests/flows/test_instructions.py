@@ -12,11 +12,11 @@ from flows.models.evaluate import evaluate_model, generate_text
 from flows.progress.watch import Silent
 from flows.run.dry_run import make_plan
 from flows.run.journey import follow
-from schemas.artifacts import Ledger
-from schemas.comparison import Comparison
 from schemas.errors import UserError, UserErrors
+from schemas.results.artifacts import Ledger
+from schemas.results.comparison import Comparison
+from schemas.results.scores import AnswerSuite, Scores, SuiteScores
 from schemas.run import RunSpec
-from schemas.scores import AnswerSuite, Scores, SuiteScores
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Tokenized, tokenize
 from tasks.data.prompts import PLAIN, read_frame

@@ -9,7 +9,7 @@ import pytest
 
 from flows.progress.watch import Silent
 from flows.run.journey import follow
-from schemas.artifacts import Lineage
+from schemas.results.artifacts import Lineage
 from tests.command_line import ROOT
 from tests.corpora import here, make_spec, source, write_rows
 from tests.tiny_base import prose

@@ -7,9 +7,9 @@ from flows.progress.watch import Silent
 from flows.replay import realign
 from flows.replay.realign import probe_spec, worth_asking
 from flows.run.journey import follow
-from schemas.artifacts import Decision, RuleOutcome
 from schemas.errors import ExitCode, TrainingFailed
-from schemas.realignment import Realigned, Realignment
+from schemas.results.artifacts import Decision, RuleOutcome
+from schemas.results.realignment import Realigned, Realignment
 from tests.command_line import ROOT
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny import artifacts_of, ended

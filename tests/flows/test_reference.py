@@ -16,7 +16,7 @@ from flows.progress.watch import Silent
 from flows.run.dry_run import make_plan
 from flows.run.journey import Outcome, call_plainly, follow
 from schemas.errors import ExitCode, TrainingFailed
-from schemas.increments import IncrementRecord
+from schemas.results.watermark import IncrementRecord
 from schemas.run import RunSpec
 from tasks.release.watermark import load_watermark, scores_file
 from tasks.training.train import train

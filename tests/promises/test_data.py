@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from schemas.artifacts import Ledger
 from schemas.errors import UserError
+from schemas.results.artifacts import Ledger
 from schemas.run import RunSpec
 from tasks.data import reading
 from tasks.data.prepare import prepare

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.artifacts import Ledger
+from schemas.results.artifacts import Ledger
 from tasks.release import registry
 from tasks.storage.hashing import sha256_file
 from tasks.training.checkpoints import list_checkpoints, verify

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.artifacts import Bindings, Decision, RuleOutcome
+from schemas.results.artifacts import Bindings, Decision, RuleOutcome
 from tasks.release import registry
 from tasks.release.lineage import weights_sha256
 from tasks.storage.hashing import sha256_file

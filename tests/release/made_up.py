@@ -4,7 +4,7 @@ import math
 import random
 from typing import Literal
 
-from schemas.artifacts import (
+from schemas.results.artifacts import (
     Bindings,
     Decision,
     FileLedger,
@@ -21,7 +21,7 @@ from schemas.artifacts import (
     SuiteScores,
     TokenLedger,
 )
-from schemas.counts import Latency, Parameters, Ranks
+from schemas.results.counts import Latency, Parameters, Ranks
 from schemas.run import RunSpec
 from tasks.release.report import ReportData
 

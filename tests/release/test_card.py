@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from schemas.artifacts import FileLedger, Ledger
 from schemas.reading.yaml_reader import parse_yaml
+from schemas.results.artifacts import FileLedger, Ledger
 from tasks.release.card import write_card
 from tasks.release.lineage import weights_sha256
 from tasks.release.markdown import code, inline

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.artifacts import Lineage
 from schemas.errors import UserError
+from schemas.results.artifacts import Lineage
 from tasks.release.lineage import build_lineage, weights_sha256, write_lineage
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file

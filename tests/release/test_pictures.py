@@ -5,8 +5,8 @@ from typing import Literal
 
 import pytest
 
-from schemas.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.scores import MEASURES, LabelScore, LabelSuite, Measure
+from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
+from schemas.results.scores import MEASURES, LabelScore, LabelSuite, Measure
 from tasks.release import pictures
 from tasks.release.svg import Scale, element
 from tests.release.made_up import made_up

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.artifacts import Decision
 from schemas.errors import UserError
+from schemas.results.artifacts import Decision
 from tasks.release import registry
 from tasks.release.promotion import nominate, promote, promote_by_hand, verify
 from tasks.release.run_record import FILE, close_run

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from schemas.increments import IncrementRecord, past_suite
+from schemas.increments import past_suite
+from schemas.results.watermark import IncrementRecord
 from tasks.release import intent, promotion, registry, watermark
 from tasks.release.lineage import weights_sha256
 from tasks.release.soundness import find_damage

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from schemas.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
+from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from tasks.release.replay_picture import replay_curve
 from tasks.release.report import write_report
 from tests.release.made_up import made_up

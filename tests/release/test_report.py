@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from flows.progress.notes import mixture_line
-from schemas.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
-from schemas.scores import LabelScore, LabelSuite
+from schemas.results.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
+from schemas.results.scores import LabelScore, LabelSuite
 from tasks.release.report import ReportData, spec_yaml, write_report
 from tasks.release.shown_scores import incumbent
 from tasks.release.templates import commands, duration, short, size

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import NoNewData, UserError
-from schemas.increments import IncrementRecord, Watermark
+from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.run import RunSpec
 from tasks.release.resolve import resolve
 from tests.corpora import make_spec, source

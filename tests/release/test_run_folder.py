@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from data_contracts.contract import load_contract
-from schemas.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
-from schemas.counts import Latency
 from schemas.errors import LedgerImbalance, UserError
 from schemas.reading.yaml_reader import read_yaml
+from schemas.results.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
+from schemas.results.counts import Latency
 from schemas.run import RunSpec
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized

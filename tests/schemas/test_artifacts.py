@@ -5,7 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from schemas.artifacts import (
+from schemas.errors import LedgerImbalance
+from schemas.results.artifacts import (
     Bindings,
     Decision,
     FileLedger,
@@ -15,7 +16,6 @@ from schemas.artifacts import (
     StepMetrics,
     SuiteScores,
 )
-from schemas.errors import LedgerImbalance
 
 PLACES = ("accepted", "quarantined", "duplicate", "leaked", "held_out")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from schemas.counts import Parameters
+from schemas.results.counts import Parameters
 from tasks.training.models.counts import numerical_rank
 from tasks.training.models.load import load_model
 from tests.training.prepared import spec_of, train_here

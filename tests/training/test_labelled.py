@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.artifacts import TokenLedger
+from schemas.results.artifacts import TokenLedger
 from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED
 from tasks.data.plan import load_plan

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from schemas.artifacts import StepMetrics
+from schemas.results.artifacts import StepMetrics
 from tasks.training.progress_file import read_metrics
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from schemas.artifacts import Severity
 from schemas.base import Schema
 from schemas.records import RECORDS, RecordKind
+from schemas.results.artifacts import Severity
 
 
 class ShardRule(Schema):

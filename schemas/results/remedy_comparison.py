@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.comparison import Estimate, Seed
+from schemas.results.comparison import Estimate, Seed
 
 Strength = Annotated[float, Field(ge=-(10**12), le=10**12, allow_inf_nan=False)]
 

@@ -6,11 +6,11 @@ from pydantic import Field, model_validator
 
 from schemas.base import Schema
 from schemas.errors import LedgerImbalance
-from schemas.realignment import Realignment
-from schemas.scores import ItemScore as ItemScore
-from schemas.scores import Scores as Scores
-from schemas.scores import SuiteScores as SuiteScores
-from schemas.scores import Who as Who
+from schemas.results.realignment import Realignment
+from schemas.results.scores import ItemScore as ItemScore
+from schemas.results.scores import Scores as Scores
+from schemas.results.scores import SuiteScores as SuiteScores
+from schemas.results.scores import Who as Who
 
 
 class FileHash(Schema):
