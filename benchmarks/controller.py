@@ -25,7 +25,7 @@ from flows.replay.choose_replay import choose_ratio, with_budget
 from flows.replay.propose_replay import call_plainly
 from flows.run.effective import with_ratio
 from schemas.reading.load import load_spec
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_development, build_suites

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ratio_controller import RatioController
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.corpora import collect_corpora
 from tasks.data.mix import Corpus, cut_windows, draw
 from tasks.data.pack import pack_best_fit

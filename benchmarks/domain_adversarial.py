@@ -103,7 +103,7 @@ def parted(rows: Rows, seed: int) -> tuple[Rows, Rows]:
 
 def make_spec(base: Path, steps: int, seed: int, **keys: Any) -> Any:
     """One training of a text head."""
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     return RunSpec.model_validate(
         {

@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.comparing.cell import train_cell
 from flows.comparing.cells import Job, result_file, told
 from schemas.results.comparison import Trained
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.storage.atomic import write_atomic
 
 

@@ -50,7 +50,7 @@ def write_tasks(data: Path, folder: Path) -> None:
 
 def make_spec(folder: Path, model: Path, method: dict[str, Any], steps: int, seed: int, stage: str) -> Any:
     """The run of one stage; split and rows are the same in both."""
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     return RunSpec.model_validate(
         {

@@ -93,7 +93,7 @@ def follow_chain(chain: str, seed: int) -> None:
     from flows.progress.watch import Silent
     from flows.run.journey import follow
     from schemas.errors import NoNewData
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     arriving = STATE / f"{chain}-{seed}-files"
     arriving.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ MODULE = "benchmarks.pipeline"
 def run_rootstock(file: Path, tokenizer: Path, state: Path) -> dict[str, Any]:
     """Run the data stage as a workflow does; return seconds per stage and what is needed to compare results."""
     started = time.perf_counter()
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
     from tasks.data.prepare import prepare, tokenize
 
     imports = time.perf_counter() - started

@@ -25,7 +25,7 @@ from flows.run.effective import with_ratio
 from flows.training_inputs import training_inputs
 from schemas.reading.load import load_spec
 from schemas.results.replay_choice import ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared, prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.statistics import paired_difference

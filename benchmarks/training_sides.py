@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 RIVALS = ("trainer", "trainer_by_length", "sft_packed", "sft_packed_flat", "sft_default")
 
@@ -30,7 +30,7 @@ class Work:
 
 def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) -> Work:
     """Read, split, tokenise and plan with our data stage; the contract is left out, it has nothing to do with speed."""
-    from schemas.sources import Source
+    from schemas.spec.sources import Source
     from tasks.data.divide import Fate, divide, load_fates
     from tasks.data.plan import load_plan, plan_training
     from tasks.data.prepare import Prepared, Tokenized

@@ -8,8 +8,8 @@ from typing import Any
 from data_contracts.rules import Rule
 from schemas.base import Schema
 from schemas.errors import UserError, UserErrors
-from schemas.records import RecordKind
 from schemas.results.contracts import told_record
+from schemas.spec.records import RecordKind
 
 SUFFIX = ".odcs.yaml"
 FOLDER = Path(__file__).parent

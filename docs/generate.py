@@ -15,11 +15,11 @@ from pydantic import BaseModel
 from docs.across import ACROSS
 from docs.measured import adapter_results, encoder_results, forgetting_results, stories_results
 from docs.method_results import results
-from schemas.base_model import FromScratch, Scratch, Tokenizer
-from schemas.evaluation import Evaluation
-from schemas.increments import Increment, Increments, PastRows, PickedSource
-from schemas.mixture import Mixture, Proxies
-from schemas.objectives import (
+from schemas.spec.base_model import FromScratch, Scratch, Tokenizer
+from schemas.spec.evaluation import Evaluation
+from schemas.spec.increments import Increment, Increments, PastRows, PickedSource
+from schemas.spec.mixture import Mixture, Proxies
+from schemas.spec.objectives import (
     InstructionTuning,
     LanguageModeling,
     MultiTask,
@@ -27,10 +27,10 @@ from schemas.objectives import (
     TextClassification,
     TokenClassification,
 )
-from schemas.promotion import Promotion
-from schemas.run import RunSpec
-from schemas.sources import Columns, Source
-from schemas.training import Training
+from schemas.spec.promotion import Promotion
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Columns, Source
+from schemas.spec.training import Training
 from tasks.training.methods.registry import METHODS
 from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
 

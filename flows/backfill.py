@@ -17,7 +17,7 @@ from flows.serving.page_watch import PageWatch
 from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.page import artifact_key, show_table
 from tasks.stage import stopped
 

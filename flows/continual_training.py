@@ -20,7 +20,7 @@ from flows.serving.page_watch import PageWatch
 from flows.serving.turns import turn_to_train
 from schemas.errors import NoNewData, UserError
 from schemas.reading.load import load_spec
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.page import show_verdict
 from tasks.release.run_folder import RunFolder
 from tasks.stage import stopped

@@ -1,6 +1,6 @@
 """What a training reads, from the steps before it: one place for the run itself, proxies, probes and references."""
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.training.inputs import TrainingInputs
 from tasks.training.models.base_model import BaseModel

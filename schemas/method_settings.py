@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from schemas.base import Schema
 
 if TYPE_CHECKING:
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
 Update = Literal["own_weights", "sparse", "low_rank", "other"]
 """What a method's change of the base is: its own weights, a few numbers of them, or a product of two matrices a module."""

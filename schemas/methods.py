@@ -31,7 +31,7 @@ from schemas.methods_peft import (
 from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
 
 if TYPE_CHECKING:
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
 __all__ = ["Full", "Lora", "Method", "MethodSettings"]
 

@@ -7,7 +7,7 @@ from prefect import State, runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.results.artifacts import Who
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.evaluation import suites as plain
 from tasks.evaluation.items import OnProgress, Suite
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, run_stage

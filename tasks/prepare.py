@@ -6,7 +6,7 @@ from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
 from schemas.errors import ContractFailed
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data import prepare as plain
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.page import show_contracts, show_ledger, show_mixture

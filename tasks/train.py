@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.stage import run_stage
 from tasks.storage.steps import Step
 from tasks.training import train as plain

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.run import RunSpec
-from schemas.sources import Source
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Source
 from tasks.data.divide import divide
 from tasks.data.mix import Corpus
 from tasks.data.prepare import Prepared, read_sources

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import registry
 from tasks.release.run_folder import dump_yaml
 from tasks.release.watermark import load_watermark

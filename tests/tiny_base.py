@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from schemas.base_model import Scratch, Tokenizer
+from schemas.spec.base_model import Scratch, Tokenizer
 from tasks.training.models.scratch import _save_random_model, save_tokenizer, train_tokenizer
 
 GENERAL = Path(__file__).parents[1] / "assets" / "general"

@@ -8,7 +8,7 @@ from flows.growing.due import require_increments
 from flows.progress.watch import Console
 from flows.serving.server import prefect_server, running_server, server_home
 from schemas.errors import ExitCode, UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 _CODES = {"promote": ExitCode.PROMOTE, "inconclusive": ExitCode.INCONCLUSIVE, "reject": ExitCode.REJECT}
 _WORST = list(_CODES)

@@ -273,7 +273,7 @@ def clean(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the specification, for editors."""
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     say_json(RunSpec.model_json_schema(), indent=2)
 

@@ -14,7 +14,7 @@ from flows.environment.surroundings import quiet_environment
 from schemas.errors import ExitCode, UserError
 from schemas.results.comparison import Trained
 from schemas.results.counts import Parameters
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.storage.signals import end_when_asked
 
 REFUSALS = ("method", "remedies")

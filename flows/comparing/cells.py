@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from flows.comparing.handed_back import read_error
 from schemas.errors import ExitCode, MachineFailed, UserError
 from schemas.results.comparison import Trained
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.storage.atomic import write_atomic
 from tasks.storage.children import die_with
 from tasks.storage.reading import read_stored

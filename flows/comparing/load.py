@@ -15,7 +15,7 @@ from schemas.reading.overrides import apply_overrides, refuse_given
 from schemas.reading.yaml_reader import Document, survey_yaml
 from schemas.results.comparison import Comparison
 from schemas.results.remedy_comparison import RemedyCell, RemedyComparison
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 Kind = TypeVar("Kind", bound=BaseModel)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from flows.growing.due import due, find_files
 from schemas.errors import NoNewData, UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_/.]?)(0[1-9]|1[0-2])(?:\2(0[1-9]|[12]\d|3[01]))?(?!\d)")
 _DATED = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?$")

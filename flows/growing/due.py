@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.reading.load import source_files
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.reading import hash_files
 from tasks.release import promotion, registry
 from tasks.release.resolve import Found, resolve

@@ -12,7 +12,7 @@ from flows.progress.watch import Watch
 from flows.run.effective import effective, with_ratio
 from flows.training_inputs import training_inputs
 from schemas.errors import ExitCode, UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import assemble_scores, score_model

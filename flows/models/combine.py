@@ -7,7 +7,7 @@ from typing import TypedDict
 from flows.models.evaluate import PreparedSuites, prepare_suites, score_on_suites
 from flows.progress.watch import Console, Watch
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.combinable import common_base, read_origin
 from tasks.release.combine import combine_models
 from tasks.release.combine_recipe import Recipe

@@ -8,7 +8,7 @@ from flows.progress.watch import Console, Watch
 from flows.run.effective import effective, laid_out
 from flows.run.journey import Call, assemble, call_plainly
 from schemas.results.scores import Scores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.prompts import prompt_encoder, read_frame
 from tasks.data.tokenizer import load_auto_tokenizer

@@ -10,7 +10,7 @@ from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import Scores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import incumbent
 from tasks.release.export import export_model
 from tasks.release.mend import require_intact

@@ -25,7 +25,7 @@ from flows.replay.proxies import (
 )
 from schemas.errors import UserError
 from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared
 from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.forgetting_curve import (

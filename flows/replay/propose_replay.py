@@ -9,7 +9,7 @@ from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.proxies import Call
 from flows.run.effective import effective
 from schemas.results.replay_choice import ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare
 from tasks.release.replay_page import write_choice_page
 from tasks.release.run_folder import RunFolder

@@ -17,9 +17,9 @@ from flows.progress.watch import Silent, Watch
 from flows.run.effective import with_ratio
 from flows.training_inputs import training_inputs
 from schemas.errors import UserError
-from schemas.mixture import Proxies
 from schemas.results.artifacts import MixtureReport
-from schemas.run import RunSpec
+from schemas.spec.mixture import Proxies
+from schemas.spec.run import RunSpec
 from tasks.data.model_folder import model_sha256
 from tasks.data.prepare import Prepared, Tokenized, tokenize
 from tasks.evaluation.items import Suite

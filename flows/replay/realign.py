@@ -11,12 +11,12 @@ from typing import Any
 
 from flows.progress.watch import Silent
 from flows.training_inputs import training_inputs
-from schemas.base_model import FromScratch
 from schemas.errors import ExitCode, UserError
-from schemas.mixture import Mixture
 from schemas.results.artifacts import RuleOutcome
 from schemas.results.realignment import Realigned, Realignment
-from schemas.run import RunSpec
+from schemas.spec.base_model import FromScratch
+from schemas.spec.mixture import Mixture
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.items import Suite

@@ -15,11 +15,11 @@ from schemas.base import Schema
 from schemas.commands import command
 from schemas.errors import ExitCode, UserError
 from schemas.paths.file_names import unfit_name
-from schemas.records import RECORDS
 from schemas.results.artifacts import GateReport, RowCounts, RuleResult
 from schemas.results.contracts import ShardGate
-from schemas.source_rules import told_format
-from schemas.sources import Source
+from schemas.spec.records import RECORDS
+from schemas.spec.source_rules import told_format
+from schemas.spec.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, find_files, plan_shards, size_of

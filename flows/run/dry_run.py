@@ -11,7 +11,7 @@ from flows.progress.watch import Console, Watch
 from flows.replay.proxies import cost_of_proxies
 from flows.run.effective import effective, laid_out
 from flows.training_inputs import training_inputs
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.items import Suite

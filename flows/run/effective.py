@@ -15,9 +15,9 @@ from pathlib import Path
 
 from flows.progress.watch import Watch
 from schemas.errors import UserError
-from schemas.remedies import SelfReplay
 from schemas.results.replay_choice import ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.remedies import SelfReplay
+from schemas.spec.run import RunSpec
 from tasks.training.models.weights import find_model
 from tasks.training.remedies.self_replay import own_text
 

@@ -15,12 +15,12 @@ from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.realign import ask, worth_asking
 from flows.run.effective import effective, with_ratio
 from flows.training_inputs import training_inputs
-from schemas.base_model import FromScratch
 from schemas.results.artifacts import Bindings, Decision
 from schemas.results.counts import Latency
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import Scores, Who
-from schemas.run import RunSpec
+from schemas.spec.base_model import FromScratch
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import knows_labels
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.floor import refuse_ceiling, refuse_floor

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.growing.due import due, find_due
 from flows.progress.watch import Console
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.run_folder import RunFolder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.growing.due import find_due, require_increments
 from flows.run.journey import Outcome
 from schemas.errors import NoNewData
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 VERDICT, PROMOTED, ARRIVED = "rootstock.verdict", "rootstock.promoted", "rootstock.data.arrived"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from schemas.commands import command
 from schemas.errors import UserError, UserErrors
-from schemas.increments import PickedSource
 from schemas.paths.environment import expand
 from schemas.paths.file_names import kind_of, unfit_name
-from schemas.sources import Source
+from schemas.spec.increments import PickedSource
+from schemas.spec.sources import Source
 
 MAX_NAMED = 8
 """Errors of one glob: the rest is counted."""

@@ -37,7 +37,7 @@ def other_kind(value: Any, wanted: FileKind, file: Path) -> UserError | None:
 def _keys_of(kind: FileKind) -> set[str]:
     from schemas.results.comparison import Comparison
     from schemas.results.remedy_comparison import RemedyComparison
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     formats: dict[FileKind, type[BaseModel]] = {
         "run": RunSpec,

@@ -23,10 +23,10 @@ from schemas.reading.explain import explain
 from schemas.reading.file_kinds import other_kind
 from schemas.reading.overrides import apply_overrides, name_both
 from schemas.reading.yaml_reader import Document, survey_yaml
-from schemas.records import RECORDS
 from schemas.results.contracts import told_record
-from schemas.run import RunSpec
-from schemas.sources import Source
+from schemas.spec.records import RECORDS
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Source
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _SOURCES = (("domain",), ("replay",), ("evaluation", "domain"), ("evaluation", "general"))

@@ -3,8 +3,8 @@
 from typing import Any
 
 from schemas.base import Schema
-from schemas.records import RECORDS, RecordKind
 from schemas.results.artifacts import Severity
+from schemas.spec.records import RECORDS, RecordKind
 
 
 class ShardRule(Schema):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.results.artifacts import LabelShare
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.labels import Labels
 from tasks.data.mix import Corpus, Pieces
 from tasks.data.sources import PreparedSource

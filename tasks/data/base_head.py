@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.objectives import ObjectiveKind
+from schemas.spec.objectives import ObjectiveKind
 from tasks.data.loading import loading
 from tasks.data.model_folder import read_config
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.records import Instruction, LabeledText, ReasonCode, RecordKind, TaggedTokens, Text
+from schemas.spec.records import Instruction, LabeledText, ReasonCode, RecordKind, TaggedTokens, Text
 from tasks.data.digest import text_digest
 from tasks.data.iob import to_iob2, types_of
 from tasks.data.rows import Refusal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from schemas.errors import UserError
-from schemas.records import ReasonCode
+from schemas.spec.records import ReasonCode
 from tasks.data.iob import split_tag
 from tasks.data.rows import TOO_LONG, Refusal, Row, decode
 from tasks.data.stream import MAX_LINE_BYTES, Line

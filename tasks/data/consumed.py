@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.increments import PastRows
+from schemas.spec.increments import PastRows
 from tasks.data.duplicates import sort_digests
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.mix import PIECE, Corpus, Pieces, cut_windows
 from tasks.data.sources import PreparedSource
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.results.artifacts import FileLedger, Ledger
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import Rows, load_rows
 from tasks.data.duplicates import (
     as_known,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.mix import Corpus
 from tasks.data.sources import PreparedSource
 from tasks.data.token_files import TokenPart

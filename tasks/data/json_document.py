@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.records import ReasonCode
+from schemas.spec.records import ReasonCode
 from tasks.data.rows import Refusal, Row, pick
 
 MAX_DOCUMENT_BYTES = 2**30

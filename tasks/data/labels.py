@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.objectives import Objective
-from schemas.run import RunSpec
+from schemas.spec.objectives import Objective
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import TaskOutputs, output_name, plain_names
 from tasks.data.divide import Fate, load_fates
 from tasks.data.iob import iob2_names, types_of

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
-from schemas.training import MAX_TOKENS
+from schemas.spec.run import RunSpec
+from schemas.spec.training import MAX_TOKENS
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.order import Epoch, order_sequences
 from tasks.data.pack import pack_best_fit

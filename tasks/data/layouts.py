@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from schemas.errors import UserError
-from schemas.records import RECORDS, Record
+from schemas.spec.records import RECORDS, Record
 from tasks.data.read import read_rows
 from tasks.data.rows import Refusal
 from tasks.data.shard import Shard

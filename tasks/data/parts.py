@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.records import RECORDS, RecordKind, Stored
+from schemas.spec.records import RECORDS, RecordKind, Stored
 from tasks.data.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster

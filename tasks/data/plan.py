@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.balance import balance_classes, label_shares
 from tasks.data.corpora import choose_documents, collect_corpora
 from tasks.data.development import development_tokens, keep_development

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.results.artifacts import MixtureReport, ReplayShare, TokenLedger
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.layout import Layout, replay_weights
 from tasks.data.mix import Corpus, count_labels, share_tokens
 from tasks.data.sources import PreparedSource

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from schemas.reading.load import sources_of
 from schemas.results.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
-from schemas.run import RunSpec
-from schemas.sources import Source
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Source
 from tasks.data.base_head import head_labels
 from tasks.data.consumed import Rows, load_rows
 from tasks.data.divide import divide, load_ledger

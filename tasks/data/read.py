@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from schemas.records import ReasonCode
+from schemas.spec.records import ReasonCode
 from tasks.data.conll import read_conll
 from tasks.data.encoding import newline_is_a_byte
 from tasks.data.json_document import read_json

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.records import RECORDS, RecordKind
 from schemas.results.artifacts import RowCounts
-from schemas.sources import Source
+from schemas.spec.records import RECORDS, RecordKind
+from schemas.spec.sources import Source
 from tasks.data.layouts import with_layouts
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import Shard, plan_shards

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.errors import NoNewData
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.mix import Corpus
 from tasks.data.sources import PreparedSource
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from schemas.records import ReasonCode
+from schemas.spec.records import ReasonCode
 
 
 class Refusal(NamedTuple):

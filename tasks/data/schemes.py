@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from schemas.records import RECORDS
+from schemas.spec.records import RECORDS
 from tasks.data.iob import count_marks, tell_scheme
 from tasks.data.read import read_rows
 from tasks.data.rows import Refusal

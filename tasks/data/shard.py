@@ -6,9 +6,9 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.reading.load import source_files
-from schemas.records import RECORDS, RecordKind
-from schemas.source_rules import told_format
-from schemas.sources import Source
+from schemas.spec.records import RECORDS, RecordKind
+from schemas.spec.source_rules import told_format
+from schemas.spec.sources import Source
 from tasks.data.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
 from tasks.data.iob import Scheme
 from tasks.data.stream import compression, read_blocks

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from data_contracts.contract import contract_sha256, load_contract
 from schemas.commands import command
 from schemas.errors import ContractFailed, UserError
-from schemas.records import RecordKind
 from schemas.results.artifacts import FileLedger, GateReport, Role, RuleResult
 from schemas.results.contracts import ShardGate
-from schemas.sources import Source
+from schemas.spec.records import RecordKind
+from schemas.spec.sources import Source
 from tasks.data.reading import read_files
 from tasks.data.shard import find_files
 from tasks.storage.code import code_version

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from schemas.errors import UserError
-from schemas.records import ReasonCode
+from schemas.spec.records import ReasonCode
 from tasks.data.rows import TOO_LONG, UNCLOSED, Refusal, Row, decode
 from tasks.data.stream import MAX_LINE_BYTES, Line
 

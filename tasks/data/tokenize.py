@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from schemas.records import RecordKind
+from schemas.spec.records import RecordKind
 from tasks.data.prompts import Frame, frame_work
 from tasks.data.reading import run_missing
 from tasks.data.sources import PreparedSource

@@ -2,10 +2,10 @@
 
 import math
 
-from schemas.promotion import Promotion
 from schemas.results.artifacts import RuleOutcome, Verdict
 from schemas.results.realignment import Realignment
 from schemas.results.scores import Scores
+from schemas.spec.promotion import Promotion
 
 
 def next_action(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from schemas.results.scores import SuiteKind
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.evaluation.documents import Documents
 
 MOST_PARTS = 100

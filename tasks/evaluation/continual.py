@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.base import Schema
-from schemas.increments import past_suite
 from schemas.results.scores import MEASURES, Unit
 from schemas.results.watermark import IncrementRecord
+from schemas.spec.increments import past_suite
 
 Matrix = npt.NDArray[np.float64]
 """(increments, increments), not a number where a model was not scored on a suite."""

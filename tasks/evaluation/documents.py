@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, load_fates, read_groups
 from tasks.data.duplicates import occur_in

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from schemas.objectives import Objective
 from schemas.results.scores import (
     AnySuite,
     HeadUnit,
@@ -15,6 +14,7 @@ from schemas.results.scores import (
     Unit,
     Who,
 )
+from schemas.spec.objectives import Objective
 from tasks.data.iob import entities
 from tasks.data.labels import Labels
 from tasks.evaluation.items import Suite

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import TrainingFailed, UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import read_head, read_tasks
 from tasks.data.model_folder import model_sha256
 from tasks.data.words import NO_WORD

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.errors import NoNewData, UserError
-from schemas.increments import past_suite
 from schemas.results.scores import AnySuite, ItemScore, Scores, SuiteScores, Unit, Who
-from schemas.run import RunSpec
+from schemas.spec.increments import past_suite
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, by_task
 from tasks.data.loading import library_refusal

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from schemas.errors import UserError
-from schemas.promotion import Promotion
 from schemas.results.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.results.realignment import Realignment
 from schemas.results.scores import AnySuite, Scores, SuiteScores
+from schemas.spec.promotion import Promotion
 from tasks.evaluation.advice import next_action, of_realignment
 from tasks.evaluation.compare import improvement, margin, negate
 from tasks.evaluation.statistics import Interval, clusters_needed

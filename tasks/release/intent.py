@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.promotion import Forced
 from schemas.results.artifacts import Verdict
 from schemas.results.watermark import IncrementRecord
+from schemas.spec.promotion import Forced
 from tasks.release import incumbent, registry
 from tasks.release.mend import require_own
 from tasks.release.releases import Release, intent_file, now

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Lineage
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.run_name import name_run
 from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, name_of, other_run, read_record
 from tasks.storage.atomic import remove, write_atomic

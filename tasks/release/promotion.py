@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from schemas.commands import command
 from schemas.errors import UserError
-from schemas.promotion import Forced
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Decision
 from schemas.results.watermark import IncrementRecord
+from schemas.spec.promotion import Forced
 from tasks.release import registry
 from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import NoNewData, UserError
-from schemas.increments import Increment, PastRows, PickedSource
 from schemas.results.watermark import IncrementRecord, Watermark
-from schemas.run import RunSpec
-from schemas.sources import Source
+from schemas.spec.increments import Increment, PastRows, PickedSource
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Source
 
 Found = Sequence[Mapping[str, str]]
 """For each source of `domain`: file -> sha256."""

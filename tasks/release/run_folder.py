@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from data_contracts.contract import load_contract
 from schemas.errors import UserError
-from schemas.promotion import Forced
 from schemas.reading.load import sources_of
 from schemas.results.artifacts import Bindings, Decision, Scores
 from schemas.results.counts import Latency, Parameters
 from schemas.results.realignment import Realignment
 from schemas.results.replay_choice import ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.promotion import Forced
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import ROWS, rows_file
 from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.reading import hash_files

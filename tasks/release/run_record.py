@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.base import Schema
-from schemas.promotion import Forced
 from schemas.results.artifacts import Decision, FileHash
 from schemas.results.watermark import IncrementRecord
+from schemas.spec.promotion import Forced
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage, find_damage, hash_folder, list_files, open_sealed, sealed

@@ -12,11 +12,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from schemas.errors import UserError
-from schemas.increments import Increment, past_suite
 from schemas.results.artifacts import Decision
 from schemas.results.scores import AnySuite, Scores, Who
 from schemas.results.watermark import IncrementRecord, Watermark
-from schemas.run import RunSpec
+from schemas.spec.increments import Increment, past_suite
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import load_rows, save_rows
 from tasks.data.prepare import Prepared
 from tasks.evaluation.continual import Continual, describe

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.results.artifacts import MixtureReport
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.loading import library_refusal
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens

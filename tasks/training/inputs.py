@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.plan import load_plan
 from tasks.data.prompts import Frame
 from tasks.data.token_files import TokenPart

@@ -1,6 +1,6 @@
 """How many tokens go through the model at once."""
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 DEFAULT_MICRO_BATCH_TOKENS = 8192
 

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable
 
-from schemas.training import Training
+from schemas.spec.training import Training
 
 NAMES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 """Schedules that are transformers' own -> its name for them."""

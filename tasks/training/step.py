@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.model_folder import model_sha256
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_value

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from schemas.records import ReasonCode
-from schemas.sources import Source
+from schemas.spec.records import ReasonCode
+from schemas.spec.sources import Source
 from tasks.data.schemes import with_schemes
 from tasks.data.shard import plan_shards
 from tests.corpora import here

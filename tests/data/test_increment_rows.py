@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from schemas.errors import NoNewData, UserError
-from schemas.increments import Increment, PastRows, PickedSource
-from schemas.run import RunSpec
+from schemas.spec.increments import Increment, PastRows, PickedSource
+from schemas.spec.run import RunSpec
 from tasks.data.consumed import load_rows, rows_file, save_rows
 from tasks.data.divide import Fate, load_fates
 from tasks.data.prepare import Prepared

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.divide import Fate, load_fates
 from tasks.data.mix import Corpus, draw
 from tasks.data.plan import labels_before_steps, load_plan, open_sources, plan_training

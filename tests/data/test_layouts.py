@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from schemas.records import Instruction
-from schemas.sources import Source
+from schemas.spec.records import Instruction
+from schemas.spec.sources import Source
 from tasks.data.layouts import AS_GIVEN, with_layouts
 from tasks.data.shard import plan_shards
 from tasks.data.sources import validate_source

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import UserError
-from schemas.sources import Source
+from schemas.spec.sources import Source
 from tasks.data import json_document, stream, table
 from tasks.data.read import parse_json, read_rows
 from tasks.data.rows import Refusal

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.sources import Source
+from schemas.spec.sources import Source
 from tasks.data import reading
 from tasks.data.divide import load_ledger
 from tasks.data.reading import share_steps

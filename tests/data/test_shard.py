@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from schemas.sources import Source
+from schemas.spec.sources import Source
 from tasks.data.shard import find_files, plan_shards
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import ContractFailed, ExitCode, UserError
 from schemas.results.artifacts import GateReport, RuleResult
-from schemas.sources import Source
+from schemas.spec.sources import Source
 from tasks.data import sources as module
 from tasks.data.sources import copy_quarantine, gate_source, require_passed, validate_source
 from tests.corpora import here, write_rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import TaskOutputs
 from tasks.data.divide import Fate, load_fates
 from tasks.data.labels import IGNORED, find_labels

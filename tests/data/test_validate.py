@@ -16,8 +16,8 @@ import pytest
 import xxhash
 
 from schemas.errors import UserError
-from schemas.records import ReasonCode
-from schemas.sources import Source
+from schemas.spec.records import ReasonCode
+from schemas.spec.sources import Source
 from tasks.data import parts
 from tasks.data.digest import text_digest, text_digests
 from tasks.data.shard import plan_shards
@@ -430,7 +430,7 @@ def test_every_line_with_content_is_somewhere(tmp_path):
 MEASURE = """
 import sys
 from pathlib import Path
-from schemas.sources import Source
+from schemas.spec.sources import Source
 from tasks.data.shard import plan_shards
 from tasks.data.validate import validate_shards
 def run(path):

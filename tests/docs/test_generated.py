@@ -19,8 +19,8 @@ from schemas.reading.explain import _models, _tag
 from schemas.reading.load import load_spec
 from schemas.reading.overrides import apply_overrides
 from schemas.reading.yaml_reader import read_yaml
-from schemas.remedies import Remedy
-from schemas.run import RunSpec
+from schemas.spec.remedies import Remedy
+from schemas.spec.run import RunSpec
 from tasks.training.methods.registry import METHODS
 from tasks.training.remedies.registry import ELSEWHERE, REMEDIES
 

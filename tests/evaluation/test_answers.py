@@ -8,7 +8,7 @@ import torch
 
 from schemas.errors import UserError
 from schemas.results.scores import AnswerSuite, SuiteScores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized
 from tasks.data.prompts import PLAIN, find_frame, prompt_encoder
 from tasks.data.tokenize import tokenize_source

@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from schemas.promotion import Promotion
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores, TagScore, TagSuite
+from schemas.spec.promotion import Promotion
 from tasks.evaluation.compare import margin
 from tasks.evaluation.verdict import decide
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from schemas.increments import Increments
+from schemas.spec.increments import Increments
 from tasks.data.divide import Fate, load_fates
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Tokenized

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from schemas.promotion import Promotion
 from schemas.results.artifacts import Bindings, Decision, ItemScore, Scores, SuiteScores
+from schemas.spec.promotion import Promotion
 from tasks.evaluation.verdict import decide, require_suites
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from schemas.errors import UserError
-from schemas.promotion import Promotion
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import AnswerScore, AnswerSuite, ItemScore, Scores, SuiteScores
+from schemas.spec.promotion import Promotion
 from tasks.evaluation.compare import improvement
 from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.proportions import paired_accuracy

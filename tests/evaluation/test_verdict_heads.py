@@ -2,9 +2,9 @@
 
 import pytest
 
-from schemas.promotion import Promotion
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import LabelScore, LabelSuite, Scores, TagScore, TagSuite
+from schemas.spec.promotion import Promotion
 from tasks.evaluation.verdict import decide
 
 BOUND = Bindings(spec="1", data="2", scores="3", weights="4", base="5")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.training.methods.registry import METHODS
 from tasks.training.remedies.registry import REMEDIES
 from tests.all_pairs import Case, all_cases, bundled_cases, train_adapters, try_case

@@ -8,7 +8,7 @@ import pytest
 from flows.growing import backfill as module
 from flows.growing.backfill import backfill, place_of, places, row_of
 from schemas.errors import NoNewData, UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tests.corpora import make_spec, source, write_rows
 
 

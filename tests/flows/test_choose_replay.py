@@ -22,9 +22,9 @@ from flows.run.dry_run import make_plan
 from flows.run.effective import with_ratio
 from flows.run.journey import follow
 from schemas.errors import ExitCode, UserError
-from schemas.mixture import Mixture
 from schemas.results.replay_choice import ReplayChoice
-from schemas.run import RunSpec
+from schemas.spec.mixture import Mixture
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tasks.evaluation.suites import build_development, build_suites
 from tasks.training.models.base_model import provide_base

@@ -16,7 +16,7 @@ from flows.serving.page_watch import PageWatch
 from flows.serving.server import free_port
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
 from tests.command_line import ROOT, environment
 from tests.corpora import here as one_by_one

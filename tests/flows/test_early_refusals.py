@@ -11,7 +11,7 @@ from flows.comparing.cell import train_cell
 from flows.progress.watch import Silent
 from flows.run.journey import measure
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.model_folder import model_sha256
 from tasks.training.attach import require_method
 from tasks.training.methods.registry import METHODS

@@ -12,11 +12,11 @@ from flows.growing.reference import alone_spec
 from flows.progress.watch import Silent
 from flows.replay.realign import worth_asking
 from flows.run.effective import effective, laid_out, with_ratio
-from schemas.increments import Increment, PickedSource
 from schemas.results.artifacts import RuleOutcome
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.watermark import Watermark
-from schemas.run import RunSpec
+from schemas.spec.increments import Increment, PickedSource
+from schemas.spec.run import RunSpec
 from tasks.data.prepare import read_sources
 from tasks.release.resolve import resolve
 from tasks.release.run_folder import RunFolder

@@ -12,7 +12,7 @@ from flows.models.export import export_run
 from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import export
 from tasks.training.models.load import load_model
 from tests.corpora import here

@@ -18,7 +18,7 @@ from flows.look_for_data import look_for_data
 from flows.promote_model import promote_model
 from flows.serving.form import AS_SPECIFIED
 from flows.serving.serve import deployments
-from schemas.promotion import Promotion
+from schemas.spec.promotion import Promotion
 from tasks.training.methods.registry import METHODS
 
 FLOWS = [

@@ -9,7 +9,7 @@ from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.results.scores import LabelSuite, Scores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import read_head
 from tests.corpora import here
 from tests.tiny_base import make_base

@@ -21,8 +21,8 @@ from schemas.paths.files import matching_files
 from schemas.reading import yaml_reader
 from schemas.results.comparison import Comparison
 from schemas.results.remedy_comparison import RemedyComparison
-from schemas.run import RunSpec
-from schemas.sources import Source
+from schemas.spec.run import RunSpec
+from schemas.spec.sources import Source
 from tasks.data.read import read_rows
 from tasks.data.shard import plan_shards, size_of
 from tests.command_line import Done

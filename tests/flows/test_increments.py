@@ -23,7 +23,7 @@ from schemas.errors import MachineFailed, NoNewData, UserError
 from schemas.reading.load import load_spec
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.scores import Scores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import promotion, registry
 from tasks.release.rebuild import repair
 from tasks.release.run_folder import dump_yaml

@@ -16,7 +16,7 @@ from schemas.errors import UserError, UserErrors
 from schemas.results.artifacts import Ledger
 from schemas.results.comparison import Comparison
 from schemas.results.scores import AnswerSuite, Scores, SuiteScores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Tokenized, tokenize
 from tasks.data.prompts import PLAIN, read_frame

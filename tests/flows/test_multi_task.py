@@ -12,7 +12,7 @@ from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.results.scores import LabelSuite, Scores
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import read_tasks
 from tests.corpora import here
 from tests.tiny_encoder import make_encoder

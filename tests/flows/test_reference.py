@@ -17,7 +17,7 @@ from flows.run.dry_run import make_plan
 from flows.run.journey import Outcome, call_plainly, follow
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.results.watermark import IncrementRecord
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.watermark import load_watermark, scores_file
 from tasks.training.train import train
 from tests.corpora import here

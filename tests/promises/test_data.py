@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Ledger
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data import reading
 from tasks.data.prepare import prepare
 from tests.command_line import rootstock

@@ -22,7 +22,7 @@ from schemas.results.artifacts import (
     TokenLedger,
 )
 from schemas.results.counts import Latency, Parameters, Ranks
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.report import ReportData
 
 Verdict = Literal["promote", "reject", "inconclusive"]

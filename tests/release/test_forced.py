@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import promotion, registry
 from tasks.release.run_folder import RunFolder
 from tasks.release.run_record import find_run_damage

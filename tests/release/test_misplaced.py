@@ -11,7 +11,7 @@ from flows.cli.models import find_run_model
 from flows.models.export import export_run
 from schemas.errors import ExitCode, UserError
 from schemas.results.watermark import IncrementRecord, Watermark
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release import intent, registry
 from tasks.release.promotion import promote, promote_by_hand, rollback, settle
 from tasks.release.run_folder import RunFolder

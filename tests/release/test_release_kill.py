@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from schemas.increments import past_suite
 from schemas.results.watermark import IncrementRecord
+from schemas.spec.increments import past_suite
 from tasks.release import intent, promotion, registry, watermark
 from tasks.release.lineage import weights_sha256
 from tasks.release.soundness import find_damage

@@ -237,7 +237,7 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_specification_is_shown_as_yaml_that_reads_back() -> None:
     from schemas.reading.yaml_reader import parse_yaml
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
     spec = made_up().spec
     assert RunSpec.model_validate(parse_yaml(spec_yaml(spec), "shown").value) == spec

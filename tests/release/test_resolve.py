@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import NoNewData, UserError
 from schemas.results.watermark import IncrementRecord, Watermark
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.release.resolve import resolve
 from tests.corpora import make_spec, source
 

@@ -14,7 +14,7 @@ from schemas.errors import LedgerImbalance, UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
 from schemas.results.counts import Latency
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import tokenize_source
@@ -211,7 +211,7 @@ import sys
 from pathlib import Path
 from flows.run.journey import follow
 from flows.progress.watch import Silent
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 outcome = follow(spec, Path(sys.argv[2]), Silent())
 heavy = {"torch", "transformers", "peft", "great_expectations", "prefect", "mlflow", "pandas"} & sys.modules.keys()

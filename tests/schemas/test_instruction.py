@@ -5,7 +5,7 @@ import copy
 import pytest
 from pydantic import ValidationError
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 SPEC = {
     "name": "a",

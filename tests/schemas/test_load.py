@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import UserErrors
 from schemas.reading.load import load_spec
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 
 CONTRACTS = ("domain_text", "general_text")
 GOOD = """\

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.mixture import Mixture, Proxies
-from schemas.run import RunSpec
+from schemas.spec.mixture import Mixture, Proxies
+from schemas.spec.run import RunSpec
 
 SPEC: dict[str, Any] = {
     "name": "test",

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.run import RunSpec
-from schemas.source_rules import told_format
-from schemas.sources import Source
+from schemas.spec.run import RunSpec
+from schemas.spec.source_rules import told_format
+from schemas.spec.sources import Source
 
 SOURCE = {"path": "a.txt", "contract": "c"}
 WHOLE = {

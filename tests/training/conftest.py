@@ -9,7 +9,7 @@ import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit-equal results are promised on the CPU
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tests.tiny_base import make_base
 from tests.training.prepared import train_in_process
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.training_inputs import head_inputs
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import head_labels
 from tasks.data.labels import find_labels
 from tasks.data.plan import open_sources, plan_training

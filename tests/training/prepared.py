@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from schemas.evaluation import Evaluation
 from schemas.methods import Lora
-from schemas.mixture import Mixture
-from schemas.run import RunSpec
-from schemas.training import Training
+from schemas.spec.evaluation import Evaluation
+from schemas.spec.mixture import Mixture
+from schemas.spec.run import RunSpec
+from schemas.spec.training import Training
 from tasks.data.plan import load_plan
 from tasks.data.prepare import Tokenized
 from tasks.data.tokenize import tokenize_source

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import TaskOutputs
 from tasks.training.attach import attach
 from tasks.training.device import find_device

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import TaskOutputs, read_head, read_tasks
 from tasks.data.labels import IGNORED
 from tasks.evaluation.predictions import load_answers, outputs_of, predict_suites

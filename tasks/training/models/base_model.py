@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.base_model import FromScratch
-from schemas.run import RunSpec
+from schemas.spec.base_model import FromScratch
+from schemas.spec.run import RunSpec
 from tasks.data.model_folder import model_sha256
 from tasks.data.prepare import Prepared
 from tasks.training.models.scratch import make_base

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.base_head import TaskOutputs
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.models.heads import WithHead, output_layers

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.objectives import ObjectiveKind
+from schemas.spec.objectives import ObjectiveKind
 from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
 from tasks.data.loading import loading
 from tasks.data.model_folder import read_config, view

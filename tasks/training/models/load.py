@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.objectives import ObjectiveKind
+from schemas.spec.objectives import ObjectiveKind
 from tasks.data.base_head import read_head
 from tasks.data.loading import library_refusal, loading
 from tasks.data.model_folder import METHOD_FILE, is_tuned, model_sha256, require_sound

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas.base_model import Scratch
 from schemas.errors import UserError
+from schemas.spec.base_model import Scratch
 from tasks.data.divide import Fate, load_fates
 from tasks.data.sources import PreparedSource
 from tasks.data.text import part_texts

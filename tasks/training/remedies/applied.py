@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
 from tasks.training.remedies.registry import REMEDIES

@@ -13,7 +13,7 @@ from tasks.storage.steps import Step
 if TYPE_CHECKING:
     import torch
 
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
     from tasks.training.inputs import TrainingInputs
     from tasks.training.methods.base import Tuned
 
@@ -106,7 +106,7 @@ class RemedyEntry:
     """A row of the registry: how a remedy is prepared and attached, and what people should know about it."""
 
     settings: type[Any]
-    """Its settings class in schemas/remedies.py, which also says what it can be combined with."""
+    """Its settings class in schemas/spec/remedies.py, which also says what it can be combined with."""
     attach: Callable[["Tuned", Any, RemedyContext, Step | None], Remedy]
     """(method on the base before its first step, settings, context, what was prepared) -> the remedy at work."""
     paper: str

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.remedies import Distillation
+from schemas.spec.remedies import Distillation
 from tasks.data.mix import Pieces, offsets_of
 from tasks.data.plan import load_plan
 from tasks.storage.code import code_version

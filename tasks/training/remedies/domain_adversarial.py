@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.remedies import DomainAdversarial
+from schemas.spec.remedies import DomainAdversarial
 from tasks.data.mix import offsets_of
 from tasks.data.plan import load_plan
 from tasks.storage.steps import Step

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.remedies import EasySamples
+from schemas.spec.remedies import EasySamples
 from tasks.data.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext

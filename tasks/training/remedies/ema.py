@@ -3,7 +3,7 @@ Tarvainen and Valpola, 2017, https://arxiv.org/abs/1703.01780)."""
 
 from typing import TYPE_CHECKING, Any
 
-from schemas.remedies import Ema
+from schemas.spec.remedies import Ema
 from tasks.storage.steps import Step
 from tasks.training.methods.own_weights import WholeModel
 from tasks.training.remedies.base import Remedy, RemedyContext

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.remedies import Ewc
+from schemas.spec.remedies import Ewc
 from tasks.data.model_folder import FISHER_FILE
 from tasks.data.plan import load_general
 from tasks.storage.code import code_version

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from schemas.remedies import LossWeighting
+from schemas.spec.remedies import LossWeighting
 from tasks.data.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.mix import Pieces, offsets_of
 from tasks.training.remedies.base import Remedy
 

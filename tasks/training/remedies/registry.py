@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.remedies import (
+from schemas.spec.remedies import (
     Distillation,
     DomainAdversarial,
     EasySamples,

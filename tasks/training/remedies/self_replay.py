@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from schemas.own_text import OwnText
-from schemas.remedies import SelfReplay
+from schemas.spec.own_text import OwnText
+from schemas.spec.remedies import SelfReplay
 from tasks.data.loading import encoding
 from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.storage.code import code_version

@@ -15,7 +15,7 @@ and `anchor: decay_to_base`, is smaller in that step too.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.remedies import StepScaling
+from schemas.spec.remedies import StepScaling
 from tasks.data.plan import load_general
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from schemas.remedies import WeightAveraging
+from schemas.spec.remedies import WeightAveraging
 from tasks.data.plan import load_development
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext

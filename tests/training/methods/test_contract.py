@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.labels import IGNORED
 from tasks.data.model_folder import is_tuned
 from tasks.data.tokenizer import load_tokenizer

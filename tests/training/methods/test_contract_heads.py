@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.labels import IGNORED
 from tasks.storage.steps import Step
 from tasks.training.attach import attach

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.data.plan import load_plan, open_sources, plan_training
 from tasks.data.prompts import PLAIN, read_frame
 from tasks.data.tokenize import tokenize_source

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
-from schemas.run import RunSpec
+from schemas.spec.run import RunSpec
 from tasks.evaluation.predictions import load_answers, predict_suites
 from tasks.evaluation.suites import build_suites
 from tasks.training.attach import attach

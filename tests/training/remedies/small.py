@@ -6,8 +6,8 @@ from typing import Any
 
 from flows.progress.watch import Silent
 from flows.run.effective import effective
-from schemas.objectives import LanguageModeling
-from schemas.run import RunSpec
+from schemas.spec.objectives import LanguageModeling
+from schemas.spec.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.inputs import TrainingInputs
 from tasks.training.remedies.registry import REMEDIES

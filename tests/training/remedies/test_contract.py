@@ -8,11 +8,11 @@ import pytest
 from safetensors.torch import load_file
 
 from schemas.method_settings import MethodSettings
-from schemas.objectives import ObjectiveSettings
 from schemas.reading.explain import _models, _tag
-from schemas.remedies import Remedy
-from schemas.remedy_rules import refusal
-from schemas.run import RunSpec
+from schemas.spec.objectives import ObjectiveSettings
+from schemas.spec.remedies import Remedy
+from schemas.spec.remedy_rules import refusal
+from schemas.spec.run import RunSpec
 from tasks.storage.steps import Step
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.methods.registry import METHODS

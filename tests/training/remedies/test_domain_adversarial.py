@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.remedies import DomainAdversarial
-from schemas.run import RunSpec
+from schemas.spec.remedies import DomainAdversarial
+from schemas.spec.run import RunSpec
 from tasks.data.plan import load_plan
 from tasks.training.attach import attach
 from tasks.training.by_length import split_padded

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
-from schemas.remedies import Ewc
+from schemas.spec.remedies import Ewc
 from tasks.data.plan import load_general
 from tasks.training.models.load import load_base
 from tasks.training.remedies.base import RemedyContext

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from schemas.remedies import SelfReplay
+from schemas.spec.remedies import SelfReplay
 from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.training.models.load import load_base
 from tasks.training.remedies.self_replay import (

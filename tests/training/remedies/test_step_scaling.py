@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from schemas.remedies import StepScaling
+from schemas.spec.remedies import StepScaling
 from tasks.data.plan import load_general
 from tasks.training.models.load import load_base
 from tasks.training.progress_file import read_metrics

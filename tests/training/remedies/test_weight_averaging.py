@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from schemas.remedies import WeightAveraging
+from schemas.spec.remedies import WeightAveraging
 from tasks.data.plan import load_development, load_plan
 from tasks.training.models.load import load_base, load_model
 from tasks.training.remedies.measure import mean_loss

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.remedies import LossWeighting
+from schemas.spec.remedies import LossWeighting
 from tasks.data.plan import load_plan
 from tasks.training.by_length import split_packed
 from tasks.training.models.load import load_base

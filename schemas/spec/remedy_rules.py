@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, get_args
 
 from schemas.method_settings import MethodSettings
 from schemas.methods import Method
-from schemas.objectives import OBJECTIVES
-from schemas.remedies import RemedySettings
+from schemas.spec.objectives import OBJECTIVES
+from schemas.spec.remedies import RemedySettings
 
 if TYPE_CHECKING:
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
 METHODS: tuple[type[MethodSettings], ...] = get_args(get_args(Method)[0])
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
-from schemas.records import RecordKind
 from schemas.results.scores import HeadUnit
+from schemas.spec.records import RecordKind
 
 if TYPE_CHECKING:
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
 Name = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 

@@ -5,25 +5,25 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.base_model import Base, FromScratch
-from schemas.evaluation import Evaluation
-from schemas.increments import Increment, Increments
 from schemas.methods import Full, Method
-from schemas.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
-from schemas.objectives import (
+from schemas.spec.base_model import Base, FromScratch
+from schemas.spec.evaluation import Evaluation
+from schemas.spec.increments import Increment, Increments
+from schemas.spec.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
+from schemas.spec.objectives import (
     LanguageModeling,
     Objective,
     ObjectiveKind,
     head_kind,
 )
-from schemas.own_text import OwnText
-from schemas.promotion import Promotion
-from schemas.records import RecordKind
-from schemas.remedies import Remedy
-from schemas.remedy_rules import remedy_problems
-from schemas.source_rules import dead_settings, task_problem
-from schemas.sources import Source
-from schemas.training import Training
+from schemas.spec.own_text import OwnText
+from schemas.spec.promotion import Promotion
+from schemas.spec.records import RecordKind
+from schemas.spec.remedies import Remedy
+from schemas.spec.remedy_rules import remedy_problems
+from schemas.spec.source_rules import dead_settings, task_problem
+from schemas.spec.sources import Source
+from schemas.spec.training import Training
 
 
 class RunSpec(Schema):

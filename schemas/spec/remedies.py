@@ -9,7 +9,7 @@ from schemas.base import Schema
 from schemas.method_settings import Update
 
 if TYPE_CHECKING:
-    from schemas.run import RunSpec
+    from schemas.spec.run import RunSpec
 
 
 class RemedySettings(Schema):

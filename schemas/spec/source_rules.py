@@ -1,9 +1,9 @@
 """What a source's settings mean together: its format, and settings that nothing would read."""
 
 from schemas.nearest import nearest
-from schemas.objectives import Objective
-from schemas.records import RECORDS, RecordKind
-from schemas.sources import Columns, Source
+from schemas.spec.objectives import Objective
+from schemas.spec.records import RECORDS, RecordKind
+from schemas.spec.sources import Columns, Source
 
 _EXTENSIONS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "tsv": "tsv"} | dict.fromkeys(
     ("conll", "bio", "iob", "iob2"), "conll"

@@ -1,6 +1,6 @@
 """Text that the base wrote itself, as a replay source of the specification that is followed."""
 
-from schemas.increments import PickedSource
+from schemas.spec.increments import PickedSource
 
 
 class OwnText(PickedSource):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from schemas.base import Schema
-from schemas.sources import Source
+from schemas.spec.sources import Source
 
 
 class Evaluation(Schema):

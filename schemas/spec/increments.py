@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Schema
-from schemas.sources import Source
+from schemas.spec.sources import Source
 
 
 class Increments(Schema):

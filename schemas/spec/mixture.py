@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.objectives import ObjectiveSettings
+from schemas.spec.objectives import ObjectiveSettings
 
 DEFAULT_RATIO = 0.25
 INCREMENTS_RATIO = 0.5
