@@ -65,7 +65,7 @@ def time_passes(model: Path, rounds: int, device: str) -> dict[str, dict[int, li
     """Seconds of both forward passes and of a training pass for each n, one number per round."""
     import torch
 
-    from schemas.methods_adapters import AdapterDrop
+    from schemas.spec.methods.adapters import AdapterDrop
     from tasks.training.methods import adapter_drop
     from tasks.training.methods.base import TrainingContext
     from tasks.training.models.weights import load_plain

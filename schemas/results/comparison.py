@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from schemas.base import Schema
-from schemas.methods import Method
 from schemas.results.counts import Latency, Parameters
 from schemas.results.scores import Scores
+from schemas.spec.methods.union import Method
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.method_settings import Update
+from schemas.spec.methods.base import Update
 
 if TYPE_CHECKING:
     from schemas.spec.run import RunSpec

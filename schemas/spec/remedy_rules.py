@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
-from schemas.method_settings import MethodSettings
-from schemas.methods import Method
+from schemas.spec.methods.base import MethodSettings
+from schemas.spec.methods.union import Method
 from schemas.spec.objectives import OBJECTIVES
 from schemas.spec.remedies import RemedySettings
 

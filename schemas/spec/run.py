@@ -5,10 +5,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Schema
-from schemas.methods import Full, Method
 from schemas.spec.base_model import Base, FromScratch
 from schemas.spec.evaluation import Evaluation
 from schemas.spec.increments import Increment, Increments
+from schemas.spec.methods.union import Full, Method
 from schemas.spec.mixture import INCREMENTS_RATIO, Mixture, budget_problems, class_problems
 from schemas.spec.objectives import (
     LanguageModeling,

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from schemas.errors import UserError
-from schemas.methods_adapters import AdapterDrop
+from schemas.spec.methods.adapters import AdapterDrop
 from tasks.data.model_folder import METHOD_FILE, is_tuned
 from tasks.release.export import copy_model
 from tasks.release.writing import require_new

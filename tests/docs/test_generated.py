@@ -14,11 +14,11 @@ from data_contracts.lint import lint
 from docs import generate
 from flows.cli.main import app
 from schemas.errors import ExitCode, UserErrors
-from schemas.methods import Method
 from schemas.reading.explain import _models, _tag
 from schemas.reading.load import load_spec
 from schemas.reading.overrides import apply_overrides
 from schemas.reading.yaml_reader import read_yaml
+from schemas.spec.methods.union import Method
 from schemas.spec.remedies import Remedy
 from schemas.spec.run import RunSpec
 from tasks.training.methods.registry import METHODS

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from schemas.methods import Lora
 from schemas.spec.evaluation import Evaluation
+from schemas.spec.methods.union import Lora
 from schemas.spec.mixture import Mixture
 from schemas.spec.run import RunSpec
 from schemas.spec.training import Training

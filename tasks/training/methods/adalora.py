@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from schemas.methods_peft import AdaLora
+from schemas.spec.methods.peft import AdaLora
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import PeftTuned, attach_peft, load_peft_model, require_modules
 

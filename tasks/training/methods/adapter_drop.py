@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.methods_adapters import AdapterDrop
+from schemas.spec.methods.adapters import AdapterDrop
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 from tasks.training.methods.insertion import InsertedTuned, Modules

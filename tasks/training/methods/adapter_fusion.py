@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from schemas.methods_adapters import AdapterFusion, AdapterPfeiffer
+from schemas.spec.methods.adapters import AdapterFusion, AdapterPfeiffer
 from tasks.data.model_folder import model_sha256
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import CONTAINER, WEIGHTS, Inserted, InsertedTuned, Modules, behind

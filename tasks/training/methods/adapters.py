@@ -15,7 +15,7 @@ Deviation: a dropout that the base has behind a sublayer (BERT) comes after the 
 from pathlib import Path
 from typing import Any
 
-from schemas.methods_adapters import Adapter, AdapterParallel, Bottleneck
+from schemas.spec.methods.adapters import Adapter, AdapterParallel, Bottleneck
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules, behind
 from tasks.training.methods.structure import Architecture, Sublayer

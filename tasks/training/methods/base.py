@@ -127,7 +127,7 @@ class MethodEntry:
     """A row of the registry: how to attach and load a method, and what people should know about it."""
 
     settings: type[Any]
-    """Its settings class in schemas/methods.py, which also says what it can be combined with."""
+    """Its settings class in schemas/spec/methods/union.py, which also says what it can be combined with."""
     attach: Callable[[Any, Any, TrainingContext], Tuned]
     """(base model, settings, context) -> the method attached, ready to train."""
     load: Callable[[Any, Path, Any], Tuned]

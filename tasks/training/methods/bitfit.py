@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_subset import BitFit
+from schemas.spec.methods.subset import BitFit
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.own_weights import in_head, train_only
 from tasks.training.methods.peft_backed import linear_layers

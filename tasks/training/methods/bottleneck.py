@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from schemas.methods_adapters import Bottleneck as Settings
+from schemas.spec.methods.adapters import Bottleneck as Settings
 
 DEFAULT_REDUCTION = {"adapter_parallel": 2.0, "mam": 2.0}
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu, "silu": nn.functional.silu, "tanh": torch.tanh}  # fmt: skip

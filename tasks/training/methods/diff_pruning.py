@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from schemas.methods_subset import DiffPruning
+from schemas.spec.methods.subset import DiffPruning
 from tasks.training.methods.base import TrainingContext, Tuned
 
 

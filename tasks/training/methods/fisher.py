@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from schemas.methods_subset import Fisher
+from schemas.spec.methods.subset import Fisher
 from tasks.training.methods.base import TrainingContext, Tuned
 
 if TYPE_CHECKING:

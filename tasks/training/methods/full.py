@@ -7,7 +7,7 @@ L2-SP: Li et al., 2018, https://arxiv.org/abs/1802.01483. Decoupled: as AdamW's 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from schemas.methods import Full
+from schemas.spec.methods.union import Full
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.own_weights import WholeModel, in_head
 

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from schemas.methods_adapters import AdapterPfeiffer
+from schemas.spec.methods.adapters import AdapterPfeiffer
 from tasks.training.methods.bottleneck import Bottleneck, size_of
 
 STD = 0.02  # of query and key at the start, as BERT's own layers

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from schemas.methods_subset import DiffPruning
+from schemas.spec.methods.subset import DiffPruning
 from tasks.training.methods.deltas import Delta, DeltaTuned, count_of, largest
 
 LEFT, RIGHT = -1.5, 1.5

@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_subset import HeadOnly
+from schemas.spec.methods.subset import HeadOnly
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.own_weights import train_only
 

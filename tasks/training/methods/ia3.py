@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_peft import Ia3
+from schemas.spec.methods.peft import Ia3
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from schemas.methods_subset import Lisa
+from schemas.spec.methods.subset import Lisa
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.own_weights import WholeModel, find_blocks
 

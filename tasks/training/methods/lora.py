@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from schemas.methods_peft import Lora
+from schemas.spec.methods.peft import Lora
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import PeftTuned, attach_peft, require_modules
 

@@ -10,7 +10,7 @@ Training does not start at exactly the base: a prefix takes part of the attentio
 from pathlib import Path
 from typing import Any
 
-from schemas.methods_adapters import Mam
+from schemas.spec.methods.adapters import Mam
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import Modules

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from schemas.methods_peft import Osf
+from schemas.spec.methods.peft import Osf
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from schemas.methods_peft import PTuning
+from schemas.spec.methods.peft import PTuning
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.virtual_tokens import attach_prompt
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_adapters import PTuningTemplate
+from schemas.spec.methods.adapters import PTuningTemplate
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules
 from tasks.training.methods.structure import Architecture

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_peft import Qlora
+from schemas.spec.methods.peft import Qlora
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import (
     PeftTuned,

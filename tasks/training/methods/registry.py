@@ -1,7 +1,6 @@
 """The tuning methods there are. `rootstock methods` and docs/methods.md are made from this table."""
 
-from schemas.methods import Full
-from schemas.methods_adapters import (
+from schemas.spec.methods.adapters import (
     Adapter,
     AdapterDrop,
     AdapterFusion,
@@ -11,7 +10,7 @@ from schemas.methods_adapters import (
     PTuningTemplate,
     Unipelt,
 )
-from schemas.methods_peft import (
+from schemas.spec.methods.peft import (
     AdaLora,
     Ia3,
     Lora,
@@ -23,7 +22,8 @@ from schemas.methods_peft import (
     Qlora,
     Vera,
 )
-from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
+from schemas.spec.methods.subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
+from schemas.spec.methods.union import Full
 from tasks.training.methods import (
     adalora,
     adapter_drop,

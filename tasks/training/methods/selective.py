@@ -4,7 +4,7 @@ import fnmatch
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_subset import Selective
+from schemas.spec.methods.subset import Selective
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.own_weights import (
     OwnWeights,

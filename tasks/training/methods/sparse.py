@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from schemas.methods_subset import Sparse
+from schemas.spec.methods.subset import Sparse
 from tasks.training.methods.base import TrainingContext, Tuned
 
 

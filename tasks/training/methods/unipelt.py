@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.methods_adapters import Unipelt
+from schemas.spec.methods.adapters import Unipelt
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import Inserted, Modules, behind
 from tasks.training.methods.prefixes import PrefixTuned, prefixes

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from schemas.methods_peft import Vera
+from schemas.spec.methods.peft import Vera
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.peft_backed import PeftTuned, attach_peft, require_modules
 

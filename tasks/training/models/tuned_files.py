@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.base import Schema
 from schemas.errors import UserError
-from schemas.method_settings import MethodSettings
-from schemas.methods import Method
+from schemas.spec.methods.base import MethodSettings
+from schemas.spec.methods.union import Method
 from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, read_config
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from schemas.errors import UserError
-from schemas.methods_peft import AdaLora
+from schemas.spec.methods.peft import AdaLora
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import adalora

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from schemas.methods_adapters import AdapterDrop
+from schemas.spec.methods.adapters import AdapterDrop
 from tasks.release.drop_blocks import export_with_dropped
 from tasks.training.attach import attach as attach_run
 from tasks.training.methods import adapter_drop

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from schemas.errors import UserError
-from schemas.methods_adapters import AdapterFusion
+from schemas.spec.methods.adapters import AdapterFusion
 from tasks.data.tokenizer import encode_text
 from tasks.evaluation.generate import generate
 from tasks.evaluation.score import score_documents

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.methods_adapters import (
+from schemas.spec.methods.adapters import (
     Adapter,
     AdapterDrop,
     AdapterParallel,

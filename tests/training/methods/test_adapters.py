@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import gelu, relu
 
 from schemas.errors import UserError
-from schemas.methods_adapters import Adapter, AdapterParallel, AdapterPfeiffer
+from schemas.spec.methods.adapters import Adapter, AdapterParallel, AdapterPfeiffer
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TrainingContext
 from tasks.training.methods.bottleneck import OwnNorm

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from schemas.methods import Full
+from schemas.spec.methods.union import Full
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import full

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from schemas.methods_subset import DiffPruning, Fisher, Sparse
+from schemas.spec.methods.subset import DiffPruning, Fisher, Sparse
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import diff_pruning, fisher, sparse

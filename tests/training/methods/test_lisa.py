@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.methods_subset import Lisa
+from schemas.spec.methods.subset import Lisa
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import lisa

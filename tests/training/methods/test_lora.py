@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from schemas.methods import Lora
+from schemas.spec.methods.union import Lora
 from tasks.data.model_folder import model_sha256
 from tasks.release import export
 from tasks.release.export import export_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from schemas.methods import Lora
+from schemas.spec.methods.union import Lora
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import lora

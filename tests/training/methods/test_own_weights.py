@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from schemas.errors import UserError
-from schemas.methods_subset import BitFit, HeadOnly, Selective
+from schemas.spec.methods.subset import BitFit, HeadOnly, Selective
 from tasks.training.methods import bitfit, head_only, selective
 from tasks.training.methods.own_weights import find_blocks, load_changed
 from tasks.training.models.load import load_model, load_tuned

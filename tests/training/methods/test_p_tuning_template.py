@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
-from schemas.methods_adapters import PTuningTemplate
+from schemas.spec.methods.adapters import PTuningTemplate
 from tasks.evaluation.score import score_documents
 from tasks.training.methods import p_tuning_template
 from tasks.training.methods.base import TrainingContext

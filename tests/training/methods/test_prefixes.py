@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.methods_adapters import Mam, Unipelt
+from schemas.spec.methods.adapters import Mam, Unipelt
 from tasks.training.methods import mam, unipelt
 from tasks.training.methods.base import TrainingContext
 from tasks.training.methods.insertion import CONTAINER

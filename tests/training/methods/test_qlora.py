@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.methods_peft import Qlora
+from schemas.spec.methods.peft import Qlora
 from tasks.release import export
 from tasks.release.export import export_model
 from tasks.training.methods import qlora

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.methods_peft import Ia3, Osf, Vera
+from schemas.spec.methods.peft import Ia3, Osf, Vera
 from tasks.training.methods import ia3, osf, vera
 from tasks.training.models.load import load_model
 from tests.training.methods.tiny_models import context, logits, tiny_bert, train_a_little, trainable

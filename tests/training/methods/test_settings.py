@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from schemas.methods import Full
+from schemas.spec.methods.union import Full
 from tasks.training.methods.registry import METHODS
 from tasks.training.train import train
 from tests.tiny_base import TINY, make_base

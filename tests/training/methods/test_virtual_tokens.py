@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from transformers import AutoTokenizer, DynamicCache
 
 from schemas.errors import UserError
-from schemas.methods_peft import PrefixTuning, PromptTuning, PTuning, PTuningV2
+from schemas.spec.methods.peft import PrefixTuning, PromptTuning, PTuning, PTuningV2
 from tasks.data.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate
 from tasks.training.methods import p_tuning, prefix_tuning, prompt_tuning

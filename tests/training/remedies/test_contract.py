@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 from safetensors.torch import load_file
 
-from schemas.method_settings import MethodSettings
 from schemas.reading.explain import _models, _tag
+from schemas.spec.methods.base import MethodSettings
 from schemas.spec.objectives import ObjectiveSettings
 from schemas.spec.remedies import Remedy
 from schemas.spec.remedy_rules import refusal

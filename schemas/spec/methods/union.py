@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings, Update
-from schemas.methods_adapters import (
+from schemas.spec.methods.adapters import (
     Adapter,
     AdapterDrop,
     AdapterFusion,
@@ -16,7 +15,8 @@ from schemas.methods_adapters import (
     PTuningTemplate,
     Unipelt,
 )
-from schemas.methods_peft import (
+from schemas.spec.methods.base import MethodSettings, Update
+from schemas.spec.methods.peft import (
     AdaLora,
     Ia3,
     Lora,
@@ -28,7 +28,7 @@ from schemas.methods_peft import (
     Qlora,
     Vera,
 )
-from schemas.methods_subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
+from schemas.spec.methods.subset import BitFit, DiffPruning, Fisher, HeadOnly, Lisa, Selective, Sparse
 
 if TYPE_CHECKING:
     from schemas.spec.run import RunSpec

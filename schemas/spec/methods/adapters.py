@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings
+from schemas.spec.methods.base import MethodSettings
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 

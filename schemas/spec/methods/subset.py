@@ -4,8 +4,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings, Update
-from schemas.methods_peft import Targets
+from schemas.spec.methods.base import MethodSettings, Update
+from schemas.spec.methods.peft import Targets
 
 MaskTargets = tuple[str, ...] | Literal["all-linear", "all"]
 

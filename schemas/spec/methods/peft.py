@@ -4,7 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.method_settings import MethodSettings, Update
+from schemas.spec.methods.base import MethodSettings, Update
 
 Targets = tuple[str, ...] | Literal["all-linear"]
 
