@@ -32,7 +32,7 @@ SHORT = 32
 def train_and_score(model: Path, steps: int, folder: Path) -> dict[str, dict[int, float]]:
     """Held-out nats per token of each method with n blocks left out, and of the base."""
     from benchmarks.training_sides import held_out_loss, lay_out_work
-    from tasks.data.model_folder import read_config
+    from tasks.data.model.folder import read_config
     from tasks.training.models.load import load_model, load_tuned
     from tasks.training.train import train
 

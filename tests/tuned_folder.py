@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.load import load_base
 from tasks.training.models.tuned_files import save_tuned

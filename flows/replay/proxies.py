@@ -20,7 +20,7 @@ from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.mixture import Proxies
 from schemas.spec.run import RunSpec
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.data.prepare import Prepared, Tokenized, tokenize
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_development, score_model

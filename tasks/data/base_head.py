@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.spec.objectives import ObjectiveKind
-from tasks.data.loading import loading
-from tasks.data.model_folder import read_config
+from tasks.data.model.folder import read_config
+from tasks.data.model.loading import loading
 
 _ARCHITECTURES: dict[str, ObjectiveKind] = {
     "ForSequenceClassification": "text_classification",

@@ -15,7 +15,7 @@ import numpy as np
 
 from schemas.errors import UserError
 from tasks.data.chat_template import TemplateFailed, render
-from tasks.data.model_folder import PROMPT_FILE, read_config
+from tasks.data.model.folder import PROMPT_FILE, read_config
 from tasks.data.tokenizer import load_auto_tokenizer, load_tokenizer, special_ids
 
 __all__ = ["PROMPT_FILE"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.data.loading import encoding
+from tasks.data.model.loading import encoding
 from tasks.data.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
 
 if TYPE_CHECKING:

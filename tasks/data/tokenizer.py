@@ -8,8 +8,8 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.growth import require_bounded_growth
-from tasks.data.loading import encoding, loading
-from tasks.data.model_folder import read_config, view
+from tasks.data.model.folder import read_config, view
+from tasks.data.model.loading import encoding, loading
 from tasks.storage.hashing import sha256_files
 
 

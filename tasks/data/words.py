@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.loading import encoding
+from tasks.data.model.loading import encoding
 from tasks.data.tokenizer import load_tokenizer, special_ids
 
 NO_WORD = -1

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.results.scores import AnswerScore, AnswerSuite, Who
-from tasks.data.model_folder import METHOD_FILE, is_tuned
+from tasks.data.model.folder import METHOD_FILE, is_tuned
 from tasks.data.prompts import part_instructions
 from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation.final_answer import MARK, final_answer

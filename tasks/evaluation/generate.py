@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from schemas.errors import UserError
-from tasks.data.loading import encoding, loading
+from tasks.data.model.loading import encoding, loading
 
 if TYPE_CHECKING:
     import torch

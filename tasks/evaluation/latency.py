@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.results.counts import Latency
-from tasks.data.model_folder import is_tuned, model_sha256
+from tasks.data.model.folder import is_tuned, model_sha256
 from tasks.storage.code import code_version
 from tasks.storage.steps import StepPlan, run_step
 from tasks.training.device import find_device

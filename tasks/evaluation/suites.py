@@ -13,8 +13,8 @@ from schemas.spec.increments import past_suite
 from schemas.spec.run import RunSpec
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, by_task
-from tasks.data.loading import library_refusal
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
+from tasks.data.model.loading import library_refusal
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.evaluation.answers import answer_suite, assemble_answers

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from tasks.data.model_folder import TOKENIZER_FILES, VOCABULARY_FILES
+from tasks.data.model.folder import TOKENIZER_FILES, VOCABULARY_FILES
 from tasks.release.combinable import ONE_BASE, Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.combined_card import write_combined_card

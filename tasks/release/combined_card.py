@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.release.combinable import Origin
 from tasks.release.combine_recipe import Recipe
 from tasks.release.lineage import library_versions

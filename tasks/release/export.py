@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.model_folder import (
+from tasks.data.model.folder import (
     CARD,
     PROMPT_FILE,
     TOKENIZER_FILES,

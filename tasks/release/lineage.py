@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
-from tasks.data.model_folder import weight_files
+from tasks.data.model.folder import weight_files
 from tasks.storage.atomic import write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file

@@ -7,7 +7,7 @@ from data_contracts.contract import contract_sha256, load_contract
 from schemas.errors import UserError
 from schemas.reading.load import expand, is_hub_id, source_files, sources_of
 from schemas.spec.run import RunSpec
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.data.reading import hash_files
 from tasks.release import incumbent, registry
 from tasks.release.run_record import weights_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.run import RunSpec
-from tasks.data.loading import library_refusal
+from tasks.data.model.loading import library_refusal
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models.head_start import load_at_start

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from schemas.spec.run import RunSpec
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_value
 from tasks.storage.steps import StepPlan

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tests.command_line import rootstock
 from tests.tiny_base import make_base
 from tests.training.prepared import spec_of, train_here

@@ -12,7 +12,7 @@ from flows.progress.watch import Silent
 from flows.run.journey import measure
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.training.attach import require_method
 from tasks.training.methods.registry import METHODS
 from tasks.training.step import training_plan

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.release import combine
 from tasks.release.combinable import Origin, common_base, read_origin
 from tasks.release.combine import combine_deltas, combine_models

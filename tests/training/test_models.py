@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from tasks.data.model_folder import model_files, model_sha256, view
+from tasks.data.model.folder import model_files, model_sha256, view
 from tasks.training.models.load import load_model
 from tasks.training.models.soundness import require_positions
 from tasks.training.models.weights import find_model

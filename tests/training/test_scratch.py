@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from schemas.errors import UserError
 from schemas.spec.base_model import Scratch
 from schemas.spec.base_model import Tokenizer as TokenizerSettings
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.data.tokenizer import encode_text, load_tokenizer, special_ids
 from tasks.training.models.base_model import provide_base
 from tasks.training.models.load import load_model

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterFusion, AdapterPfeiffer
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.insertion import CONTAINER, WEIGHTS, Inserted, InsertedTuned, Modules, behind
 from tasks.training.methods.structure import Architecture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.errors import UserError
-from tasks.data.model_folder import METHOD_FILE
+from tasks.data.model.folder import METHOD_FILE
 from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.methods.structure import (
     Architecture,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.loading import loading
-from tasks.data.model_folder import ADAPTER_CONFIG, read_config, view
+from tasks.data.model.folder import ADAPTER_CONFIG, read_config, view
+from tasks.data.model.loading import loading
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
 from tasks.training.models.quiet import quiet
 from tasks.training.models.soundness import read_tensors

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from schemas.spec.base_model import FromScratch
 from schemas.spec.run import RunSpec
-from tasks.data.model_folder import model_sha256
+from tasks.data.model.folder import model_sha256
 from tasks.data.prepare import Prepared
 from tasks.training.models.scratch import make_base
 from tasks.training.models.weights import find_model

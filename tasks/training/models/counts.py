@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.results.counts import Parameters, Ranks
-from tasks.data.model_folder import is_tuned
+from tasks.data.model.folder import is_tuned
 from tasks.training.models.load import load_base, load_model
 from tasks.training.models.tuned_files import read_method
 

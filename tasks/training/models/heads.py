@@ -16,8 +16,8 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.spec.objectives import ObjectiveKind
 from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
-from tasks.data.loading import loading
-from tasks.data.model_folder import read_config, view
+from tasks.data.model.folder import read_config, view
+from tasks.data.model.loading import loading
 from tasks.storage.hashing import sha256_value
 from tasks.training.models.weights import read_weights, require_none
 

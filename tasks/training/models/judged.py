@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.model_folder import CARD, model_files, model_sha256
+from tasks.data.model.folder import CARD, model_files, model_sha256
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import parse_json, read_stored
 

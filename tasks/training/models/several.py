@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.data.base_head import read_head
-from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, model_sha256, read_config
+from tasks.data.model.folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, model_sha256, read_config
 from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.models.load import find_base, load_tuned
 from tasks.training.models.tuned_files import read_method

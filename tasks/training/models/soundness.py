@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
-from tasks.data.loading import loading
-from tasks.data.model_folder import read_config, weight_files
+from tasks.data.model.folder import read_config, weight_files
+from tasks.data.model.loading import loading
 from tasks.data.tokenizer import highest_id
 
 if TYPE_CHECKING:

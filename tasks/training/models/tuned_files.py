@@ -10,7 +10,7 @@ from schemas.base import Schema
 from schemas.errors import UserError
 from schemas.spec.methods.base import MethodSettings
 from schemas.spec.methods.union import Method
-from tasks.data.model_folder import ADAPTER_CONFIG, METHOD_FILE, read_config
+from tasks.data.model.folder import ADAPTER_CONFIG, METHOD_FILE, read_config
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import read_stored
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.reading.load import expand, is_hub_id
-from tasks.data.loading import loading
-from tasks.data.model_folder import (
+from tasks.data.model.folder import (
     CONFIGS,
     PROMPT_FILE,
     TOKENIZER_FILES,
@@ -16,6 +15,7 @@ from tasks.data.model_folder import (
     view,
     weight_files,
 )
+from tasks.data.model.loading import loading
 from tasks.training.models.judged import require_judged
 from tasks.training.models.quiet import silence_libraries
 from tasks.training.models.soundness import (

@@ -89,7 +89,7 @@ def divergence(student: "torch.Tensor", tokens: "torch.Tensor", log_probs: "torc
 
 def prepare(settings: Distillation, context: RemedyContext) -> Step:
     """Let the base predict every different document of the plan that is distilled, once for all strengths."""
-    from tasks.data.model_folder import model_sha256
+    from tasks.data.model.folder import model_sha256
     from tasks.training.models.load import load_base
 
     documents = context.ids_of(distilled(settings, context)[0])

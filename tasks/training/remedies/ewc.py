@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.errors import UserError
 from schemas.spec.remedies import Ewc
-from tasks.data.model_folder import FISHER_FILE
+from tasks.data.model.folder import FISHER_FILE
 from tasks.data.plan import load_general
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
@@ -79,7 +79,7 @@ def reads(settings: Ewc, base: Path) -> Mapping[str, str]:
 
 def prepare(settings: Ewc, context: RemedyContext) -> Step:
     """Measure the Fisher information of the base on general text, once for all strengths."""
-    from tasks.data.model_folder import model_sha256
+    from tasks.data.model.folder import model_sha256
     from tasks.training.models.load import load_base
 
     base, seed = context.inputs.base, context.spec.training.seed

@@ -29,7 +29,7 @@ def measure_base(
 
     `work` takes the step's folder, the base and the documents, and returns the step's facts; it stands in `module`.
     """
-    from tasks.data.model_folder import model_sha256
+    from tasks.data.model.folder import model_sha256
     from tasks.training.models.load import load_base
 
     base, documents = context.inputs.base, context.ids_of(pieces)

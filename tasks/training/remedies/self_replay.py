@@ -19,7 +19,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.spec.own_text import OwnText
 from schemas.spec.remedies import SelfReplay
-from tasks.data.loading import encoding
+from tasks.data.model.loading import encoding
 from tasks.data.tokenizer import load_tokenizer, special_ids
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
@@ -49,7 +49,7 @@ def own_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> OwnText
 
 def write_text(root: Path, base: Path, settings: SelfReplay, seed: int) -> Step:
     """Let the base write, keep what passes, as rows of JSON Lines; done once per base, settings and seed."""
-    from tasks.data.model_folder import model_sha256
+    from tasks.data.model.folder import model_sha256
     from tasks.training.models.load import load_base
 
     plan = StepPlan(

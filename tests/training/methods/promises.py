@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from tasks.data.model_folder import is_tuned
+from tasks.data.model.folder import is_tuned
 from tasks.storage.steps import Step
 from tasks.training import train as training
 from tasks.training.methods.registry import METHODS

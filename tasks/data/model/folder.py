@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.config_keys import without_choices
+from tasks.data.model.config_keys import without_choices
 from tasks.storage.hashing import sha256_files
 from tasks.storage.reading import parse_json, read_stored
 
