@@ -21,7 +21,7 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import Scores, Who
 from schemas.spec.base_model import FromScratch
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import knows_labels
+from tasks.data.labels.model_head import knows_labels
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.head_scores import assemble_head_scores

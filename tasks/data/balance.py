@@ -13,7 +13,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.results.artifacts import LabelShare
 from schemas.spec.run import RunSpec
-from tasks.data.labels import Labels
+from tasks.data.labels.labels import Labels
 from tasks.data.mix import Corpus, Pieces
 from tasks.data.sources import PreparedSource
 from tasks.data.token_files import TokenPart

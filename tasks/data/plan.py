@@ -12,7 +12,7 @@ from tasks.data.balance import balance_classes, label_shares
 from tasks.data.corpora import choose_documents, collect_corpora
 from tasks.data.development import development_tokens, keep_development
 from tasks.data.importance import require_choice, weigh_documents
-from tasks.data.labels import Labels
+from tasks.data.labels.labels import Labels
 from tasks.data.layout import lay_out
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.plan_report import describe_plan

@@ -11,7 +11,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.consumed import Rows
 from tasks.data.divide import Fate, load_fates, read_groups
 from tasks.data.duplicates import occur_in
-from tasks.data.labels import part_labels
+from tasks.data.labels.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
 from tasks.data.token_files import TokenPart, open_tokens

@@ -16,7 +16,7 @@ from schemas.results.scores import (
 )
 from schemas.spec.objectives import Objective
 from tasks.data.iob import entities
-from tasks.data.labels import Labels
+from tasks.data.labels.labels import Labels
 from tasks.evaluation.items import Suite
 from tasks.evaluation.predictions import OUTSIDE, Answers, load_answers
 from tasks.storage.steps import Step

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.errors import TrainingFailed, UserError
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import read_head, read_tasks
+from tasks.data.labels.model_head import read_head, read_tasks
 from tasks.data.model.folder import model_sha256
 from tasks.data.words import NO_WORD
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
-from tasks.data.base_head import read_head
+from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import METHOD_FILE, is_tuned, model_sha256
 from tasks.data.tokenizer import load_tokenizer
 from tasks.storage.reading import read_stored

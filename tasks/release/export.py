@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.base_head import read_head
+from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import (
     CARD,
     PROMPT_FILE,

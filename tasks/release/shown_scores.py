@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
-from tasks.data.base_head import output_name
+from tasks.data.labels.model_head import output_name
 from tasks.release import pictures
 
 

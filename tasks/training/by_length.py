@@ -64,7 +64,7 @@ def split_packed(batches: "Sequence[dict[str, torch.Tensor]]", positions: int) -
     """
     import torch
 
-    from tasks.data.labels import IGNORED
+    from tasks.data.labels.labels import IGNORED
     from tasks.training.dataset import NOWHERE
 
     kept: dict[str, torch.Tensor] = {

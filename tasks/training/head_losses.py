@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError
-from tasks.data.base_head import TaskOutputs
+from tasks.data.labels.model_head import TaskOutputs
 from tasks.training.models.heads import HeadInputs
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.data.labels import IGNORED
+from tasks.data.labels.labels import IGNORED
 from tasks.data.mix import Pieces, offsets_of
 from tasks.data.token_files import TokenPart
 from tasks.data.tokenizer import SpecialIds

@@ -12,7 +12,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from schemas.errors import TrainingFailed
-from tasks.data.labels import IGNORED
+from tasks.data.labels.labels import IGNORED
 from tasks.training import checkpoints
 from tasks.training.by_length import split_packed
 from tasks.training.head_losses import own_positions

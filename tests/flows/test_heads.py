@@ -10,7 +10,7 @@ from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.results.scores import LabelSuite, Scores
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import read_head
+from tasks.data.labels.model_head import read_head
 from tests.corpora import here
 from tests.tiny_base import make_base
 from tests.tiny_encoder import make_encoder

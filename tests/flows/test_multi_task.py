@@ -13,7 +13,7 @@ from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.results.scores import LabelSuite, Scores
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import read_tasks
+from tasks.data.labels.model_head import read_tasks
 from tests.corpora import here
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts, write_labelled

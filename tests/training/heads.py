@@ -5,8 +5,8 @@ from typing import Any
 
 from flows.training_inputs import head_inputs
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import head_labels
-from tasks.data.labels import find_labels
+from tasks.data.labels.labels import find_labels
+from tasks.data.labels.model_head import head_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokenize import tokenize_source

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import TaskOutputs
+from tasks.data.labels.model_head import TaskOutputs
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.head_losses import own_positions

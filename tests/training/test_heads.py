@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from tasks.data.base_head import head_labels, knows_labels, read_head
+from tasks.data.labels.model_head import head_labels, knows_labels, read_head
 from tasks.training.attach import attach
 from tasks.training.models.heads import Head, load_head_model, require_length
 from tasks.training.models.load import load_model, load_with_head

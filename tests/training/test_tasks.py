@@ -7,8 +7,8 @@ from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import TaskOutputs, read_head, read_tasks
-from tasks.data.labels import IGNORED
+from tasks.data.labels.labels import IGNORED
+from tasks.data.labels.model_head import TaskOutputs, read_head, read_tasks
 from tasks.evaluation.predictions import load_answers, outputs_of, predict_suites
 from tasks.evaluation.suites import build_suites
 from tasks.training.attach import attach

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.run import RunSpec
-from tasks.data.base_head import TaskOutputs
+from tasks.data.labels.model_head import TaskOutputs
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.models.heads import WithHead, output_layers
 from tasks.training.models.load import load_with_head

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.spec.objectives import ObjectiveKind
-from tasks.data.base_head import TASKS, TaskOutputs, read_head, read_tasks
+from tasks.data.labels.model_head import TASKS, TaskOutputs, read_head, read_tasks
 from tasks.data.model.folder import read_config, view
 from tasks.data.model.loading import loading
 from tasks.storage.hashing import sha256_value

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.objectives import ObjectiveKind
-from tasks.data.base_head import read_head
+from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import METHOD_FILE, is_tuned, model_sha256, require_sound
 from tasks.data.model.loading import library_refusal, loading
 from tasks.training.methods.peft_backed import load_peft

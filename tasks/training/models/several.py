@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.base_head import read_head
+from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import ADAPTER_CONFIG, METHOD_FILE, is_tuned, model_sha256, read_config
 from tasks.training.methods.base import TRAINED, Tuned
 from tasks.training.models.load import find_base, load_tuned

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.labels import IGNORED
+from tasks.data.labels.labels import IGNORED
 from tasks.data.model.folder import is_tuned
 from tasks.data.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate

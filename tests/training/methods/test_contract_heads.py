@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.labels import IGNORED
+from tasks.data.labels.labels import IGNORED
 from tasks.storage.steps import Step
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
