@@ -20,9 +20,9 @@ from schemas.results.contracts import ShardGate
 from schemas.spec.records import RECORDS
 from schemas.spec.source_rules import told_format
 from schemas.spec.sources import Source
-from tasks.data.layouts import with_layouts
-from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, find_files, plan_shards, size_of
+from tasks.data.read.entity_schemes import with_schemes
+from tasks.data.read.instruction_layouts import with_layouts
+from tasks.data.read.shards import Shard, find_files, plan_shards, size_of
 from tasks.data.validate import validate_shards
 from tasks.storage.workers import map_in_processes
 

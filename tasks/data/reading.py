@@ -10,9 +10,9 @@ from schemas.errors import UserError
 from schemas.results.artifacts import RowCounts
 from schemas.spec.records import RECORDS, RecordKind
 from schemas.spec.sources import Source
-from tasks.data.layouts import with_layouts
-from tasks.data.schemes import with_schemes
-from tasks.data.shard import Shard, plan_shards
+from tasks.data.read.entity_schemes import with_schemes
+from tasks.data.read.instruction_layouts import with_layouts
+from tasks.data.read.shards import Shard, plan_shards
 from tasks.data.validate import ReadRows, validate_shards
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file

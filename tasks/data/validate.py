@@ -12,9 +12,9 @@ from schemas.errors import UserError
 from schemas.results.artifacts import RowCounts
 from tasks.data.checks import make_check
 from tasks.data.parts import PartsWriter
-from tasks.data.read import read_rows
-from tasks.data.rows import Refusal
-from tasks.data.shard import Shard
+from tasks.data.read.reader import read_rows
+from tasks.data.read.rows import Refusal
+from tasks.data.read.shards import Shard
 
 
 @dataclass(frozen=True)

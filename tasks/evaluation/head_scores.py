@@ -15,8 +15,8 @@ from schemas.results.scores import (
     Who,
 )
 from schemas.spec.objectives import Objective
-from tasks.data.iob import entities
 from tasks.data.labels.labels import Labels
+from tasks.data.read.entity_tags import entities
 from tasks.evaluation.items import Suite
 from tasks.evaluation.predictions import OUTSIDE, Answers, load_answers
 from tasks.storage.steps import Step

@@ -8,8 +8,8 @@ import pytest
 from schemas.errors import UserError
 from schemas.spec.records import ReasonCode
 from schemas.spec.sources import Source
-from tasks.data.schemes import with_schemes
-from tasks.data.shard import plan_shards
+from tasks.data.read.entity_schemes import with_schemes
+from tasks.data.read.shards import plan_shards
 from tests.corpora import here
 from tests.data.test_validate import accepted, refused
 
@@ -125,7 +125,7 @@ def test_a_file_without_tags_is_refused_as_a_whole(tmp_path) -> None:
 
 
 def test_a_sentence_without_end_is_not_held_in_memory(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.data.conll.MAX_SENTENCE_LINES", 10)
+    monkeypatch.setattr("tasks.data.read.conll.MAX_SENTENCE_LINES", 10)
     _, ledger, rows, entries = rows_of(tmp_path, "a O\n" * 50 + "\nb B-PER\n")
     assert [row["line"] for row in rows] == [52]
     assert [(e["line"], e["code"]) for e in entries] == [(1, ReasonCode.LINE_TOO_LONG)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.encoding import detect_encoding, guess_encoding, newline_is_a_byte, resolve_encoding
+from tasks.data.read.encoding import detect_encoding, guess_encoding, newline_is_a_byte, resolve_encoding
 
 CHINESE = "我有高血压这两天女婿来的时候给我拿了些党参泡水喝，您好高血压可以吃党参吗？\n"
 SAMPLES = {

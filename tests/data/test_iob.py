@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.data.iob import count_marks, entities, iob2_names, tell_scheme, to_iob2
+from tasks.data.read.entity_tags import count_marks, entities, iob2_names, tell_scheme, to_iob2
 
 IOB2 = ["B-PER", "I-PER", "B-PER", "O", "B-LOC", "B-PER", "I-PER", "I-PER"]
 SAME = {

@@ -12,11 +12,11 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.sources import Source
-from tasks.data import json_document, stream, table
-from tasks.data.read import parse_json, read_rows
-from tasks.data.rows import Refusal
-from tasks.data.shard import plan_shards
-from tasks.data.stream import split_lines
+from tasks.data.read import json_document, stream, table
+from tasks.data.read.reader import parse_json, read_rows
+from tasks.data.read.rows import Refusal
+from tasks.data.read.shards import plan_shards
+from tasks.data.read.stream import split_lines
 
 
 def data_file(name: str) -> Path:

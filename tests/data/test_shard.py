@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.sources import Source
-from tasks.data.shard import find_files, plan_shards
+from tasks.data.read.shards import find_files, plan_shards
 
 
 def plan(path, shard_bytes=64 * 2**20, **settings):
@@ -113,7 +113,7 @@ def test_a_file_that_may_not_be_read_is_a_user_error(tmp_path):
     file.write_text("x")
     shard = plan(file)[0]
     file.unlink()
-    from tasks.data.read import read_rows
+    from tasks.data.read.reader import read_rows
 
     with pytest.raises(UserError, match="No such file") as error:
         list(read_rows(shard))

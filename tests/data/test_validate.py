@@ -20,7 +20,7 @@ from schemas.spec.records import ReasonCode
 from schemas.spec.sources import Source
 from tasks.data import parts
 from tasks.data.digest import text_digest, text_digests
-from tasks.data.shard import plan_shards
+from tasks.data.read.shards import plan_shards
 from tasks.data.validate import validate_shards
 
 
@@ -431,7 +431,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from schemas.spec.sources import Source
-from tasks.data.shard import plan_shards
+from tasks.data.read.shards import plan_shards
 from tasks.data.validate import validate_shards
 def run(path):
     source = Source(path=path, contract="c", document="paragraph" if "paragraph" in path else "line")

@@ -23,8 +23,8 @@ from schemas.results.comparison import Comparison
 from schemas.results.remedy_comparison import RemedyComparison
 from schemas.spec.run import RunSpec
 from schemas.spec.sources import Source
-from tasks.data.read import read_rows
-from tasks.data.shard import plan_shards, size_of
+from tasks.data.read.reader import read_rows
+from tasks.data.read.shards import plan_shards, size_of
 from tests.command_line import Done
 from tests.in_process import rootstock_here
 

@@ -10,9 +10,9 @@ from itertools import chain, islice
 
 from schemas.errors import UserError
 from schemas.spec.records import ReasonCode
-from tasks.data.iob import split_tag
-from tasks.data.rows import TOO_LONG, Refusal, Row, decode
-from tasks.data.stream import MAX_LINE_BYTES, Line
+from tasks.data.read.entity_tags import split_tag
+from tasks.data.read.rows import TOO_LONG, Refusal, Row, decode
+from tasks.data.read.stream import MAX_LINE_BYTES, Line
 
 SAMPLE = 200
 """Sentences that decide which columns are words and tags."""

@@ -9,9 +9,9 @@ from schemas.reading.load import source_files
 from schemas.spec.records import RECORDS, RecordKind
 from schemas.spec.source_rules import told_format
 from schemas.spec.sources import Source
-from tasks.data.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
-from tasks.data.iob import Scheme
-from tasks.data.stream import compression, read_blocks
+from tasks.data.read.encoding import detect_encoding, newline_is_a_byte, resolve_encoding
+from tasks.data.read.entity_tags import Scheme
+from tasks.data.read.stream import compression, read_blocks
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from itertools import islice
 
 from schemas.errors import UserError
 from schemas.spec.records import RECORDS, Record
-from tasks.data.read import read_rows
-from tasks.data.rows import Refusal
-from tasks.data.shard import Shard
+from tasks.data.read.reader import read_rows
+from tasks.data.read.rows import Refusal
+from tasks.data.read.shards import Shard
 
 ROWS = 100
 """Rows looked at; a key counts as a column if more than half of those that are objects have it."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.records import ReasonCode
-from tasks.data.rows import Refusal, Row, pick
+from tasks.data.read.rows import Refusal, Row, pick
 
 MAX_DOCUMENT_BYTES = 2**30
 

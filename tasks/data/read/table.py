@@ -12,8 +12,8 @@ from itertools import chain
 
 from schemas.errors import UserError
 from schemas.spec.records import ReasonCode
-from tasks.data.rows import TOO_LONG, UNCLOSED, Refusal, Row, decode
-from tasks.data.stream import MAX_LINE_BYTES, Line
+from tasks.data.read.rows import TOO_LONG, UNCLOSED, Refusal, Row, decode
+from tasks.data.read.stream import MAX_LINE_BYTES, Line
 
 MAX_RECORD_LINES = 100_000
 """A quote left open further than this (or than MAX_LINE_BYTES) is a mistake: memory must not grow with the file."""

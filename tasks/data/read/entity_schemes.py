@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.spec.records import RECORDS
-from tasks.data.iob import count_marks, tell_scheme
-from tasks.data.read import read_rows
-from tasks.data.rows import Refusal
-from tasks.data.shard import Shard
+from tasks.data.read.entity_tags import count_marks, tell_scheme
+from tasks.data.read.reader import read_rows
+from tasks.data.read.rows import Refusal
+from tasks.data.read.shards import Shard
 from tasks.storage.workers import ShardMap
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.errors import UserError
-from tasks.data.stream import compression, read_blocks
+from tasks.data.read.stream import compression, read_blocks
 
 if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch

@@ -7,13 +7,13 @@ from typing import Any
 import orjson
 
 from schemas.spec.records import ReasonCode
-from tasks.data.conll import read_conll
-from tasks.data.encoding import newline_is_a_byte
-from tasks.data.json_document import read_json
-from tasks.data.rows import TOO_LONG, Refusal, Row, decode, pick
-from tasks.data.shard import Shard
-from tasks.data.stream import MAX_LINE_BYTES, Line, read_blocks, split_lines, transcode
-from tasks.data.table import read_table
+from tasks.data.read.conll import read_conll
+from tasks.data.read.encoding import newline_is_a_byte
+from tasks.data.read.json_document import read_json
+from tasks.data.read.rows import TOO_LONG, Refusal, Row, decode, pick
+from tasks.data.read.shards import Shard
+from tasks.data.read.stream import MAX_LINE_BYTES, Line, read_blocks, split_lines, transcode
+from tasks.data.read.table import read_table
 
 
 def read_rows(shard: Shard) -> Iterator[Row]:
