@@ -75,7 +75,7 @@ def _describe_tokens(prepared: Any, tokenized: Any) -> dict[str, Any]:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from tasks.data.divide import Fate, load_fates
+    from tasks.data.split.divide import Fate, load_fates
 
     ids, ends, lines = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     count = rows = 0

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.errors import UserError
-from tasks.data.divide import Fate, load_fates
 from tasks.data.mix import Corpus, collect
 from tasks.data.sources import PreparedSource
+from tasks.data.split.divide import Fate, load_fates
 from tasks.data.token_files import open_tokens
 from tasks.data.tokenizer import SpecialIds
 from tasks.storage.steps import Step

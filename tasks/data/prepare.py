@@ -11,13 +11,13 @@ from schemas.reading.load import sources_of
 from schemas.results.artifacts import GateReport, Ledger, MixtureReport, Role, TokenLedger
 from schemas.spec.run import RunSpec
 from schemas.spec.sources import Source
-from tasks.data.consumed import Rows, load_rows
-from tasks.data.divide import divide, load_ledger
 from tasks.data.labels.labels import Labels, find_labels
 from tasks.data.labels.model_head import head_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prompts import Frame, find_frame
 from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
+from tasks.data.split.consumed import Rows, load_rows
+from tasks.data.split.divide import divide, load_ledger
 from tasks.data.token_files import TokenPart
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import SpecialIds, special_ids

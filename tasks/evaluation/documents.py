@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.run import RunSpec
-from tasks.data.consumed import Rows
-from tasks.data.divide import Fate, load_fates, read_groups
-from tasks.data.duplicates import occur_in
 from tasks.data.labels.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.sources import PreparedSource
+from tasks.data.split.consumed import Rows
+from tasks.data.split.divide import Fate, load_fates, read_groups
+from tasks.data.split.duplicates import occur_in
 from tasks.data.token_files import TokenPart, open_tokens
 from tasks.evaluation.answers import final_answers, require_answers, response_bytes
 from tasks.evaluation.items import Item

@@ -1,7 +1,7 @@
 """From a specification that grows to the one increment that is due: a pure function of what is there and what was decided.
 
 A file is known by its content, not by its name or date: late files are simply new, a renamed one is not. Of a changed file
-only the rows that no earlier increment had are new (`tasks/data/divide.py`). A deleted file's rows are not replayed any more.
+only the rows that no earlier increment had are new (`tasks/data/split/divide.py`). A deleted file's rows are not replayed any more.
 Every decision but `inconclusive` consumes: what was rejected or rolled back would give the same model again, and would
 block whatever comes after it. What is inconclusive stays, and is decided together with the next data.
 """

@@ -17,8 +17,8 @@ from schemas.results.scores import AnySuite, Scores, Who
 from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.spec.increments import Increment, past_suite
 from schemas.spec.run import RunSpec
-from tasks.data.consumed import load_rows, save_rows
 from tasks.data.prepare import Prepared
+from tasks.data.split.consumed import load_rows, save_rows
 from tasks.evaluation.continual import Continual, describe
 from tasks.release.run_record import DRAFT, consumed_records, find_run_damage
 from tasks.storage.atomic import remove, write_atomic

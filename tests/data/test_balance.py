@@ -8,10 +8,10 @@ import pytest
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport, TokenLedger
 from tasks.data.balance import copies
-from tasks.data.divide import Fate, load_fates
 from tasks.data.mix import count_labels
 from tasks.data.plan import load_plan, plan_training
 from tasks.data.prepare import tokenize
+from tasks.data.split.divide import Fate, load_fates
 from tasks.storage.workers import map_in_processes
 from tests.corpora import prepare_rows
 from tests.schemas.test_mixture import SPEC, problems

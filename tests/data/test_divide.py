@@ -12,8 +12,8 @@ import pytest
 
 from schemas.errors import LedgerImbalance
 from tasks.data import reading
-from tasks.data.divide import Fate, build_ledger, load_fates, load_ledger
 from tasks.data.read.shards import plan_shards
+from tasks.data.split.divide import Fate, build_ledger, load_fates, load_ledger
 from tasks.storage.workers import map_in_processes
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.data import duplicates
-from tasks.data.duplicates import first_occurrences, occur_in, read_digests, sort_digests
+from tasks.data.split import duplicates
+from tasks.data.split.duplicates import first_occurrences, occur_in, read_digests, sort_digests
 
 
 def write_parts(folder: Path, digests: list[list[bytes]]) -> list[Path]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.divide import Fate, load_fates
 from tasks.data.labels.labels import IGNORED, find_labels
+from tasks.data.split.divide import Fate, load_fates
 from tasks.data.token_files import open_tokens
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids

@@ -84,7 +84,7 @@ def test_the_plan_trains_accepted_rows_alone_and_all_of_them(files, tokenizer_fo
     plan, sources = make_plan(tmp_path, spec, tokenizer_folder)
     prepared = prepare_rows(tmp_path, spec)
     places = set(label_places(load_plan(plan)[0]))
-    from tasks.data.divide import Fate, load_fates
+    from tasks.data.split.divide import Fate, load_fates
 
     fates = load_fates(prepared.divided, prepared.sources[0])
     expected = {

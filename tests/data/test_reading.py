@@ -12,9 +12,9 @@ import pytest
 
 from schemas.spec.sources import Source
 from tasks.data import reading
-from tasks.data.divide import load_ledger
 from tasks.data.reading import share_steps
 from tasks.data.sources import copy_quarantine, validate_source
+from tasks.data.split.divide import load_ledger
 from tasks.data.token_files import open_tokens
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids

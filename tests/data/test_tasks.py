@@ -5,9 +5,9 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.divide import Fate, load_fates
 from tasks.data.labels.labels import IGNORED, find_labels
 from tasks.data.labels.model_head import TaskOutputs
+from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids
 from tests.corpora import here, prepare_rows

@@ -5,9 +5,9 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.increments import Increments
-from tasks.data.divide import Fate, load_fates
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Tokenized
+from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokenize import tokenize_source
 from tasks.data.tokenizer import special_ids
 from tasks.evaluation.score import score_documents

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from schemas.results.artifacts import TokenLedger
-from tasks.data.divide import Fate, load_fates
 from tasks.data.labels.labels import IGNORED
 from tasks.data.plan import load_plan
+from tasks.data.split.divide import Fate, load_fates
 from tasks.training.by_length import split_padded
 from tasks.training.head_losses import head_loss
 from tasks.training.labelled import LabelledDocuments, collate_labelled, pad_documents

@@ -8,8 +8,8 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.base_model import Scratch
-from tasks.data.divide import Fate, load_fates
 from tasks.data.sources import PreparedSource
+from tasks.data.split.divide import Fate, load_fates
 from tasks.data.text import part_texts
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step

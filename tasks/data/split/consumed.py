@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.spec.increments import PastRows
-from tasks.data.duplicates import sort_digests
+from tasks.data.split.duplicates import sort_digests
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import read_stored
