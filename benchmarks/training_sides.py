@@ -35,8 +35,8 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     from tasks.data.prepare import Prepared, Tokenized
     from tasks.data.sources import validate_source
     from tasks.data.split.divide import Fate, divide, load_fates
-    from tasks.data.tokenize import tokenize_source
-    from tasks.data.tokenizer import special_ids
+    from tasks.data.tokens.tokenize import tokenize_source
+    from tasks.data.tokens.tokenizer import special_ids
     from tasks.training.inputs import TrainingInputs
 
     source = {"path": text, "contract": "general_text"}

@@ -10,8 +10,8 @@ from flows.run.journey import Call, assemble, call_plainly
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized, prepare, tokenize
-from tasks.data.prompts import prompt_encoder, read_frame
-from tasks.data.tokenizer import load_auto_tokenizer
+from tasks.data.tokens.prompts import prompt_encoder, read_frame
+from tasks.data.tokens.tokenizer import load_auto_tokenizer
 from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release import registry

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.token_files import TokenPart
+from tasks.data.tokens.token_files import TokenPart
 
 PIECE = np.dtype(
     [

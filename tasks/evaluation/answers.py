@@ -11,8 +11,8 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.results.scores import AnswerScore, AnswerSuite, Who
 from tasks.data.model.folder import METHOD_FILE, is_tuned
-from tasks.data.prompts import part_instructions
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens.prompts import part_instructions
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation.final_answer import MARK, final_answer
 from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.reading import parse_json, read_stored

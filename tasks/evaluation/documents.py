@@ -14,7 +14,7 @@ from tasks.data.sources import PreparedSource
 from tasks.data.split.consumed import Rows
 from tasks.data.split.divide import Fate, load_fates, read_groups
 from tasks.data.split.duplicates import occur_in
-from tasks.data.token_files import TokenPart, open_tokens
+from tasks.data.tokens.token_files import TokenPart, open_tokens
 from tasks.evaluation.answers import final_answers, require_answers, response_bytes
 from tasks.evaluation.items import Item
 

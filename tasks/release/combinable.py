@@ -10,7 +10,7 @@ from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
 from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import METHOD_FILE, is_tuned, model_sha256
-from tasks.data.tokenizer import load_tokenizer
+from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.storage.reading import read_stored
 from tasks.training.models.load import find_base
 from tasks.training.models.tuned_files import base_of, read_method

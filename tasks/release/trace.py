@@ -12,7 +12,7 @@ import numpy as np
 from schemas.errors import UserError
 from schemas.results.artifacts import Manifest
 from tasks.data.split.divide import Fate
-from tasks.data.token_files import token_file
+from tasks.data.tokens.token_files import token_file
 from tasks.release import registry
 from tasks.release.mend import how_to_mend
 from tasks.release.run_record import RunRecord, read_record

@@ -9,7 +9,7 @@ import torch
 
 from tasks.data.labels.labels import IGNORED as IGNORED
 from tasks.data.mix import Pieces, offsets_of
-from tasks.data.token_files import TokenPart
+from tasks.data.tokens.token_files import TokenPart
 
 Document = tuple[npt.NDArray[Any], int]
 """Ids of a piece of a document, (length,); how many of the first are context and no labels."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from schemas.spec.run import RunSpec
 from tasks.data.plan import load_plan
-from tasks.data.prompts import Frame
-from tasks.data.token_files import TokenPart
-from tasks.data.tokenizer import SpecialIds
+from tasks.data.tokens.prompts import Frame
+from tasks.data.tokens.token_files import TokenPart
+from tasks.data.tokens.tokenizer import SpecialIds
 from tasks.storage.steps import Step
 from tasks.training.models.heads import HeadInputs
 

@@ -9,8 +9,8 @@ import torch
 
 from tasks.data.labels.labels import IGNORED
 from tasks.data.mix import Pieces, offsets_of
-from tasks.data.token_files import TokenPart
-from tasks.data.tokenizer import SpecialIds
+from tasks.data.tokens.token_files import TokenPart
+from tasks.data.tokens.tokenizer import SpecialIds
 
 Labelled = tuple[npt.NDArray[Any], npt.NDArray[np.int32] | int]
 """Ids of a document, (length,); its label, or that of each id."""

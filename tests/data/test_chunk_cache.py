@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from tasks.data import chunk_cache, memory
 from tasks.data.chunk_cache import cached_encoder, choose_encoder, list_encoders, made_up_texts, plain_encoder
-from tasks.data.tokenizer import load_tokenizer
+from tasks.data.tokens.tokenizer import load_tokenizer
 from tests.tiny_base import prose, whitespace
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -10,10 +10,10 @@ from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from tasks.data.mix import Corpus, draw
 from tasks.data.plan import labels_before_steps, load_plan, open_sources, plan_training
-from tasks.data.prompts import PLAIN
 from tasks.data.split.divide import Fate, load_fates
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.prompts import PLAIN
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tests.corpora import here, label_places, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose
 from tests.toy_sums import sums

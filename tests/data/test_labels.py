@@ -6,9 +6,9 @@ import pytest
 from schemas.errors import UserError
 from tasks.data.labels.labels import IGNORED, find_labels
 from tasks.data.split.divide import Fate, load_fates
-from tasks.data.token_files import open_tokens
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.token_files import open_tokens
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tests.corpora import here, make_spec, prepare_rows, source
 from tests.toy_heads import labelled_rows, tagged_rows, write_labelled, write_tagged
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.data.mix import collect, count_labels, cut_windows, draw, share_tokens
-from tasks.data.token_files import TokenPart
+from tasks.data.tokens.token_files import TokenPart
 from tests.corpora import label_places, made_corpus
 
 

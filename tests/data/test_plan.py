@@ -7,8 +7,8 @@ from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport, TokenLedger
 from tasks.data.mix import count_labels
 from tasks.data.plan import load_plan, open_sources, plan_training
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.storage.workers import map_in_processes
 from tests.corpora import here, label_places, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.data import chat_template
-from tasks.data.prompts import PLAIN, Frame, find_frame, prompt_encoder, read_frame, write_frame
-from tasks.data.token_files import open_tokens
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens import chat_template
+from tasks.data.tokens.prompts import PLAIN, Frame, find_frame, prompt_encoder, read_frame, write_frame
+from tasks.data.tokens.token_files import open_tokens
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 
 QWEN3 = """\

@@ -15,9 +15,9 @@ from tasks.data import reading
 from tasks.data.reading import share_steps
 from tasks.data.sources import copy_quarantine, validate_source
 from tasks.data.split.divide import load_ledger
-from tasks.data.token_files import open_tokens
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.token_files import open_tokens
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.release.clean import clean
 from tests.command_line import rootstock
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows

@@ -8,8 +8,8 @@ from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import IGNORED, find_labels
 from tasks.data.labels.model_head import TaskOutputs
 from tasks.data.split.divide import Fate, load_fates
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import labelled_rows, tagged_rows, write_labelled
 from tests.toy_tasks import TASKS, tasks_spec, temper_rows

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.token_files import open_tokens
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import encode_text, load_tokenizer, special_ids, tokenizer_sha256
+from tasks.data.tokens.token_files import open_tokens
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import encode_text, load_tokenizer, special_ids, tokenizer_sha256
 from tasks.storage.workers import map_in_processes
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import prose

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.token_files import open_tokens
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import load_tokenizer, special_ids
-from tasks.data.words import NO_WORD, is_unspaced, spell, word_space
+from tasks.data.tokens.tagged_words import NO_WORD, is_unspaced, spell, word_space
+from tasks.data.tokens.token_files import open_tokens
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tests.corpora import here, make_spec, prepare_rows, source
 from tests.tiny_base import prose
 from tests.tiny_encoder import train_wordpiece

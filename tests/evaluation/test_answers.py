@@ -10,9 +10,9 @@ from schemas.errors import UserError
 from schemas.results.scores import AnswerSuite, SuiteScores
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized
-from tasks.data.prompts import PLAIN, find_frame, prompt_encoder
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens.prompts import PLAIN, find_frame, prompt_encoder
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tasks.evaluation import answers as answers_file
 from tasks.evaluation.answers import answer_suite, batches, respond
 from tasks.evaluation.floor import unigram_floor

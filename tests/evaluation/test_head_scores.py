@@ -7,7 +7,7 @@ import pytest
 
 from schemas.results.scores import LabelScore, LabelSuite, Scores
 from tasks.data.labels.labels import Labels
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.head_scores import assemble_head_scores, count_spans
 from tasks.evaluation.items import Item
 from tasks.evaluation.predictions import answer, load_answers

@@ -8,8 +8,8 @@ from schemas.spec.increments import Increments
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Tokenized
 from tasks.data.split.divide import Fate, load_fates
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.score import score_documents
 from tasks.evaluation.suites import assemble_scores, build_development, build_suites, score_model, suite_names
 from tasks.training.models.load import load_model

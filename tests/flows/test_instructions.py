@@ -19,9 +19,9 @@ from schemas.results.scores import AnswerSuite, Scores, SuiteScores
 from schemas.spec.run import RunSpec
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Tokenized, tokenize
-from tasks.data.prompts import PLAIN, read_frame
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.prompts import PLAIN, read_frame
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.suites import assemble_scores, build_suites, score_model
 from tasks.release.export import export_model
 from tasks.training.inputs import TrainingInputs

@@ -17,8 +17,8 @@ from schemas.results.counts import Latency
 from schemas.spec.run import RunSpec
 from tasks.data.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.release.promotion import promote
 from tasks.release.run_folder import RunFolder, RunResult, dump_yaml
 from tasks.storage.hashing import sha256_file

@@ -8,8 +8,8 @@ import pytest
 
 from schemas.errors import UserError
 from tasks.data.plan import load_plan, open_sources, plan_training
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import encode_text, special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import encode_text, special_ids
 from tasks.release.promotion import promote
 from tasks.release.trace import trace_row
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows

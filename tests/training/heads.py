@@ -9,8 +9,8 @@ from tasks.data.labels.labels import find_labels
 from tasks.data.labels.model_head import head_labels
 from tasks.data.plan import open_sources, plan_training
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.training.inputs import TrainingInputs
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import toy_spec

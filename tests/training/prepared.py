@@ -11,8 +11,8 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from tasks.data.plan import open_sources, plan_training
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.storage.steps import Step
 from tasks.training.inputs import TrainingInputs
 from tasks.training.train import train

@@ -18,8 +18,8 @@ from schemas.spec.run import RunSpec
 from schemas.spec.training import Training
 from tasks.data.plan import load_plan
 from tasks.data.prepare import Tokenized
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.suites import build_suites
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.step import training_plan

@@ -11,7 +11,7 @@ from schemas.errors import UserError
 from schemas.spec.base_model import Scratch
 from schemas.spec.base_model import Tokenizer as TokenizerSettings
 from tasks.data.model.folder import model_sha256
-from tasks.data.tokenizer import encode_text, load_tokenizer, special_ids
+from tasks.data.tokens.tokenizer import encode_text, load_tokenizer, special_ids
 from tasks.training.models.base_model import provide_base
 from tasks.training.models.load import load_model
 from tasks.training.models.scratch import BOS, EOS, make_base, train_tokenizer

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.methods.peft import PromptTuning
-from tasks.data.tokenizer import load_tokenizer
+from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.training.methods.base import TrainingContext, Tuned
 from tasks.training.methods.virtual_tokens import attach_prompt
 

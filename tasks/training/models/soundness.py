@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import UserError
 from tasks.data.model.folder import read_config, weight_files
 from tasks.data.model.loading import loading
-from tasks.data.tokenizer import highest_id
+from tasks.data.tokens.tokenizer import highest_id
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from schemas.errors import UserError
 from schemas.spec.own_text import OwnText
 from schemas.spec.remedies import SelfReplay
 from tasks.data.model.loading import encoding
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext

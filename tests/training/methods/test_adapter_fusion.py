@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterFusion
-from tasks.data.tokenizer import encode_text
+from tasks.data.tokens.tokenizer import encode_text
 from tasks.evaluation.generate import generate
 from tasks.evaluation.score import score_documents
 from tasks.training.attach import attach

@@ -14,7 +14,7 @@ from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import IGNORED
 from tasks.data.model.folder import is_tuned
-from tasks.data.tokenizer import load_tokenizer
+from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.evaluation.generate import generate
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints

@@ -9,9 +9,9 @@ import torch
 
 from schemas.spec.run import RunSpec
 from tasks.data.plan import load_plan, open_sources, plan_training
-from tasks.data.prompts import PLAIN, read_frame
-from tasks.data.tokenize import tokenize_source
-from tasks.data.tokenizer import special_ids
+from tasks.data.tokens.prompts import PLAIN, read_frame
+from tasks.data.tokens.tokenize import tokenize_source
+from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.answers import may_pad, respond
 from tasks.evaluation.score import score_documents
 from tasks.training.attach import attach

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.remedies import SelfReplay
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tasks.training.models.load import load_base
 from tasks.training.remedies.self_replay import (
     FILE,

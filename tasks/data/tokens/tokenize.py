@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.spec.records import RecordKind
-from tasks.data.prompts import Frame, frame_work
 from tasks.data.reading import run_missing
 from tasks.data.sources import PreparedSource
-from tasks.data.text import tokenize_part
-from tasks.data.tokenizer import tokenizer_sha256
-from tasks.data.words import tokenize_words
+from tasks.data.tokens.prompts import Frame, frame_work
+from tasks.data.tokens.tagged_words import tokenize_words
+from tasks.data.tokens.text import tokenize_part
+from tasks.data.tokens.tokenizer import tokenizer_sha256
 from tasks.storage.code import code_version
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes

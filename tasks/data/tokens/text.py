@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.data.model.loading import encoding
-from tasks.data.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
 
 if TYPE_CHECKING:
     from tasks.data.chunk_cache import Encoder

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from schemas.errors import UserError
-from tasks.data.chat_template import TemplateFailed, render
 from tasks.data.model.folder import PROMPT_FILE, read_config
-from tasks.data.tokenizer import load_auto_tokenizer, load_tokenizer, special_ids
+from tasks.data.tokens.chat_template import TemplateFailed, render
+from tasks.data.tokens.tokenizer import load_auto_tokenizer, load_tokenizer, special_ids
 
 __all__ = ["PROMPT_FILE"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data.model.loading import encoding
-from tasks.data.tokenizer import load_tokenizer, special_ids
+from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 
 NO_WORD = -1
 _PAIRS = (("the", "cat"), ("and", "river"), ("in", "the"))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.growth import require_bounded_growth
 from tasks.data.model.folder import read_config, view
 from tasks.data.model.loading import encoding, loading
+from tasks.data.tokens.growth import require_bounded_growth
 from tasks.storage.hashing import sha256_files
 
 
