@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tasks.data import chunk_cache, memory
-from tasks.data.chunk_cache import cached_encoder, choose_encoder, list_encoders, made_up_texts, plain_encoder
+from tasks.data.tokens.fast import encoder as chunk_cache
+from tasks.data.tokens.fast import piece_cache as memory
+from tasks.data.tokens.fast.encoder import (
+    cached_encoder,
+    choose_encoder,
+    list_encoders,
+    made_up_texts,
+    plain_encoder,
+)
 from tasks.data.tokens.tokenizer import load_tokenizer
 from tests.tiny_base import prose, whitespace
 

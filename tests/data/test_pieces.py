@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks.data.han import find_glue
-from tasks.data.pieces import MARGIN, Cuts, cut_pieces, lay_out, reach_across
+from tasks.data.tokens.fast.cuts import MARGIN, Cuts, cut_pieces, lay_out, reach_across
+from tasks.data.tokens.fast.han_cuts import find_glue
 
 
 def pieces(texts: list[str], cuts: Cuts) -> list[str]:

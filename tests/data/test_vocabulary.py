@@ -3,8 +3,8 @@
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
+from tasks.data.tokens.fast.vocabulary import added_texts, byte_level_alphabet, bytes_by_id, token_bytes
 from tasks.data.tokens.tokenizer import load_tokenizer
-from tasks.data.vocabulary import added_texts, byte_level_alphabet, bytes_by_id, token_bytes
 from tests.tiny_base import prose
 
 TEXT = "A word, 中文 and 🙂 \u0007."

@@ -11,12 +11,12 @@ from tasks.data.model.loading import encoding
 from tasks.data.tokens.tokenizer import load_tokenizer, special_ids, tokenizer_sha256
 
 if TYPE_CHECKING:
-    from tasks.data.chunk_cache import Encoder
+    from tasks.data.tokens.fast.encoder import Encoder
 
 
 def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed: bool = False) -> int:
     """Tokenise one parquet part into `tokens-N.bin` and `offsets-N.npy`; return the number of tokens."""
-    from tasks.data.chunk_cache import choose_encoder
+    from tasks.data.tokens.fast.encoder import choose_encoder
 
     part, number = job
     folder = Path(tokenizer_folder)
@@ -41,7 +41,7 @@ def tokenize_part(job: tuple[str, int], tokenizer_folder: str, out: str, framed:
 @functools.lru_cache(maxsize=1)
 def _encoders(folder: Path, sha256: str, dtype: type[np.unsignedinteger[Any]]) -> "list[Encoder]":  # noqa: ARG001
     """What a process has learnt of a tokenizer (`sha256` tells it from its earlier self) serves its next part."""
-    from tasks.data.chunk_cache import list_encoders
+    from tasks.data.tokens.fast.encoder import list_encoders
 
     return list_encoders(load_tokenizer(folder), dtype)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.han import Glue, cut_han
+from tasks.data.tokens.fast.han_cuts import Glue, cut_han
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.han import find_glue
-from tasks.data.memory import Memory
-from tasks.data.pieces import MARGIN, Cuts, cut_pieces, lay_out, reach_across
-from tasks.data.vocabulary import added_texts, token_bytes
+from tasks.data.tokens.fast.cuts import MARGIN, Cuts, cut_pieces, lay_out, reach_across
+from tasks.data.tokens.fast.han_cuts import find_glue
+from tasks.data.tokens.fast.piece_cache import Memory
+from tasks.data.tokens.fast.vocabulary import added_texts, token_bytes
 
 Encoder = Callable[[list[str]], list[bytes]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.vocabulary import bytes_by_id
+from tasks.data.tokens.fast.vocabulary import bytes_by_id
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Positions = npt.NDArray[np.int64]
