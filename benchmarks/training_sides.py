@@ -33,10 +33,10 @@ def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) 
     from schemas.spec.sources import Source
     from tasks.data.plan import load_plan, plan_training
     from tasks.data.prepare import Prepared, Tokenized
-    from tasks.data.sources import validate_source
     from tasks.data.split.divide import Fate, divide, load_fates
     from tasks.data.tokens.tokenize import tokenize_source
     from tasks.data.tokens.tokenizer import special_ids
+    from tasks.data.validate.sources import validate_source
     from tasks.training.inputs import TrainingInputs
 
     source = {"path": text, "contract": "general_text"}

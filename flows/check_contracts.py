@@ -14,7 +14,7 @@ from flows.serving.form import field
 from schemas.errors import UserError
 from schemas.results.artifacts import GateReport
 from schemas.visible import printable
-from tasks.data.sources import require_passed
+from tasks.data.validate.sources import require_passed
 from tasks.page import show_contracts
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of, stopped
 

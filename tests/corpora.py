@@ -12,8 +12,8 @@ from schemas.spec.run import RunSpec
 from schemas.spec.sources import Source
 from tasks.data.mix import Corpus
 from tasks.data.prepare import Prepared, read_sources
-from tasks.data.sources import PreparedSource, validate_source
 from tasks.data.split.divide import divide
+from tasks.data.validate.sources import PreparedSource, validate_source
 from tasks.storage.workers import ShardMap
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.errors import UserError
 from schemas.reading.load import source_files
 from schemas.spec.run import RunSpec
-from tasks.data.reading import hash_files
+from tasks.data.validate.file_steps import hash_files
 from tasks.release import promotion, registry
 from tasks.release.resolve import Found, resolve
 from tasks.release.watermark import lacks_champion, learn_of_champion, load_watermark

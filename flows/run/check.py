@@ -23,7 +23,7 @@ from schemas.spec.sources import Source
 from tasks.data.read.entity_schemes import with_schemes
 from tasks.data.read.instruction_layouts import with_layouts
 from tasks.data.read.shards import Shard, find_files, plan_shards, size_of
-from tasks.data.validate import validate_shards
+from tasks.data.validate.validate_shard import validate_shards
 from tasks.storage.workers import map_in_processes
 
 READABLE = "rows.readable"

@@ -1,6 +1,6 @@
 """What one row of data must look like, and why a row can be refused.
 
-A kind of record is a class here, a line in `RecordKind` and in `RECORDS`, and its check in tasks/data/checks.py.
+A kind of record is a class here, a line in `RecordKind` and in `RECORDS`, and its check in tasks/data/validate/checks.py.
 """
 
 from collections.abc import Mapping

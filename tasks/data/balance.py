@@ -15,8 +15,8 @@ from schemas.results.artifacts import LabelShare
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import Labels
 from tasks.data.mix import Corpus, Pieces
-from tasks.data.sources import PreparedSource
 from tasks.data.tokens.token_files import TokenPart
+from tasks.data.validate.sources import PreparedSource
 
 STREAM = 4  # of random numbers: which documents of a label come once more than the others
 

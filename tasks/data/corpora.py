@@ -6,10 +6,10 @@ import numpy as np
 
 from schemas.errors import UserError
 from tasks.data.mix import Corpus, collect
-from tasks.data.sources import PreparedSource
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.token_files import open_tokens
 from tasks.data.tokens.tokenizer import SpecialIds
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.steps import Step
 
 DOCUMENTS_STREAM = 3  # of random numbers: which documents training.documents chooses

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from tasks.data.mix import PIECE, Corpus, Pieces, cut_windows
-from tasks.data.sources import PreparedSource
+from tasks.data.validate.sources import PreparedSource
 
 STREAM = 2**21  # of random numbers: which documents are kept
 MOST = 0.1  # of the text of domain or replay: so much may be kept from training

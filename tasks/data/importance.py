@@ -14,8 +14,8 @@ from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.run import RunSpec
 from tasks.data.mix import Corpus
-from tasks.data.sources import PreparedSource
 from tasks.data.tokens.token_files import TokenPart
+from tasks.data.validate.sources import PreparedSource
 
 BUCKETS = 10_000  # as in the paper
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # spreads neighbouring ids over the buckets (Fibonacci hashing)

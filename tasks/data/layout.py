@@ -14,7 +14,7 @@ from schemas.spec.training import MAX_TOKENS
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.order import Epoch, order_sequences
 from tasks.data.pack import pack_best_fit
-from tasks.data.sources import PreparedSource
+from tasks.data.validate.sources import PreparedSource
 
 MAX_PASSES = 100_000
 """Over the domain: more is a slip of the pen, as more than MAX_TOKENS is."""

@@ -17,9 +17,9 @@ from tasks.data.layout import lay_out
 from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
 from tasks.data.plan_report import describe_plan
 from tasks.data.reservoir import require_new_rows, weigh_past
-from tasks.data.sources import PreparedSource
 from tasks.data.tokens.token_files import TokenPart, open_tokens
 from tasks.data.tokens.tokenizer import SpecialIds
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 

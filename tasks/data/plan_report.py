@@ -9,7 +9,7 @@ from schemas.results.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.spec.run import RunSpec
 from tasks.data.layout import Layout, replay_weights
 from tasks.data.mix import Corpus, count_labels, share_tokens
-from tasks.data.sources import PreparedSource
+from tasks.data.validate.sources import PreparedSource
 
 
 def describe_plan(

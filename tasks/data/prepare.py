@@ -14,13 +14,13 @@ from schemas.spec.sources import Source
 from tasks.data.labels.labels import Labels, find_labels
 from tasks.data.labels.model_head import head_labels
 from tasks.data.plan import open_sources, plan_training
-from tasks.data.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.data.split.consumed import Rows, load_rows
 from tasks.data.split.divide import divide, load_ledger
 from tasks.data.tokens.prompts import Frame, find_frame
 from tasks.data.tokens.token_files import TokenPart
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import SpecialIds, special_ids
+from tasks.data.validate.sources import PreparedSource, gate_source, require_passed, validate_source
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 

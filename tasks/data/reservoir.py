@@ -6,7 +6,7 @@ from dataclasses import replace
 from schemas.errors import NoNewData
 from schemas.spec.run import RunSpec
 from tasks.data.mix import Corpus
-from tasks.data.sources import PreparedSource
+from tasks.data.validate.sources import PreparedSource
 
 
 def weigh_past(

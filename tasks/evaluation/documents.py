@@ -10,11 +10,11 @@ import numpy.typing as npt
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import part_labels
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.sources import PreparedSource
 from tasks.data.split.consumed import Rows
 from tasks.data.split.divide import Fate, load_fates, read_groups
 from tasks.data.split.duplicates import occur_in
 from tasks.data.tokens.token_files import TokenPart, open_tokens
+from tasks.data.validate.sources import PreparedSource
 from tasks.evaluation.answers import final_answers, require_answers, response_bytes
 from tasks.evaluation.items import Item
 

@@ -14,9 +14,9 @@ from schemas.spec.run import RunSpec
 from tasks.data.model.folder import model_sha256
 from tasks.data.model.loading import library_refusal
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.data.sources import PreparedSource
 from tasks.data.split.consumed import Rows
 from tasks.data.split.divide import Fate, by_task
+from tasks.data.validate.sources import PreparedSource
 from tasks.evaluation.answers import answer_suite, assemble_answers
 from tasks.evaluation.choice import limit, part_of, take_part
 from tasks.evaluation.development import set_aside

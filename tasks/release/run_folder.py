@@ -20,9 +20,9 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.promotion import Forced
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Note, Prepared, Tokenized
-from tasks.data.reading import hash_files
-from tasks.data.sources import copy_quarantine
 from tasks.data.split.consumed import ROWS, rows_file
+from tasks.data.validate.file_steps import hash_files
+from tasks.data.validate.sources import copy_quarantine
 from tasks.release import incumbent, promotion, registry, releases
 from tasks.release.card import write_card
 from tasks.release.lineage import build_lineage, write_lineage

@@ -8,7 +8,7 @@ from schemas.errors import UserError
 from schemas.reading.load import expand, is_hub_id, source_files, sources_of
 from schemas.spec.run import RunSpec
 from tasks.data.model.folder import model_sha256
-from tasks.data.reading import hash_files
+from tasks.data.validate.file_steps import hash_files
 from tasks.release import incumbent, registry
 from tasks.release.run_record import weights_of
 from tasks.storage.code import project_version

@@ -55,8 +55,10 @@ def test_what_loads_a_model_is_named_by_all_that_loads_and_merges_it_and_by_peft
 
 
 def test_reading_is_not_named_by_training() -> None:
-    modules, libraries = reach("tasks.data.sources")
-    assert {"tasks.data.validate", "tasks.data.read.reader", "data_contracts.gate"} <= set(modules)
+    modules, libraries = reach("tasks.data.validate.sources")
+    assert {"tasks.data.validate.validate_shard", "tasks.data.read.reader", "data_contracts.gate"} <= set(
+        modules
+    )
     assert not [name for name in modules if name.startswith(("tasks.training", "tasks.evaluation", "flows"))]
     assert not {"torch", "peft", "transformers"} & set(libraries)
 
@@ -111,14 +113,16 @@ def test_every_import_that_can_run_is_followed_and_those_for_types_are_not(
 def test_another_version_of_peft_scores_again_and_reads_nothing_again(
     monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
-    before = {module: code_version(module) for module in ("tasks.evaluation.suites", "tasks.data.sources")}
+    before = {
+        module: code_version(module) for module in ("tasks.evaluation.suites", "tasks.data.validate.sources")
+    }
     installed = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "99" if name == "peft" else installed(name)
     )
     forget()
     assert code_version("tasks.evaluation.suites") != before["tasks.evaluation.suites"]
-    assert code_version("tasks.data.sources") == before["tasks.data.sources"]
+    assert code_version("tasks.data.validate.sources") == before["tasks.data.validate.sources"]
 
 
 def test_steps_are_named_by_the_module_that_does_the_work_and_no_list() -> None:
@@ -169,7 +173,7 @@ def test_where_it_is_installed_it_tells_a_repaired_merge_without_importing_anyth
     place = copy_project(tmp_path)
     program = (
         f"import json, sys; sys.path.insert(0, {str(place)!r}); from tasks.storage import code;"
-        "modules = ['tasks.evaluation.suites', 'tasks.training.remedies.ewc', 'tasks.data.sources'];"
+        "modules = ['tasks.evaluation.suites', 'tasks.training.remedies.ewc', 'tasks.data.validate.sources'];"
         "print(json.dumps([code.__file__, [code.code_version(m) for m in modules], list(sys.modules)]))"
     )
 

@@ -15,7 +15,7 @@ from tests.data.test_validate import accepted, refused
 
 
 def read(path: Path, out: Path, labels=None, **settings):
-    from tasks.data.validate import validate_shards
+    from tasks.data.validate.validate_shard import validate_shards
 
     source = Source(path=str(path), contract="any", format="conll", **settings)
     shards = with_schemes(plan_shards(source, [str(path)], record="tagged_tokens", labels=labels), here)

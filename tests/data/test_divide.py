@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import LedgerImbalance
-from tasks.data import reading
 from tasks.data.read.shards import plan_shards
 from tasks.data.split.divide import Fate, build_ledger, load_fates, load_ledger
+from tasks.data.validate import file_steps as reading
 from tasks.storage.workers import map_in_processes
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 

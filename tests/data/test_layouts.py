@@ -10,7 +10,7 @@ from schemas.spec.records import Instruction
 from schemas.spec.sources import Source
 from tasks.data.read.instruction_layouts import AS_GIVEN, with_layouts
 from tasks.data.read.shards import plan_shards
-from tasks.data.sources import validate_source
+from tasks.data.validate.sources import validate_source
 from tests.corpora import here, write_rows
 
 

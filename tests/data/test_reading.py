@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.spec.sources import Source
-from tasks.data import reading
-from tasks.data.reading import share_steps
-from tasks.data.sources import copy_quarantine, validate_source
 from tasks.data.split.divide import load_ledger
 from tasks.data.tokens.token_files import open_tokens
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
+from tasks.data.validate import file_steps as reading
+from tasks.data.validate.file_steps import share_steps
+from tasks.data.validate.sources import copy_quarantine, validate_source
 from tasks.release.clean import clean
 from tests.command_line import rootstock
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows

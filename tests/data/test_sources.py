@@ -7,8 +7,8 @@ import pytest
 from schemas.errors import ContractFailed, ExitCode, UserError
 from schemas.results.artifacts import GateReport, RuleResult
 from schemas.spec.sources import Source
-from tasks.data import sources as module
-from tasks.data.sources import copy_quarantine, gate_source, require_passed, validate_source
+from tasks.data.validate import sources as module
+from tasks.data.validate.sources import copy_quarantine, gate_source, require_passed, validate_source
 from tests.corpora import here, write_rows
 
 

@@ -18,10 +18,10 @@ import xxhash
 from schemas.errors import UserError
 from schemas.spec.records import ReasonCode
 from schemas.spec.sources import Source
-from tasks.data import parts
-from tasks.data.digest import text_digest, text_digests
 from tasks.data.read.shards import plan_shards
-from tasks.data.validate import validate_shards
+from tasks.data.validate import parquet_parts as parts
+from tasks.data.validate.digest import text_digest, text_digests
+from tasks.data.validate.validate_shard import validate_shards
 
 
 def validate(path, folder, shard_bytes=64 * 2**20, record="text", labels=None, **settings):
@@ -432,7 +432,7 @@ import sys
 from pathlib import Path
 from schemas.spec.sources import Source
 from tasks.data.read.shards import plan_shards
-from tasks.data.validate import validate_shards
+from tasks.data.validate.validate_shard import validate_shards
 def run(path):
     source = Source(path=path, contract="c", document="paragraph" if "paragraph" in path else "line")
     return [validate_shards([shard], Path(sys.argv[1])) for shard in plan_shards(source, [path])]

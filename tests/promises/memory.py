@@ -14,8 +14,8 @@ def main(spec_file: str, state: str) -> None:
     from data_contracts.contract import list_contracts
     from flows.run.check import check
     from schemas.reading.load import load_spec
-    from tasks.data import parts
     from tasks.data.prepare import prepare, tokenize
+    from tasks.data.validate import parquet_parts as parts
     from tasks.evaluation.suites import build_suites
     from tasks.training.models.weights import find_model
 

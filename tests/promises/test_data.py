@@ -13,8 +13,8 @@ import pytest
 from schemas.errors import UserError
 from schemas.results.artifacts import Ledger
 from schemas.spec.run import RunSpec
-from tasks.data import reading
 from tasks.data.prepare import prepare
+from tasks.data.validate import file_steps as reading
 from tests.command_line import rootstock
 from tests.promises.conftest import Project
 from tests.promises.data_stage import run_data_stage

@@ -14,10 +14,10 @@ from schemas.spec.objectives import Objective
 from schemas.spec.run import RunSpec
 from tasks.data.labels.model_head import TaskOutputs, output_name, plain_names
 from tasks.data.read.entity_tags import iob2_names, types_of
-from tasks.data.sources import PreparedSource
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.tagged_words import NO_WORD, part_words
 from tasks.data.tokens.token_files import TokenPart, open_tokens
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from schemas.results.artifacts import FileLedger, Ledger
 from schemas.spec.run import RunSpec
-from tasks.data.sources import PreparedSource
 from tasks.data.split.consumed import Rows, load_rows
 from tasks.data.split.duplicates import (
     as_known,
@@ -20,6 +19,7 @@ from tasks.data.split.duplicates import (
     read_digests,
     sort_digests,
 )
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import Step, StepPlan, run_step

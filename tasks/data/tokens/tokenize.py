@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.spec.records import RecordKind
-from tasks.data.reading import run_missing
-from tasks.data.sources import PreparedSource
 from tasks.data.tokens.prompts import Frame, frame_work
 from tasks.data.tokens.tagged_words import tokenize_words
 from tasks.data.tokens.text import tokenize_part
 from tasks.data.tokens.tokenizer import tokenizer_sha256
+from tasks.data.validate.file_steps import run_missing
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
 from tasks.storage.workers import ShardMap, map_in_processes

@@ -8,9 +8,9 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.base_model import Scratch
-from tasks.data.sources import PreparedSource
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.text import part_texts
+from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 

@@ -13,7 +13,7 @@ from schemas.spec.sources import Source
 from tasks.data.read.entity_schemes import with_schemes
 from tasks.data.read.instruction_layouts import with_layouts
 from tasks.data.read.shards import Shard, plan_shards
-from tasks.data.validate import ReadRows, validate_shards
+from tasks.data.validate.validate_shard import ReadRows, validate_shards
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, hold, run_step

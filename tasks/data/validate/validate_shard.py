@@ -10,11 +10,11 @@ from typing import IO
 
 from schemas.errors import UserError
 from schemas.results.artifacts import RowCounts
-from tasks.data.checks import make_check
-from tasks.data.parts import PartsWriter
 from tasks.data.read.reader import read_rows
 from tasks.data.read.rows import Refusal
 from tasks.data.read.shards import Shard
+from tasks.data.validate.checks import make_check
+from tasks.data.validate.parquet_parts import PartsWriter
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.spec.records import RECORDS, RecordKind, Stored
-from tasks.data.digest import text_digests
+from tasks.data.validate.digest import text_digests
 
 PART_BYTES = 16 * 2**20  # what the contract gate holds at once: at 64 it needs 300 MiB more and is no faster
 PART_ROWS = 100_000  # or short rows would be held by the million

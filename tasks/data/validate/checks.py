@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.spec.records import Instruction, LabeledText, ReasonCode, RecordKind, TaggedTokens, Text
-from tasks.data.digest import text_digest
 from tasks.data.read.entity_tags import to_iob2, types_of
 from tasks.data.read.rows import Refusal
 from tasks.data.read.shards import Shard
+from tasks.data.validate.digest import text_digest
 
 _NUL = Refusal(ReasonCode.NUL_CHARACTER, "the text holds a NUL character")
 _REASONS = {

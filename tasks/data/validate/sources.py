@@ -17,7 +17,7 @@ from schemas.results.contracts import ShardGate
 from schemas.spec.records import RecordKind
 from schemas.spec.sources import Source
 from tasks.data.read.shards import find_files
-from tasks.data.reading import read_files
+from tasks.data.validate.file_steps import read_files
 from tasks.storage.code import code_version
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
