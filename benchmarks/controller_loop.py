@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.ratio_controller import RatioController
 from schemas.spec.run import RunSpec
-from tasks.data.corpora import collect_corpora
-from tasks.data.mix import Corpus, cut_windows, draw
-from tasks.data.pack import pack_best_fit
+from tasks.data.plan.corpora import collect_corpora
+from tasks.data.plan.mix import Corpus, cut_windows, draw
+from tasks.data.plan.pack import pack_best_fit
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.evaluation.items import BATCH_TOKENS, Item
 from tasks.evaluation.score import score_documents

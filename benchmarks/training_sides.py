@@ -31,7 +31,7 @@ class Work:
 def lay_out_work(state: Path, model: Path, text: str, settings: dict[str, Any]) -> Work:
     """Read, split, tokenise and plan with our data stage; the contract is left out, it has nothing to do with speed."""
     from schemas.spec.sources import Source
-    from tasks.data.plan import load_plan, plan_training
+    from tasks.data.plan.plan import load_plan, plan_training
     from tasks.data.prepare import Prepared, Tokenized
     from tasks.data.split.divide import Fate, divide, load_fates
     from tasks.data.tokens.tokenize import tokenize_source

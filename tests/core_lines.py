@@ -102,14 +102,14 @@ CORE_LINES = (
     _remedy("domain_adversarial, role by role", "domain_adversarial", "return (losses * factors).sum() / outputs.num_items", "return losses.sum() / outputs.num_items", "test_domain_adversarial.py"),
     CoreLine("domain_adversarial, trains", "tasks/training/trainer.py", "        own = self.remedies.own_parameters()\n", "        own = []\n", "tests/training/remedies/test_domain_adversarial.py"),
     CoreLine("domain_adversarial, a gradient a step", "tasks/training/trainer.py", "parameter.grad = None  # transformers", "pass  # transformers", "tests/training/remedies/test_domain_adversarial.py"),
-    CoreLine("class_temperature", "tasks/data/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
+    CoreLine("class_temperature", "tasks/data/plan/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
     _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
     _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
     CoreLine("self_replay", "flows/run/effective.py", 'return spec.model_copy(update={"replay": (*spec.replay, text)})', "return spec", "tests/training/remedies/test_self_replay.py"),
     _remedy("self_replay, filters", "self_replay", "choose(written, [mean_loss(model, [ids]) for ids in written], settings)", "(range(len(written)), {})", "test_self_replay.py"),
-    CoreLine("mixture.importance", "tasks/data/importance.py", "replace(c, log_weights=sign * w)", "replace(c)", "tests/data/test_importance.py"),
-    CoreLine("mixture.importance, ratio", "tasks/data/importance.py", "np.log(likely) - np.log(usual)", "np.log(likely)", "tests/data/test_importance.py"),
-    CoreLine("mixture.temperature", "tasks/data/layout.py", "(corpus.label_tokens / most) ** power", "(corpus.label_tokens / most)", "tests/data/test_layout.py"),
+    CoreLine("mixture.importance", "tasks/data/plan/importance.py", "replace(c, log_weights=sign * w)", "replace(c)", "tests/data/test_importance.py"),
+    CoreLine("mixture.importance, ratio", "tasks/data/plan/importance.py", "np.log(likely) - np.log(usual)", "np.log(likely)", "tests/data/test_importance.py"),
+    CoreLine("mixture.temperature", "tasks/data/plan/schedule.py", "(corpus.label_tokens / most) ** power", "(corpus.label_tokens / most)", "tests/data/test_layout.py"),
 )  # fmt: skip
 
 

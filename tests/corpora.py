@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.spec.run import RunSpec
 from schemas.spec.sources import Source
-from tasks.data.mix import Corpus
+from tasks.data.plan.mix import Corpus
 from tasks.data.prepare import Prepared, read_sources
 from tasks.data.split.divide import divide
 from tasks.data.validate.sources import PreparedSource, validate_source

@@ -13,7 +13,7 @@ from schemas.spec.run import RunSpec
 from schemas.spec.sources import Source
 from tasks.data.labels.labels import Labels, find_labels
 from tasks.data.labels.model_head import head_labels
-from tasks.data.plan import open_sources, plan_training
+from tasks.data.plan.plan import open_sources, plan_training
 from tasks.data.split.consumed import Rows, load_rows
 from tasks.data.split.divide import divide, load_ledger
 from tasks.data.tokens.prompts import Frame, find_frame

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from tasks.data.labels.labels import IGNORED as IGNORED
-from tasks.data.mix import Pieces, offsets_of
+from tasks.data.plan.mix import Pieces, offsets_of
 from tasks.data.tokens.token_files import TokenPart
 
 Document = tuple[npt.NDArray[Any], int]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.spec.run import RunSpec
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.data.tokens.prompts import Frame
 from tasks.data.tokens.token_files import TokenPart
 from tasks.data.tokens.tokenizer import SpecialIds

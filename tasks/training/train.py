@@ -9,7 +9,7 @@ from schemas.results.artifacts import MixtureReport
 from schemas.results.counts import Parameters
 from schemas.spec.run import RunSpec
 from tasks.data.model.folder import TOKENIZER_FILES, model_sha256
-from tasks.data.plan import labels_before_steps, load_plan
+from tasks.data.plan.plan import labels_before_steps, load_plan
 from tasks.data.tokens.prompts import write_frame
 from tasks.storage.signals import exit_code
 from tasks.storage.steps import Step, run_step

@@ -7,9 +7,9 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport, TokenLedger
-from tasks.data.balance import copies
-from tasks.data.mix import count_labels
-from tasks.data.plan import load_plan, plan_training
+from tasks.data.plan.balance import copies
+from tasks.data.plan.mix import count_labels
+from tasks.data.plan.plan import load_plan, plan_training
 from tasks.data.prepare import tokenize
 from tasks.data.split.divide import Fate, load_fates
 from tasks.storage.workers import map_in_processes

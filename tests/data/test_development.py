@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.data.development import keep_development
+from tasks.data.plan.kept_documents import keep_development
 from tests.corpora import made_corpus, made_source, make_spec, source
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.importance import BUCKETS, bucket_ngrams, log_importance
-from tasks.data.mix import Corpus, count_labels, draw
-from tasks.data.plan import load_plan
+from tasks.data.plan.importance import BUCKETS, bucket_ngrams, log_importance
+from tasks.data.plan.mix import Corpus, count_labels, draw
+from tasks.data.plan.plan import load_plan
 from tasks.data.tokens.token_files import TokenPart
 from tests.corpora import label_places, made_corpus, source, write_rows
 from tests.tiny_base import prose

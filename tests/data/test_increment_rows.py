@@ -9,8 +9,8 @@ import pytest
 from schemas.errors import NoNewData, UserError
 from schemas.spec.increments import Increment, PastRows, PickedSource
 from schemas.spec.run import RunSpec
+from tasks.data.plan.past_rows import require_new_rows, weigh_past
 from tasks.data.prepare import Prepared
-from tasks.data.reservoir import require_new_rows, weigh_past
 from tasks.data.split.consumed import load_rows, rows_file, save_rows
 from tasks.data.split.divide import Fate, load_fates
 from tests.corpora import made_corpus, made_source, make_spec, prepare_rows, source, write_rows

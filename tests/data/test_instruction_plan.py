@@ -8,8 +8,8 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.mix import Corpus, draw
-from tasks.data.plan import labels_before_steps, load_plan, open_sources, plan_training
+from tasks.data.plan.mix import Corpus, draw
+from tasks.data.plan.plan import labels_before_steps, load_plan, open_sources, plan_training
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.prompts import PLAIN
 from tasks.data.tokens.tokenize import tokenize_source

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.layout import Lengths, _sequences, lay_out, num_sequences
-from tasks.data.mix import count_labels
-from tasks.data.order import order_sequences
+from tasks.data.plan.mix import count_labels
+from tasks.data.plan.order import order_sequences
+from tasks.data.plan.schedule import Lengths, _sequences, lay_out, num_sequences
 from tests.corpora import label_places, made_corpus, made_source, make_spec, source
 
 LENGTH = 32

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks.data.mix import collect, count_labels, cut_windows, draw, share_tokens
+from tasks.data.plan.mix import collect, count_labels, cut_windows, draw, share_tokens
 from tasks.data.tokens.token_files import TokenPart
 from tests.corpora import label_places, made_corpus
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.data import pack
-from tasks.data.pack import pack_best_fit
+from tasks.data.plan import pack
+from tasks.data.plan.pack import pack_best_fit
 
 
 def first_fit(lengths: np.ndarray, capacity: int) -> int:

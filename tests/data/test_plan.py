@@ -5,8 +5,8 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport, TokenLedger
-from tasks.data.mix import count_labels
-from tasks.data.plan import load_plan, open_sources, plan_training
+from tasks.data.plan.mix import count_labels
+from tasks.data.plan.plan import load_plan, open_sources, plan_training
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
 from tasks.storage.workers import map_in_processes

@@ -5,7 +5,7 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.increments import Increments
-from tasks.data.plan import plan_training
+from tasks.data.plan.plan import plan_training
 from tasks.data.prepare import Tokenized
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.tokenize import tokenize_source

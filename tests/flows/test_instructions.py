@@ -17,7 +17,7 @@ from schemas.results.artifacts import Ledger
 from schemas.results.comparison import Comparison
 from schemas.results.scores import AnswerSuite, Scores, SuiteScores
 from schemas.spec.run import RunSpec
-from tasks.data.plan import open_sources, plan_training
+from tasks.data.plan.plan import open_sources, plan_training
 from tasks.data.prepare import Tokenized, tokenize
 from tasks.data.tokens.prompts import PLAIN, read_frame
 from tasks.data.tokens.tokenize import tokenize_source

@@ -15,7 +15,7 @@ from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import FileLedger, Ledger, Lineage, Manifest, Scores
 from schemas.results.counts import Latency
 from schemas.spec.run import RunSpec
-from tasks.data.plan import plan_training
+from tasks.data.plan.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids

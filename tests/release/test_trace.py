@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UserError
-from tasks.data.plan import load_plan, open_sources, plan_training
+from tasks.data.plan.plan import load_plan, open_sources, plan_training
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import encode_text, special_ids
 from tasks.release.promotion import promote

@@ -7,7 +7,7 @@ from flows.training_inputs import head_inputs
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import find_labels
 from tasks.data.labels.model_head import head_labels
-from tasks.data.plan import open_sources, plan_training
+from tasks.data.plan.plan import open_sources, plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids

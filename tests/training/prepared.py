@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.plan import open_sources, plan_training
+from tasks.data.plan.plan import open_sources, plan_training
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
 from tasks.storage.steps import Step

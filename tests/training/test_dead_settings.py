@@ -16,7 +16,7 @@ from schemas.spec.methods.union import Lora
 from schemas.spec.mixture import Mixture
 from schemas.spec.run import RunSpec
 from schemas.spec.training import Training
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.data.prepare import Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids

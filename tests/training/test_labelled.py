@@ -6,7 +6,7 @@ import torch
 
 from schemas.results.artifacts import TokenLedger
 from tasks.data.labels.labels import IGNORED
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.data.split.divide import Fate, load_fates
 from tasks.training.by_length import split_padded
 from tasks.training.head_losses import head_loss

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from schemas.errors import ExitCode, TrainingFailed
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.checkpoints import list_checkpoints, verify
 from tasks.training.dataset import PackedSequences, collate

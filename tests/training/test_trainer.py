@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.training.attach import attach
 from tasks.training.dataset import IGNORED, PackedSequences, collate
 from tasks.training.device import find_device

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from tasks.data.mix import Pieces
+from tasks.data.plan.mix import Pieces
 from tasks.storage.steps import Step
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.remedies import Distillation
-from tasks.data.mix import Pieces, offsets_of
-from tasks.data.plan import load_plan
+from tasks.data.plan.mix import Pieces, offsets_of
+from tasks.data.plan.plan import load_plan
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.spec.remedies import DomainAdversarial
-from tasks.data.mix import offsets_of
-from tasks.data.plan import load_plan
+from tasks.data.plan.mix import offsets_of
+from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
 from tasks.training.remedies.plan_places import is_replay

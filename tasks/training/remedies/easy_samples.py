@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.remedies import EasySamples
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.measure import Documents, mean_loss, measure_base

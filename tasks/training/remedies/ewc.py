@@ -12,7 +12,7 @@ import numpy as np
 from schemas.errors import UserError
 from schemas.spec.remedies import Ewc
 from tasks.data.model.folder import FISHER_FILE
-from tasks.data.plan import load_general
+from tasks.data.plan.plan import load_general
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.mix import Pieces
+from tasks.data.plan.mix import Pieces
 
 
 def take_tokens(pieces: Pieces, tokens: int) -> Pieces:

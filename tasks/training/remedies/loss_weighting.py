@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.spec.remedies import LossWeighting
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.plan_places import WeighedPieces, is_replay

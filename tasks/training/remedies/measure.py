@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.mix import Pieces
+from tasks.data.plan.mix import Pieces
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import RemedyContext

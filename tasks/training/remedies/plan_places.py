@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.run import RunSpec
-from tasks.data.mix import Pieces, offsets_of
+from tasks.data.plan.mix import Pieces, offsets_of
 from tasks.training.remedies.base import Remedy
 
 if TYPE_CHECKING:

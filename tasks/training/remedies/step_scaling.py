@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.spec.remedies import StepScaling
-from tasks.data.plan import load_general
+from tasks.data.plan.plan import load_general
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.general import take_tokens

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from schemas.spec.remedies import WeightAveraging
-from tasks.data.plan import load_development
+from tasks.data.plan.plan import load_development
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
 from tasks.training.remedies.differences import origins

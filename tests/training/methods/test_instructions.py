@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from schemas.spec.run import RunSpec
-from tasks.data.plan import load_plan, open_sources, plan_training
+from tasks.data.plan.plan import load_plan, open_sources, plan_training
 from tasks.data.tokens.prompts import PLAIN, read_frame
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids

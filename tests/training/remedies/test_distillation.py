@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.training.by_length import split_packed
 from tasks.training.inputs import open_dataset
 from tasks.training.models.load import load_base

@@ -9,7 +9,7 @@ import torch
 from schemas.errors import UserError
 from schemas.spec.remedies import DomainAdversarial
 from schemas.spec.run import RunSpec
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.training.attach import attach
 from tasks.training.by_length import split_padded
 from tasks.training.device import find_device

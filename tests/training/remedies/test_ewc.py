@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
 from schemas.spec.remedies import Ewc
-from tasks.data.plan import load_general
+from tasks.data.plan.plan import load_general
 from tasks.training.models.load import load_base
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.ewc import BESIDE, FILE, fisher_information, prepare, sample_labels

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.spec.remedies import StepScaling
-from tasks.data.plan import load_general
+from tasks.data.plan.plan import load_general
 from tasks.training.models.load import load_base
 from tasks.training.progress_file import read_metrics
 from tasks.training.remedies.applied import Applied

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from schemas.spec.remedies import WeightAveraging
-from tasks.data.plan import load_development, load_plan
+from tasks.data.plan.plan import load_development, load_plan
 from tasks.training.models.load import load_base, load_model
 from tasks.training.remedies.measure import mean_loss
 from tests.corpora import source, write_rows

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from schemas.spec.remedies import LossWeighting
-from tasks.data.plan import load_plan
+from tasks.data.plan.plan import load_plan
 from tasks.training.by_length import split_packed
 from tasks.training.models.load import load_base
 from tasks.training.remedies.applied import Applied, weighted_loss

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.spec.run import RunSpec
-from tasks.data.balance import balance_classes, label_shares
-from tasks.data.corpora import choose_documents, collect_corpora
-from tasks.data.development import development_tokens, keep_development
-from tasks.data.importance import require_choice, weigh_documents
 from tasks.data.labels.labels import Labels
-from tasks.data.layout import lay_out
-from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
-from tasks.data.plan_report import describe_plan
-from tasks.data.reservoir import require_new_rows, weigh_past
+from tasks.data.plan.balance import balance_classes, label_shares
+from tasks.data.plan.corpora import choose_documents, collect_corpora
+from tasks.data.plan.importance import require_choice, weigh_documents
+from tasks.data.plan.kept_documents import development_tokens, keep_development
+from tasks.data.plan.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
+from tasks.data.plan.past_rows import require_new_rows, weigh_past
+from tasks.data.plan.plan_report import describe_plan
+from tasks.data.plan.schedule import lay_out
 from tasks.data.tokens.token_files import TokenPart, open_tokens
 from tasks.data.tokens.tokenizer import SpecialIds
 from tasks.data.validate.sources import PreparedSource

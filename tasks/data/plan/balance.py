@@ -14,7 +14,7 @@ from schemas.errors import UserError
 from schemas.results.artifacts import LabelShare
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import Labels
-from tasks.data.mix import Corpus, Pieces
+from tasks.data.plan.mix import Corpus, Pieces
 from tasks.data.tokens.token_files import TokenPart
 from tasks.data.validate.sources import PreparedSource
 

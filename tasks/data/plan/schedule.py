@@ -11,9 +11,9 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from schemas.spec.training import MAX_TOKENS
-from tasks.data.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
-from tasks.data.order import Epoch, order_sequences
-from tasks.data.pack import pack_best_fit
+from tasks.data.plan.mix import Corpus, Pieces, count_labels, cut_windows, draw, share_tokens
+from tasks.data.plan.order import Epoch, order_sequences
+from tasks.data.plan.pack import pack_best_fit
 from tasks.data.validate.sources import PreparedSource
 
 MAX_PASSES = 100_000

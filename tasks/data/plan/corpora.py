@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.errors import UserError
-from tasks.data.mix import Corpus, collect
+from tasks.data.plan.mix import Corpus, collect
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.token_files import open_tokens
 from tasks.data.tokens.tokenizer import SpecialIds

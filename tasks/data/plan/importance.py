@@ -13,7 +13,7 @@ import numpy.typing as npt
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.run import RunSpec
-from tasks.data.mix import Corpus
+from tasks.data.plan.mix import Corpus
 from tasks.data.tokens.token_files import TokenPart
 from tasks.data.validate.sources import PreparedSource
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.data.mix import PIECE, Corpus, Pieces, cut_windows
+from tasks.data.plan.mix import PIECE, Corpus, Pieces, cut_windows
 from tasks.data.validate.sources import PreparedSource
 
 STREAM = 2**21  # of random numbers: which documents are kept

@@ -7,8 +7,8 @@ import numpy as np
 
 from schemas.results.artifacts import MixtureReport, ReplayShare, TokenLedger
 from schemas.spec.run import RunSpec
-from tasks.data.layout import Layout, replay_weights
-from tasks.data.mix import Corpus, count_labels, share_tokens
+from tasks.data.plan.mix import Corpus, count_labels, share_tokens
+from tasks.data.plan.schedule import Layout, replay_weights
 from tasks.data.validate.sources import PreparedSource
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasks.data.mix import Pieces
+from tasks.data.plan.mix import Pieces
 
 Epoch = tuple[Pieces, npt.NDArray[np.int64]]
 """The pieces of one pass over the domain, sequence after sequence, and how many each sequence holds."""

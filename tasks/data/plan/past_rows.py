@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from schemas.errors import NoNewData
 from schemas.spec.run import RunSpec
-from tasks.data.mix import Corpus
+from tasks.data.plan.mix import Corpus
 from tasks.data.validate.sources import PreparedSource
 
 
