@@ -243,7 +243,7 @@ def higher_f1(pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, Any]:
 
 def over(intervals: Sequence[Any]) -> dict[str, Any]:
     """The mean over the seeds with its bounds, and each seed's."""
-    from tasks.evaluation.ranking import over_seeds
+    from tasks.evaluation.comparison.ranking import over_seeds
 
     mean = over_seeds(intervals, CONFIDENCE)
     return {

@@ -157,8 +157,8 @@ def run_seed(
 
 def compare(results: Sequence[dict[str, dict[str, list[tuple[str, bool]]]]], other: str) -> dict[str, Any]:
     """Accuracy of the fused minus that of another arm, on all held-out rows of both tasks, over the seeds."""
+    from tasks.evaluation.comparison.ranking import over_seeds
     from tasks.evaluation.proportions import paired_accuracy
-    from tasks.evaluation.ranking import over_seeds
 
     intervals = []
     for found in results:

@@ -11,7 +11,7 @@ from typing import Any
 from flows.comparing.cells import RunJobs
 from schemas.results.comparison import Cell, CellResult, Comparison
 from schemas.spec.run import RunSpec
-from tasks.evaluation.ranking import best_rate, best_rates, rank_methods
+from tasks.evaluation.comparison.ranking import best_rate, best_rates, rank_methods
 from tasks.release.comparison_page import write_comparison
 
 

@@ -1,6 +1,6 @@
 """The model that intransigence is measured from: one that learned an increment alone.
 
-Intransigence: Chaudhry et al., 2018, https://arxiv.org/abs/1801.10112, with a deviation (see `tasks/evaluation/continual.py`).
+Intransigence: Chaudhry et al., 2018, https://arxiv.org/abs/1801.10112, with a deviation (see `tasks/evaluation/comparison/continual.py`).
 The model is scored and no more: it is never deployed, and no rule asks about it.
 """
 

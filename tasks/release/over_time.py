@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from tasks.evaluation.continual import Continual
+from tasks.evaluation.comparison.continual import Continual
 from tasks.release.pictures import levels
 from tasks.release.svg import Scale, curve, element, label, picture
 

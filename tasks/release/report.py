@@ -21,7 +21,7 @@ from schemas.results.counts import Latency, Parameters
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import YARDSTICKS, Scores, SuiteScores
 from schemas.spec.run import RunSpec
-from tasks.evaluation.continual import Continual
+from tasks.evaluation.comparison.continual import Continual
 from tasks.release import method_told, over_time, pictures
 from tasks.release.replay_picture import replay_curve
 from tasks.release.shown_scores import improved, incumbent, label_rows, models_scored, score_columns

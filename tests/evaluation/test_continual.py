@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.results.watermark import IncrementRecord
-from tasks.evaluation.continual import (
+from tasks.evaluation.comparison.continual import (
     backward_transfer,
     describe,
     forgetting,

@@ -5,7 +5,14 @@ import pytest
 
 from schemas.results.comparison import Cell, CellResult, Comparison
 from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
-from tasks.evaluation.ranking import best_rate, best_rates, label_of, over_seeds, rank_methods, side_by_side
+from tasks.evaluation.comparison.ranking import (
+    best_rate,
+    best_rates,
+    label_of,
+    over_seeds,
+    rank_methods,
+    side_by_side,
+)
 from tasks.evaluation.statistics import paired_difference
 
 

@@ -7,7 +7,7 @@ from flows.comparing.remedies import overrides_of, remedy_cells
 from schemas.results.comparison import Trained
 from schemas.results.remedy_comparison import RemedyComparison, RemedyRow
 from schemas.results.scores import ItemScore, Scores, SuiteScores
-from tasks.evaluation.remedy_ranking import rank_remedies
+from tasks.evaluation.comparison.remedy_ranking import rank_remedies
 from tasks.release.remedy_page import markdown, outcome, write_remedies
 
 COMPARISON = RemedyComparison.model_validate(

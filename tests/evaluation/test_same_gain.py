@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores
-from tasks.evaluation.same_gain import at_the_same_gain
+from tasks.evaluation.comparison.same_gain import at_the_same_gain
 
 TOKENS = (10, 30)
 

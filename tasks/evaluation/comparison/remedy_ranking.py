@@ -7,8 +7,8 @@ from schemas.results.comparison import Estimate, Trained
 from schemas.results.remedy_comparison import RemedyCell, RemedyComparison, RemedyRow
 from schemas.results.scores import Scores
 from tasks.evaluation.compare import improvement, negate
-from tasks.evaluation.ranking import over_seeds, side_by_side
-from tasks.evaluation.same_gain import at_the_same_gain
+from tasks.evaluation.comparison.ranking import over_seeds, side_by_side
+from tasks.evaluation.comparison.same_gain import at_the_same_gain
 from tasks.evaluation.statistics import Interval
 
 Result = tuple[RemedyCell, Trained]
