@@ -28,14 +28,14 @@ from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoin
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared
 from tasks.evaluation.floor import refuse_floor
-from tasks.evaluation.forgetting_curve import (
+from tasks.evaluation.items import Suite
+from tasks.evaluation.replay.forgetting_curve import (
     Band,
     Measurements,
     choosable,
     forgetting_band,
     smallest_ratio,
 )
-from tasks.evaluation.items import Suite
 from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites import assemble_scores, score_model
 from tasks.storage.code import code_version

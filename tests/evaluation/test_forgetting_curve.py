@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.evaluation.forgetting_curve import (
+from tasks.evaluation.replay.forgetting_curve import (
     Measurements,
     _falling,
     choosable,
