@@ -27,8 +27,8 @@ from flows.run.effective import with_ratio
 from schemas.reading.load import load_spec
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
-from tasks.evaluation.items import Suite
-from tasks.evaluation.suites import build_development, build_suites
+from tasks.evaluation.suites.build import build_development, build_suites
+from tasks.evaluation.suites.items import Suite
 from tasks.training.models.base_model import provide_base
 from tasks.training.models.load import load_base
 

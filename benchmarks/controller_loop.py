@@ -18,8 +18,8 @@ from tasks.data.plan.corpora import collect_corpora
 from tasks.data.plan.mix import Corpus, cut_windows, draw
 from tasks.data.plan.pack import pack_best_fit
 from tasks.data.prepare import Prepared, Tokenized
-from tasks.evaluation.items import BATCH_TOKENS, Item
-from tasks.evaluation.score import score_documents
+from tasks.evaluation.scoring.loss import score_documents
+from tasks.evaluation.suites.items import BATCH_TOKENS, Item
 from tasks.training.by_length import split_packed
 from tasks.training.dataset import PackedSequences, collate
 from tasks.training.models.load import load_base

@@ -82,7 +82,7 @@ def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     from flows.training_inputs import training_inputs
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
-    from tasks.evaluation.suites import build_suites
+    from tasks.evaluation.suites.build import build_suites
     from tasks.training.models.base_model import provide_base
 
     prepared = prepare_data(state, spec, here)
@@ -121,7 +121,7 @@ def run_seed(
     model: Path, folder: Path, steps: int, seed: int
 ) -> dict[str, dict[str, list[tuple[str, bool]]]]:
     """Arm -> task -> (group, whether the answer is right) of every held-out row."""
-    from tasks.evaluation.predictions import load_answers, predict_suites
+    from tasks.evaluation.scoring.predictions import load_answers, predict_suites
     from tasks.training.train import train
 
     state = folder / f"state-{seed}"

@@ -209,7 +209,7 @@ def held_out_loss(model: Any, documents: Sequence[list[int]], length: int) -> fl
     import numpy as np
     import torch
 
-    from tasks.evaluation.score import score_documents
+    from tasks.evaluation.scoring.loss import score_documents
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arrays = [np.array(ids) for ids in documents]

@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 
 from schemas.results.artifacts import Who
 from schemas.spec.run import RunSpec
-from tasks.evaluation import suites as plain
-from tasks.evaluation.items import OnProgress, Suite
+from tasks.evaluation.scoring import score_model as plain
+from tasks.evaluation.suites.items import OnProgress, Suite
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, run_stage
 from tasks.storage.steps import Step
 

@@ -48,7 +48,7 @@ def generate(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Let a model continue a prompt."""
-    from tasks.evaluation.generate import require_settings
+    from tasks.evaluation.scoring.generate import require_settings
 
     require_settings(max_new_tokens, temperature, top_p, seed)
     from flows.models.evaluate import generate_text

@@ -14,8 +14,8 @@ from flows.training_inputs import training_inputs
 from schemas.errors import ExitCode, UserError
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
-from tasks.evaluation.items import Suite
-from tasks.evaluation.suites import assemble_scores, score_model
+from tasks.evaluation.scoring.score_model import assemble_scores, score_model
+from tasks.evaluation.suites.items import Suite
 from tasks.storage.workers import ShardMap
 from tasks.training.models.base_model import provide_base
 from tasks.training.train import train

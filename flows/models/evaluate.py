@@ -12,8 +12,9 @@ from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized, prepare, tokenize
 from tasks.data.tokens.prompts import prompt_encoder, read_frame
 from tasks.data.tokens.tokenizer import load_auto_tokenizer
-from tasks.evaluation.items import Suite
-from tasks.evaluation.suites import build_suites, score_model
+from tasks.evaluation.scoring.score_model import score_model
+from tasks.evaluation.suites.build import build_suites
+from tasks.evaluation.suites.items import Suite
 from tasks.release import registry
 from tasks.release.shown_scores import score_columns
 from tasks.storage.workers import map_in_processes
@@ -86,7 +87,7 @@ def generate_text(
     """Print the prompt and the model's continuation as it comes; a model for instructions is asked as it was trained."""
     from transformers.utils import logging
 
-    from tasks.evaluation.generate import generate
+    from tasks.evaluation.scoring.generate import generate
     from tasks.training.device import find_device
 
     logging.set_verbosity_error()

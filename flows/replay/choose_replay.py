@@ -28,7 +28,6 @@ from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoin
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared
 from tasks.evaluation.floor import refuse_floor
-from tasks.evaluation.items import Suite
 from tasks.evaluation.replay.forgetting_curve import (
     Band,
     Measurements,
@@ -36,8 +35,9 @@ from tasks.evaluation.replay.forgetting_curve import (
     forgetting_band,
     smallest_ratio,
 )
+from tasks.evaluation.scoring.score_model import assemble_scores, score_model
 from tasks.evaluation.statistics import paired_difference
-from tasks.evaluation.suites import assemble_scores, score_model
+from tasks.evaluation.suites.items import Suite
 from tasks.storage.code import code_version
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import StepPlan, run_step

@@ -22,8 +22,9 @@ from schemas.spec.mixture import Proxies
 from schemas.spec.run import RunSpec
 from tasks.data.model.folder import model_sha256
 from tasks.data.prepare import Prepared, Tokenized, tokenize
-from tasks.evaluation.items import Suite
-from tasks.evaluation.suites import build_development, score_model
+from tasks.evaluation.scoring.score_model import score_model
+from tasks.evaluation.suites.build import build_development
+from tasks.evaluation.suites.items import Suite
 from tasks.storage.steps import Step
 from tasks.storage.workers import map_in_processes
 from tasks.training.attach import require_method

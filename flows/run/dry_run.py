@@ -14,8 +14,8 @@ from flows.training_inputs import training_inputs
 from schemas.spec.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
-from tasks.evaluation.items import Suite
-from tasks.evaluation.suites import build_suites
+from tasks.evaluation.suites.build import build_suites
+from tasks.evaluation.suites.items import Suite
 from tasks.release.run_folder import RunFolder
 from tasks.training.attach import attach
 from tasks.training.inputs import TrainingInputs, open_dataset

@@ -18,7 +18,7 @@ from flows.serving.processes import note_process
 from tasks import evaluate, prepare, promote, train
 from tasks.data.prepare import prepare as plain_prepare
 from tasks.data.prepare import tokenize as plain_tokenize
-from tasks.evaluation.suites import score_model as plain_score_model
+from tasks.evaluation.scoring.score_model import score_model as plain_score_model
 from tasks.stage import result_of
 from tasks.training.models.base_model import provide_base as plain_provide_base
 from tasks.training.train import train as plain_train

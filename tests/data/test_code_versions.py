@@ -17,9 +17,9 @@ from tests.command_line import HEAVY, ROOT, rootstock
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import prose
 
-STEPS = ("tasks.evaluation.suites", "tasks.evaluation.predictions", "tasks.training.remedies.ewc",
+STEPS = ("tasks.evaluation.scoring.score_model", "tasks.evaluation.scoring.predictions", "tasks.training.remedies.ewc",
          "tasks.training.remedies.distillation", "tasks.training.remedies.easy_samples", "tasks.training.train",
-         "tasks.evaluation.latency", "tasks.training.remedies.self_replay", "flows.replay.choose_replay")  # fmt: skip
+         "tasks.evaluation.scoring.latency", "tasks.training.remedies.self_replay", "flows.replay.choose_replay")  # fmt: skip
 """Modules whose steps load models: a repaired merge must do them again."""
 OPTIONAL = {"bitsandbytes"}
 
@@ -114,14 +114,17 @@ def test_another_version_of_peft_scores_again_and_reads_nothing_again(
     monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
 ) -> None:
     before = {
-        module: code_version(module) for module in ("tasks.evaluation.suites", "tasks.data.validate.sources")
+        module: code_version(module)
+        for module in ("tasks.evaluation.scoring.score_model", "tasks.data.validate.sources")
     }
     installed = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "99" if name == "peft" else installed(name)
     )
     forget()
-    assert code_version("tasks.evaluation.suites") != before["tasks.evaluation.suites"]
+    assert (
+        code_version("tasks.evaluation.scoring.score_model") != before["tasks.evaluation.scoring.score_model"]
+    )
     assert code_version("tasks.data.validate.sources") == before["tasks.data.validate.sources"]
 
 
@@ -173,7 +176,7 @@ def test_where_it_is_installed_it_tells_a_repaired_merge_without_importing_anyth
     place = copy_project(tmp_path)
     program = (
         f"import json, sys; sys.path.insert(0, {str(place)!r}); from tasks.storage import code;"
-        "modules = ['tasks.evaluation.suites', 'tasks.training.remedies.ewc', 'tasks.data.validate.sources'];"
+        "modules = ['tasks.evaluation.scoring.score_model', 'tasks.training.remedies.ewc', 'tasks.data.validate.sources'];"
         "print(json.dumps([code.__file__, [code.code_version(m) for m in modules], list(sys.modules)]))"
     )
 

@@ -5,9 +5,9 @@ import pytest
 import xxhash
 
 from schemas.errors import UserError
-from tasks.evaluation.choice import limit
-from tasks.evaluation.development import FEWEST_GROUPS, set_aside
-from tasks.evaluation.documents import Documents
+from tasks.evaluation.suites.budget_split import FEWEST_GROUPS, set_aside
+from tasks.evaluation.suites.choice import limit
+from tasks.evaluation.suites.documents import Documents
 
 
 def documents(groups: int, each: int = 2, labels: int = 10, seed: int = 3) -> Documents:

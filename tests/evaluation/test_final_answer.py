@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.evaluation.final_answer import final_answer
+from tasks.evaluation.suites.final_answer import final_answer
 
 
 @pytest.mark.parametrize(

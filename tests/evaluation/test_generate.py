@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.errors import UserError
-from tasks.evaluation.generate import generate
+from tasks.evaluation.scoring.generate import generate
 
 TEXT = "The cat sat on the mat. 猫坐在垫子上。 A dog — and a café — ran far away."
 
@@ -68,7 +68,7 @@ def test_characters_of_several_tokens_are_streamed_whole(tokenizer):
     """Fed the bytes of a Chinese text one at a time, no broken character is ever shown."""
     import torch
 
-    from tasks.evaluation.generate import _TextPieces
+    from tasks.evaluation.scoring.generate import _TextPieces
 
     shown: list[str] = []
     pieces = _TextPieces(tokenizer, shown.append)

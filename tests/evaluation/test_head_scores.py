@@ -8,10 +8,11 @@ import pytest
 from schemas.results.scores import LabelScore, LabelSuite, Scores
 from tasks.data.labels.labels import Labels
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.evaluation.head_scores import assemble_head_scores, count_spans
-from tasks.evaluation.items import Item
-from tasks.evaluation.predictions import answer, load_answers
-from tasks.evaluation.suites import build_suites, score_model
+from tasks.evaluation.scoring.head_scores import assemble_head_scores, count_spans
+from tasks.evaluation.scoring.predictions import answer, load_answers
+from tasks.evaluation.scoring.score_model import score_model
+from tasks.evaluation.suites.build import build_suites
+from tasks.evaluation.suites.items import Item
 from tasks.training.models.heads import Head
 from tasks.training.models.load import load_with_head
 from tests.tiny_encoder import make_encoder

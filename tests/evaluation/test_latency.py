@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from schemas.results.counts import Latency
-from tasks.evaluation import latency
-from tasks.evaluation.latency import TOKENS, measure_latency
+from tasks.evaluation.scoring import latency
+from tasks.evaluation.scoring.latency import TOKENS, measure_latency
 from tests.tiny_base import make_base
 from tests.tuned_folder import make_tuned
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import TrainingFailed
-from tasks.evaluation.score import cut_windows, score_documents
+from tasks.evaluation.scoring.loss import cut_windows, score_documents
 
 
 def one_by_one(model, documents, max_length: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from tasks.data.prepare import Tokenized
 from tasks.data.split.divide import Fate, load_fates
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.evaluation.score import score_documents
-from tasks.evaluation.suites import assemble_scores, build_development, build_suites, score_model, suite_names
+from tasks.evaluation.scoring.loss import score_documents
+from tasks.evaluation.scoring.score_model import assemble_scores, score_model
+from tasks.evaluation.suites.build import build_development, build_suites, suite_names
 from tasks.training.models.load import load_model
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import make_base, prose

@@ -26,7 +26,7 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.mixture import Mixture
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
-from tasks.evaluation.suites import build_development, build_suites
+from tasks.evaluation.suites.build import build_development, build_suites
 from tasks.training.models.base_model import provide_base
 from tests.command_line import ROOT, rootstock
 from tests.corpora import here, make_spec, source, write_rows

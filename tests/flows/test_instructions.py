@@ -22,7 +22,8 @@ from tasks.data.prepare import Tokenized, tokenize
 from tasks.data.tokens.prompts import PLAIN, read_frame
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.evaluation.suites import assemble_scores, build_suites, score_model
+from tasks.evaluation.scoring.score_model import assemble_scores, score_model
+from tasks.evaluation.suites.build import build_suites
 from tasks.release.export import export_model
 from tasks.training.inputs import TrainingInputs
 from tasks.training.train import train

@@ -16,7 +16,7 @@ def main(spec_file: str, state: str) -> None:
     from schemas.reading.load import load_spec
     from tasks.data.prepare import prepare, tokenize
     from tasks.data.validate import parquet_parts as parts
-    from tasks.evaluation.suites import build_suites
+    from tasks.evaluation.suites.build import build_suites
     from tasks.training.models.weights import find_model
 
     parts.PART_ROWS, parts.GROUP_ROWS = 5_000, 5_000  # so that a small file has many

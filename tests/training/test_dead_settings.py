@@ -20,7 +20,7 @@ from tasks.data.plan.plan import load_plan
 from tasks.data.prepare import Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.evaluation.suites import build_suites
+from tasks.evaluation.suites.build import build_suites
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.step import training_plan
 from tests.corpora import here, prepare_rows, source, write_rows

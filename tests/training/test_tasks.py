@@ -9,8 +9,8 @@ from schemas.errors import UserError
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import IGNORED
 from tasks.data.labels.model_head import TaskOutputs, read_head, read_tasks
-from tasks.evaluation.predictions import load_answers, outputs_of, predict_suites
-from tasks.evaluation.suites import build_suites
+from tasks.evaluation.scoring.predictions import load_answers, outputs_of, predict_suites
+from tasks.evaluation.suites.build import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.head_losses import task_factors, task_loss

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterFusion
 from tasks.data.tokens.tokenizer import encode_text
-from tasks.evaluation.generate import generate
-from tasks.evaluation.score import score_documents
+from tasks.evaluation.scoring.generate import generate
+from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device

@@ -15,7 +15,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import IGNORED
 from tasks.data.model.folder import is_tuned
 from tasks.data.tokens.tokenizer import load_tokenizer
-from tasks.evaluation.generate import generate
+from tasks.evaluation.scoring.generate import generate
 from tasks.training.attach import attach
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device

@@ -12,8 +12,8 @@ from tasks.data.plan.plan import load_plan, open_sources, plan_training
 from tasks.data.tokens.prompts import PLAIN, read_frame
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.evaluation.answers import may_pad, respond
-from tasks.evaluation.score import score_documents
+from tasks.evaluation.scoring.answers import may_pad, respond
+from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.attach import attach
 from tasks.training.by_length import split_packed
 from tasks.training.dataset import IGNORED

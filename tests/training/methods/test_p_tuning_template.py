@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import PTuningTemplate
-from tasks.evaluation.score import score_documents
+from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.methods import p_tuning_template
 from tasks.training.methods.base import TrainingContext
 from tasks.training.methods.template import lay_out, slots_of, text_in

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.evaluation.predictions import load_answers, predict_suites
-from tasks.evaluation.suites import build_suites
+from tasks.evaluation.scoring.predictions import load_answers, predict_suites
+from tasks.evaluation.suites.build import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.inputs import open_dataset

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, DynamicCache
 from schemas.errors import UserError
 from schemas.spec.methods.peft import PrefixTuning, PromptTuning, PTuning, PTuningV2
 from tasks.data.tokens.tokenizer import load_tokenizer
-from tasks.evaluation.generate import generate
+from tasks.evaluation.scoring.generate import generate
 from tasks.training.methods import p_tuning, prefix_tuning, prompt_tuning
 from tasks.training.methods.peft_backed import load_peft
 from tasks.training.models.load import load_model

@@ -13,7 +13,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.labels.model_head import read_head, read_tasks
 from tasks.data.model.folder import model_sha256
 from tasks.data.tokens.tagged_words import NO_WORD
-from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.evaluation.suites.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.code import code_version
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step, StepPlan, run_step

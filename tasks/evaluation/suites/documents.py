@@ -15,8 +15,8 @@ from tasks.data.split.divide import Fate, load_fates, read_groups
 from tasks.data.split.duplicates import occur_in
 from tasks.data.tokens.token_files import TokenPart, open_tokens
 from tasks.data.validate.sources import PreparedSource
-from tasks.evaluation.answers import final_answers, require_answers, response_bytes
-from tasks.evaluation.items import Item
+from tasks.evaluation.suites.gold_answers import final_answers, require_answers, response_bytes
+from tasks.evaluation.suites.items import Item
 
 TURN_SEED = 2**33
 """No training has this seed: the split of domain_holdout and the choice of max_tokens hash groups too."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from schemas.results.scores import SuiteKind
 from schemas.spec.run import RunSpec
-from tasks.evaluation.documents import Documents
+from tasks.evaluation.suites.documents import Documents
 
 MOST_PARTS = 100
 

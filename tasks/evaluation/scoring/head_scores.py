@@ -17,8 +17,8 @@ from schemas.results.scores import (
 from schemas.spec.objectives import Objective
 from tasks.data.labels.labels import Labels
 from tasks.data.read.entity_tags import entities
-from tasks.evaluation.items import Suite
-from tasks.evaluation.predictions import OUTSIDE, Answers, load_answers
+from tasks.evaluation.scoring.predictions import OUTSIDE, Answers, load_answers
+from tasks.evaluation.suites.items import Suite
 from tasks.storage.steps import Step
 
 

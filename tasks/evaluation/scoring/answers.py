@@ -5,50 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
-
 from schemas.errors import UserError
 from schemas.results.scores import AnswerScore, AnswerSuite, Who
 from tasks.data.model.folder import METHOD_FILE, is_tuned
-from tasks.data.tokens.prompts import part_instructions
 from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
-from tasks.evaluation.final_answer import MARK, final_answer
-from tasks.evaluation.items import BATCH_TOKENS, Item, OnProgress, Suite
+from tasks.evaluation.suites.final_answer import final_answer
+from tasks.evaluation.suites.items import BATCH_TOKENS, Item, OnProgress, Suite
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import Step
 from tasks.training.models.tuned_files import read_method
 
 PROMPTS_AT_ONCE = 64
-
-
-def final_answers(part: Path) -> list[Sequence[str]]:
-    """The right answer of every row of a part: that of its response."""
-    return [(final_answer(response),) for _, responses in part_instructions(part) for response in responses]
-
-
-def require_answers(part: Path, answers: Sequence[Sequence[str]], scored: npt.NDArray[np.bool_]) -> None:
-    """Refuse scored rows whose response has no final answer: no model could be right.
-
-    Raises:
-        UserError: there are such rows.
-    """
-    missing = [row for row in np.flatnonzero(scored).tolist() if not answers[row][0]]
-    if missing:
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(part, columns=["file", "line"])
-        places = [f"{table['file'][row].as_py()}:{table['line'][row].as_py()}" for row in missing[:3]]
-        raise UserError(
-            f"{len(missing):,} scored {'responses have' if len(missing) > 1 else 'response has'} no final answer",
-            ", ".join(places),
-            f"end responses with '{MARK} ANSWER' or a number, remove these rows, or write objective.metric: loss",
-        )
-
-
-def response_bytes(part: Path) -> list[int]:
-    """UTF-8 bytes of every row's response."""
-    return [len(response.encode()) for _, responses in part_instructions(part) for response in responses]
 
 
 def answer_suite(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from schemas.errors import UserError
-from tasks.evaluation.documents import Documents
+from tasks.evaluation.suites.documents import Documents
 
 FEWEST_GROUPS = 16
 """In each part: with fewer, an interval over groups says little."""
