@@ -207,14 +207,14 @@ def accuracy(rows: Answered) -> float:
 
 def f1(rows: Answered) -> float:
     """The labels' F1 averaged evenly."""
-    from tasks.evaluation.proportions import label_counts, macro_f1
+    from tasks.evaluation.verdict.proportions import label_counts, macro_f1
 
     return float(macro_f1(label_counts([r[1] for r in rows], [r[2] for r in rows]).sum(0)[None])[0])
 
 
 def more_accurate(pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, Any]:
     """Accuracy of the second minus that of the first, over the seeds."""
-    from tasks.evaluation.proportions import paired_accuracy
+    from tasks.evaluation.verdict.proportions import paired_accuracy
 
     return over([
         paired_accuracy(
@@ -228,7 +228,7 @@ def more_accurate(pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, Any]:
 
 def higher_f1(pairs: Sequence[tuple[Answered, Answered]]) -> dict[str, Any]:
     """Macro F1 of the second minus that of the first, over the seeds."""
-    from tasks.evaluation.proportions import label_counts, macro_f1, paired_statistic
+    from tasks.evaluation.verdict.proportions import label_counts, macro_f1, paired_statistic
 
     return over([
         paired_statistic(

@@ -158,7 +158,7 @@ def run_seed(
 def compare(results: Sequence[dict[str, dict[str, list[tuple[str, bool]]]]], other: str) -> dict[str, Any]:
     """Accuracy of the fused minus that of another arm, on all held-out rows of both tasks, over the seeds."""
     from tasks.evaluation.comparison.ranking import over_seeds
-    from tasks.evaluation.proportions import paired_accuracy
+    from tasks.evaluation.verdict.proportions import paired_accuracy
 
     intervals = []
     for found in results:

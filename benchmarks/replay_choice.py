@@ -28,9 +28,9 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared, prepare, tokenize
 from tasks.evaluation.scoring.score_model import score_model
-from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
+from tasks.evaluation.verdict.statistics import paired_difference
 from tasks.training.models.base_model import BaseModel, provide_base
 from tasks.training.train import train
 

@@ -27,7 +27,6 @@ from schemas.errors import UserError
 from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared
-from tasks.evaluation.floor import refuse_floor
 from tasks.evaluation.replay.forgetting_curve import (
     Band,
     Measurements,
@@ -36,8 +35,9 @@ from tasks.evaluation.replay.forgetting_curve import (
     smallest_ratio,
 )
 from tasks.evaluation.scoring.score_model import assemble_scores, score_model
-from tasks.evaluation.statistics import paired_difference
 from tasks.evaluation.suites.items import Suite
+from tasks.evaluation.verdict.floor import refuse_floor
+from tasks.evaluation.verdict.statistics import paired_difference
 from tasks.storage.code import code_version
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import StepPlan, run_step

@@ -18,9 +18,9 @@ from schemas.spec.base_model import FromScratch
 from schemas.spec.mixture import Mixture
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import Tokenized, prepare, tokenize
-from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.scoring.score_model import assemble_scores, score_model
 from tasks.evaluation.suites.items import Suite
+from tasks.evaluation.verdict.improvement import improvement, negate
 from tasks.storage.workers import ShardMap
 from tasks.training.models.base_model import BaseModel
 from tasks.training.train import train

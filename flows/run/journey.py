@@ -23,13 +23,13 @@ from schemas.spec.base_model import FromScratch
 from schemas.spec.run import RunSpec
 from tasks.data.labels.model_head import knows_labels
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
-from tasks.evaluation.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.scoring.head_scores import assemble_head_scores
 from tasks.evaluation.scoring.latency import measure_latency
 from tasks.evaluation.scoring.score_model import assemble_scores, score_model
 from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
-from tasks.evaluation.verdict import decide, judge, require_suites
+from tasks.evaluation.verdict.floor import refuse_ceiling, refuse_floor
+from tasks.evaluation.verdict.verdict import decide, judge, require_suites
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes

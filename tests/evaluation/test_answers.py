@@ -13,11 +13,11 @@ from tasks.data.prepare import Tokenized
 from tasks.data.tokens.prompts import PLAIN, find_frame, prompt_encoder
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
-from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.scoring import answers as answers_file
 from tasks.evaluation.scoring.answers import answer_suite, batches, respond
 from tasks.evaluation.scoring.score_model import assemble_scores, score_model
 from tasks.evaluation.suites.build import build_suites
+from tasks.evaluation.verdict.floor import unigram_floor
 from tests.corpora import here, prepare_rows, write_rows
 from tests.data.test_prompts import QWEN3, chat_folder
 from tests.tiny_base import make_base

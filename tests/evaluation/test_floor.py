@@ -7,8 +7,8 @@ import pytest
 
 from schemas.errors import UserErrors
 from schemas.results.artifacts import ItemScore, Scores, SuiteScores
-from tasks.evaluation.floor import ALPHAS, refuse_ceiling, refuse_floor, unigram_floor
 from tasks.evaluation.scoring.loss import score_documents
+from tasks.evaluation.verdict.floor import ALPHAS, refuse_ceiling, refuse_floor, unigram_floor
 
 
 def one_by_one(documents, vocab_size: int, alpha: float) -> float:

@@ -12,8 +12,8 @@ import pytest
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import ItemScore, LabelScore, LabelSuite, Scores, SuiteScores, TagScore, TagSuite
 from schemas.spec.promotion import Promotion
-from tasks.evaluation.compare import margin
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict.improvement import margin
+from tasks.evaluation.verdict.verdict import decide
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")
 REPETITIONS = 600

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks.evaluation.proportions import (
+from tasks.evaluation.verdict.proportions import (
     label_counts,
     macro_f1,
     micro_f1,

@@ -13,7 +13,7 @@ from tasks.evaluation.comparison.ranking import (
     rank_methods,
     side_by_side,
 )
-from tasks.evaluation.statistics import paired_difference
+from tasks.evaluation.verdict.statistics import paired_difference
 
 
 def suite(losses: list[float], base: float = 5.0, name: str = "domain", kind: str = "domain") -> SuiteScores:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from tasks.evaluation.statistics import Interval, clusters_needed, paired_difference
+from tasks.evaluation.verdict.statistics import Interval, clusters_needed, paired_difference
 
 
 def simulate(generator, num_clusters: int, effect: float, sizes: str):

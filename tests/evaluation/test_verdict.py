@@ -6,7 +6,7 @@ import pytest
 from schemas.errors import UserError
 from schemas.results.artifacts import Bindings, Decision, ItemScore, Scores, SuiteScores
 from schemas.spec.promotion import Promotion
-from tasks.evaluation.verdict import decide, require_suites
+from tasks.evaluation.verdict.verdict import decide, require_suites
 
 BINDINGS = Bindings(spec="s", data="d", scores="c", weights="w", base="b")
 PROMOTION = Promotion(min_gain=0.02, max_forgetting=0.05)

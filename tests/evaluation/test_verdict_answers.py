@@ -8,11 +8,11 @@ from schemas.errors import UserError
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import AnswerScore, AnswerSuite, ItemScore, Scores, SuiteScores
 from schemas.spec.promotion import Promotion
-from tasks.evaluation.compare import improvement
 from tasks.evaluation.comparison.ranking import side_by_side
-from tasks.evaluation.floor import refuse_floor
-from tasks.evaluation.proportions import paired_accuracy
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict.floor import refuse_floor
+from tasks.evaluation.verdict.improvement import improvement
+from tasks.evaluation.verdict.proportions import paired_accuracy
+from tasks.evaluation.verdict.verdict import decide
 
 BOUND = Bindings(spec="1", data="2", scores="3", weights="4", base="5")
 RULES = Promotion(min_gain=0.05, max_forgetting=0.05)

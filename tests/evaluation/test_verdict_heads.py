@@ -5,7 +5,7 @@ import pytest
 from schemas.results.artifacts import Bindings
 from schemas.results.scores import LabelScore, LabelSuite, Scores, TagScore, TagSuite
 from schemas.spec.promotion import Promotion
-from tasks.evaluation.verdict import decide
+from tasks.evaluation.verdict.verdict import decide
 
 BOUND = Bindings(spec="1", data="2", scores="3", weights="4", base="5")
 RULES = Promotion(min_gain=0.05, max_forgetting=0.05)

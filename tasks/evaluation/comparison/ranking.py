@@ -15,8 +15,8 @@ import numpy as np
 
 from schemas.results.comparison import CellResult, Comparison, Estimate, Row
 from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite
-from tasks.evaluation.compare import improvement, negate
-from tasks.evaluation.statistics import Interval
+from tasks.evaluation.verdict.improvement import improvement, negate
+from tasks.evaluation.verdict.statistics import Interval
 
 
 def over_seeds(intervals: Sequence[Interval], confidence: float) -> Interval:

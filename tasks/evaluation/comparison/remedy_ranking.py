@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from schemas.results.comparison import Estimate, Trained
 from schemas.results.remedy_comparison import RemedyCell, RemedyComparison, RemedyRow
 from schemas.results.scores import Scores
-from tasks.evaluation.compare import improvement, negate
 from tasks.evaluation.comparison.ranking import over_seeds, side_by_side
 from tasks.evaluation.comparison.same_gain import at_the_same_gain
-from tasks.evaluation.statistics import Interval
+from tasks.evaluation.verdict.improvement import improvement, negate
+from tasks.evaluation.verdict.statistics import Interval
 
 Result = tuple[RemedyCell, Trained]
 Groups = dict[tuple[int, float | None], list[Result]]

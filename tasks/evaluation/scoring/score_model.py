@@ -11,10 +11,10 @@ from schemas.results.scores import AnySuite, ItemScore, Scores, SuiteScores, Uni
 from schemas.spec.run import RunSpec
 from tasks.data.model.folder import model_sha256
 from tasks.data.model.loading import library_refusal
-from tasks.evaluation.floor import unigram_floor
 from tasks.evaluation.scoring.answers import answer_suite, assemble_answers
 from tasks.evaluation.scoring.predictions import predict_suites
 from tasks.evaluation.suites.items import BATCH_TOKENS, OnProgress, Suite
+from tasks.evaluation.verdict.floor import unigram_floor
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.models.load import load_model

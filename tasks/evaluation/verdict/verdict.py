@@ -19,9 +19,9 @@ from schemas.results.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.results.realignment import Realignment
 from schemas.results.scores import AnySuite, Scores, SuiteScores
 from schemas.spec.promotion import Promotion
-from tasks.evaluation.advice import next_action, of_realignment
-from tasks.evaluation.compare import improvement, margin, negate
-from tasks.evaluation.statistics import Interval, clusters_needed
+from tasks.evaluation.verdict.advice import next_action, of_realignment
+from tasks.evaluation.verdict.improvement import improvement, margin, negate
+from tasks.evaluation.verdict.statistics import Interval, clusters_needed
 
 Incumbent = Literal["base", "champion"]
 Outcome = Literal["pass", "fail", "undecided"]

@@ -5,8 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, SuiteScores, TagSuite, Unit, Who
-from tasks.evaluation.proportions import label_counts, macro_f1, micro_f1, paired_accuracy, paired_statistic
-from tasks.evaluation.statistics import Interval, paired_difference
+from tasks.evaluation.verdict.proportions import (
+    label_counts,
+    macro_f1,
+    micro_f1,
+    paired_accuracy,
+    paired_statistic,
+)
+from tasks.evaluation.verdict.statistics import Interval, paired_difference
 
 
 def improvement(suite: AnySuite, unit: Unit, before: Who, after: Who, confidence: float) -> Interval:

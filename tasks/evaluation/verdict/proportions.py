@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation.statistics import Interval, paired_difference
+from tasks.evaluation.verdict.statistics import Interval, paired_difference
 
 Counts = npt.NDArray[np.float64]
 RESAMPLES = 4000
