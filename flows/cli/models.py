@@ -73,7 +73,7 @@ def export(
 ) -> None:
     """Copy a run's model out, as adapter or merged weights."""
     from flows.models.export import export_run
-    from tasks.release.drop_blocks import export_with_dropped
+    from tasks.release.export.drop_blocks import export_with_dropped
 
     model = Path(find_run_model(state, run_id))
     require_new(to, outside=model)
@@ -126,7 +126,7 @@ def combine(
     as_json: Json = False,
 ) -> None:
     """Combine tuned models of one base into one, and score them all before and after."""
-    from tasks.release.combine_recipe import make_recipe, parse_weights
+    from tasks.release.export.combine_recipe import make_recipe, parse_weights
 
     if sets and spec is None:
         raise UserError("there is no specification to change", "--set", "add --spec SPEC, or leave out --set")

@@ -8,9 +8,9 @@ from flows.models.evaluate import PreparedSuites, prepare_suites, score_on_suite
 from flows.progress.watch import Console, Watch
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.release.combinable import common_base, read_origin
-from tasks.release.combine import combine_models
-from tasks.release.combine_recipe import Recipe
+from tasks.release.export.combinable import common_base, read_origin
+from tasks.release.export.combine import combine_models
+from tasks.release.export.combine_recipe import Recipe
 from tasks.release.writing import require_new
 from tasks.training.models.weights import find_model
 

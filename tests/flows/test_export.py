@@ -13,7 +13,7 @@ from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.release import export
+from tasks.release.export import export
 from tasks.training.models.load import load_model
 from tests.corpora import here
 from tests.flows.test_increments import growing, once, rows, write

@@ -24,7 +24,7 @@ from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.scoring.score_model import assemble_scores, score_model
 from tasks.evaluation.suites.build import build_suites
-from tasks.release.export import export_model
+from tasks.release.export.export import export_model
 from tasks.training.inputs import TrainingInputs
 from tasks.training.train import train
 from tests.command_line import ROOT, rootstock

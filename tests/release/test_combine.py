@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from schemas.errors import UserError
 from tasks.data.model.folder import model_sha256
-from tasks.release import combine
-from tasks.release.combinable import Origin, common_base, read_origin
-from tasks.release.combine import combine_deltas, combine_models
-from tasks.release.combine_recipe import Recipe, make_recipe
+from tasks.release.export import combine
+from tasks.release.export.combinable import Origin, common_base, read_origin
+from tasks.release.export.combine import combine_deltas, combine_models
+from tasks.release.export.combine_recipe import Recipe, make_recipe
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.load import load_model
 from tests.tiny_base import TINY, make_base

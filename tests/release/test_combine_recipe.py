@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.errors import UserError
-from tasks.release.combine_recipe import Recipe, make_recipe, parse_weights
+from tasks.release.export.combine_recipe import Recipe, make_recipe, parse_weights
 
 
 @pytest.mark.parametrize(

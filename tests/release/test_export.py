@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.release import export
-from tasks.release.export import export_model
+from tasks.release.export import export
+from tasks.release.export.export import export_model
 from tests.release.conftest import MakeRun
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterDrop
-from tasks.release.drop_blocks import export_with_dropped
+from tasks.release.export.drop_blocks import export_with_dropped
 from tasks.training.attach import attach as attach_run
 from tasks.training.methods import adapter_drop
 from tasks.training.methods.adapter_drop import blocks_dropped

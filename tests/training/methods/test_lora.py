@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from schemas.errors import UserError
 from schemas.spec.methods.union import Lora
 from tasks.data.model.folder import model_sha256
-from tasks.release import export
-from tasks.release.export import export_model
+from tasks.release.export import export
+from tasks.release.export.export import export_model
 from tasks.training.inputs import TrainingInputs
 from tasks.training.methods import lora
 from tasks.training.methods.base import TrainingContext

@@ -5,8 +5,8 @@ import torch
 
 from schemas.errors import UserError
 from schemas.spec.methods.peft import Qlora
-from tasks.release import export
-from tasks.release.export import export_model
+from tasks.release.export import export
+from tasks.release.export.export import export_model
 from tasks.training.methods import qlora
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.counts import numbers

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from tasks.data.model.folder import model_sha256
-from tasks.release.combinable import Origin
-from tasks.release.combine_recipe import Recipe
+from tasks.release.export.combinable import Origin
+from tasks.release.export.combine_recipe import Recipe
 from tasks.release.lineage import library_versions
 from tasks.release.markdown import code
 from tasks.storage.atomic import write_atomic

@@ -6,7 +6,7 @@ from pathlib import Path
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterDrop
 from tasks.data.model.folder import METHOD_FILE, is_tuned
-from tasks.release.export import copy_model
+from tasks.release.export.export import copy_model
 from tasks.release.writing import require_new
 from tasks.storage.atomic import write_atomic
 from tasks.training.models.judged import require_judged

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UserError
 from tasks.data.model.folder import TOKENIZER_FILES, VOCABULARY_FILES
-from tasks.release.combinable import ONE_BASE, Origin
-from tasks.release.combine_recipe import Recipe
-from tasks.release.combined_card import write_combined_card
+from tasks.release.export.combinable import ONE_BASE, Origin
+from tasks.release.export.combine_recipe import Recipe
+from tasks.release.export.combined_card import write_combined_card
 from tasks.release.writing import require_new, writing
 from tasks.storage.atomic import atomic_folder
 from tasks.training.models.load import load_base, load_model
