@@ -9,8 +9,8 @@ from schemas.reading.load import source_files
 from schemas.spec.run import RunSpec
 from tasks.data.validate.file_steps import hash_files
 from tasks.release import promotion, registry
-from tasks.release.resolve import Found, resolve
-from tasks.release.watermark import lacks_champion, learn_of_champion, load_watermark
+from tasks.release.increments.resolve import Found, resolve
+from tasks.release.increments.watermark import lacks_champion, learn_of_champion, load_watermark
 from tasks.storage.steps import hold
 
 Chosen = Callable[[str], bool]

@@ -25,6 +25,12 @@ from tasks.data.validate.file_steps import hash_files
 from tasks.data.validate.sources import copy_quarantine
 from tasks.release import incumbent, promotion, registry, releases
 from tasks.release.card import write_card
+from tasks.release.increments.watermark import (
+    candidates_line,
+    draft_record,
+    load_watermark,
+    require_undecided,
+)
 from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.mend import require_intact, require_own
 from tasks.release.report import ReportData, write_report
@@ -39,7 +45,6 @@ from tasks.release.run_record import (
     write_record,
 )
 from tasks.release.run_record import FILE as RECORD
-from tasks.release.watermark import candidates_line, draft_record, load_watermark, require_undecided
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage

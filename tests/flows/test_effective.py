@@ -18,7 +18,7 @@ from schemas.results.watermark import Watermark
 from schemas.spec.increments import Increment, PickedSource
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import read_sources
-from tasks.release.resolve import resolve
+from tasks.release.increments.resolve import resolve
 from tasks.release.run_folder import RunFolder
 from tests.corpora import make_spec, source, write_rows
 from tests.in_process import rootstock_here

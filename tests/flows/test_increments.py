@@ -25,9 +25,9 @@ from schemas.reading.yaml_reader import read_yaml
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
 from tasks.release import promotion, registry
+from tasks.release.increments.watermark import load_watermark, scores_file, watermark_file
 from tasks.release.rebuild import repair
 from tasks.release.run_folder import dump_yaml
-from tasks.release.watermark import load_watermark, scores_file, watermark_file
 from tests.corpora import here
 from tests.tiny_base import prose
 

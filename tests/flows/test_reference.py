@@ -18,7 +18,7 @@ from flows.run.journey import Outcome, call_plainly, follow
 from schemas.errors import ExitCode, TrainingFailed
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.run import RunSpec
-from tasks.release.watermark import load_watermark, scores_file
+from tasks.release.increments.watermark import load_watermark, scores_file
 from tasks.training.train import train
 from tests.corpora import here
 from tests.flows.test_increments import TRADES, growing, once, rows, write

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.release import intent, promotion, registry
-from tasks.release.watermark import load_watermark
+from tasks.release.increments.watermark import load_watermark
 from tests.release.conftest import MakeRun
 from tests.release.test_release_kill import draft
 

@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import NoNewData, UserError
 from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.spec.run import RunSpec
-from tasks.release.resolve import resolve
+from tasks.release.increments.resolve import resolve
 from tests.corpora import make_spec, source
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
