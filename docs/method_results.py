@@ -41,7 +41,7 @@ def results() -> str:
 
 
 def _row(kind: str, result: dict[str, Any]) -> str:
-    from tasks.release.templates import short, size
+    from tasks.release.pages.templates import short, size
 
     p, losses = result["parameters"], result["losses"]
     rules = {rule["suite"]: rule for rule in result["rules"] if rule["against"] == "base"}

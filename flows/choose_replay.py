@@ -17,7 +17,7 @@ from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table
-from tasks.release.markdown import code, inline
+from tasks.release.pages.markdown import code, inline
 from tasks.stage import stopped
 
 

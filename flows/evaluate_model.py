@@ -15,7 +15,7 @@ from flows.serving.page_watch import PageWatch
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table
-from tasks.release.markdown import code
+from tasks.release.pages.markdown import code
 from tasks.stage import stopped
 
 LOSS = "nats per token"

@@ -16,7 +16,7 @@ from schemas.errors import UserError
 from schemas.registered_names import require_run
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
-from tasks.release.markdown import inline
+from tasks.release.pages.markdown import inline
 from tasks.release.promotion import read_decision
 from tasks.release.registry import Registered
 from tasks.stage import result_of, stopped

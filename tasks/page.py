@@ -33,7 +33,7 @@ from schemas.results.artifacts import (
 )
 from schemas.results.scores import AnySuite, Scores, SuiteScores, Who
 from tasks.data.prepare import Tokenized
-from tasks.release.markdown import code, commands, inline
+from tasks.release.pages.markdown import code, commands, inline
 
 MAX_ROWS = 200
 """Rows of a table that a page still shows well."""

@@ -12,7 +12,7 @@ from flows.comparing.cells import RunJobs
 from schemas.results.comparison import Cell, CellResult, Comparison
 from schemas.spec.run import RunSpec
 from tasks.evaluation.comparison.ranking import best_rate, best_rates, rank_methods
-from tasks.release.comparison_page import write_comparison
+from tasks.release.pages.comparison_page import write_comparison
 
 
 def compare(comparison: Comparison, spec: RunSpec, state: Path, run_jobs: RunJobs) -> Path:

@@ -7,7 +7,7 @@ from flows.comparing.cells import RunJobs
 from schemas.results.remedy_comparison import RemedyCell, RemedyComparison
 from schemas.spec.run import RunSpec
 from tasks.evaluation.comparison.remedy_ranking import label_of, rank_remedies
-from tasks.release.remedy_page import write_remedies
+from tasks.release.pages.remedy_page import write_remedies
 
 
 def compare_remedies(

@@ -11,7 +11,7 @@ from flows.run.effective import effective
 from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare
-from tasks.release.replay_page import write_choice_page
+from tasks.release.pages.replay_page import write_choice_page
 from tasks.release.run_folder import RunFolder
 from tasks.storage.workers import map_in_processes
 from tasks.training.models.base_model import provide_base

@@ -15,7 +15,7 @@ from flows.comparing.cells import Job, RunJobs, Stopped, Trainings, run_cell
 from schemas.errors import UserError
 from schemas.results.comparison import Trained
 from tasks.page import artifact_key, put
-from tasks.release.markdown import code
+from tasks.release.pages.markdown import code
 from tasks.stage import RETRIES, RETRY_DELAY_SECONDS, machine_failed, result_of
 
 

@@ -8,7 +8,7 @@ from schemas.results.comparison import Trained
 from schemas.results.remedy_comparison import RemedyComparison, RemedyRow
 from schemas.results.scores import ItemScore, Scores, SuiteScores
 from tasks.evaluation.comparison.remedy_ranking import rank_remedies
-from tasks.release.remedy_page import markdown, outcome, write_remedies
+from tasks.release.pages.remedy_page import markdown, outcome, write_remedies
 
 COMPARISON = RemedyComparison.model_validate(
     {

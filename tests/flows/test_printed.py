@@ -18,7 +18,7 @@ from flows.progress.watch import Console
 from schemas.commands import command
 from schemas.errors import UserError
 from tasks.release import registry
-from tasks.release.markdown import code, inline
+from tasks.release.pages.markdown import code, inline
 from tests.in_process import rootstock_here
 
 ROOT = Path(__file__).parents[2]

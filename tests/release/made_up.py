@@ -23,7 +23,7 @@ from schemas.results.artifacts import (
 )
 from schemas.results.counts import Latency, Parameters, Ranks
 from schemas.spec.run import RunSpec
-from tasks.release.report import ReportData
+from tasks.release.pages.report import ReportData
 
 Verdict = Literal["promote", "reject", "inconclusive"]
 FORGETTING = {"promote": 0.012, "reject": 0.41, "inconclusive": 0.046}

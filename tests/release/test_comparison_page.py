@@ -8,7 +8,7 @@ import pytest
 
 from schemas.results.comparison import Comparison, Estimate, Row
 from schemas.results.counts import Parameters
-from tasks.release.comparison_page import COSTS, frontier, markdown, plots, write_comparison
+from tasks.release.pages.comparison_page import COSTS, frontier, markdown, plots, write_comparison
 
 NUMBER = {"k": 1e3, "M": 1e6, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.release.card import write_card
-from tasks.release.method_told import KINDS, grid, told
+from tasks.release.pages.card import write_card
+from tasks.release.pages.method_told import KINDS, grid, told
 from tests.release.made_up import made_up
 from tests.release.test_report import HOSTILE, Page, render, words
 

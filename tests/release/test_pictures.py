@@ -7,8 +7,8 @@ import pytest
 
 from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
 from schemas.results.scores import MEASURES, LabelScore, LabelSuite, Measure
-from tasks.release import pictures
-from tasks.release.svg import Scale, element
+from tasks.release.pages import pictures
+from tasks.release.pages.svg import Scale, element
 from tests.release.made_up import made_up
 
 

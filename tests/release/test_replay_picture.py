@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas.results.replay_choice import CurvePoint, ForgettingCurve, ProxyPoint, ReplayChoice
-from tasks.release.replay_picture import replay_curve
-from tasks.release.report import write_report
+from tasks.release.pages.replay_picture import replay_curve
+from tasks.release.pages.report import write_report
 from tests.release.made_up import made_up
 
 BAND = ((0.0, 0.9, 1.2), (0.1, 0.3, 0.4), (0.2, 0.15, 0.22), (0.25, 0.1, 0.16))

@@ -11,9 +11,9 @@ import pytest
 from flows.progress.notes import mixture_line
 from schemas.results.artifacts import FileLedger, LabelShare, Ledger, Scores, Verdict
 from schemas.results.scores import LabelScore, LabelSuite
-from tasks.release.report import ReportData, spec_yaml, write_report
-from tasks.release.shown_scores import incumbent
-from tasks.release.templates import commands, duration, short, size
+from tasks.release.pages.report import ReportData, spec_yaml, write_report
+from tasks.release.pages.shown_scores import incumbent
+from tasks.release.pages.templates import commands, duration, short, size
 from tests.release.made_up import made_up, suites
 
 HOSTILE = "data/<script>alert(1)</script>&\"'>中文.jsonl"

@@ -10,10 +10,10 @@ from markupsafe import Markup
 from schemas.base import Schema
 from schemas.results.comparison import Comparison, Row
 from schemas.results.remedy_comparison import RemedyRow
-from tasks.release.markdown import code, inline
-from tasks.release.pictures import signed
-from tasks.release.svg import Scale, element, label, percent, picture
-from tasks.release.templates import html_templates, short, size
+from tasks.release.pages.markdown import code, inline
+from tasks.release.pages.pictures import signed
+from tasks.release.pages.svg import Scale, element, label, percent, picture
+from tasks.release.pages.templates import html_templates, short, size
 from tasks.storage.atomic import write_atomic
 
 COSTS: tuple[tuple[str, str, Callable[[Row], float]], ...] = (

@@ -5,7 +5,7 @@ import math
 from markupsafe import Markup
 
 from schemas.results.replay_choice import ForgettingCurve, ReplayChoice
-from tasks.release.svg import Point, Scale, element, label, percent, picture
+from tasks.release.pages.svg import Point, Scale, element, label, percent, picture
 
 HEIGHT, BOTTOM = 300, 262
 

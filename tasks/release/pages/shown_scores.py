@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from schemas.results.scores import AnswerSuite, AnySuite, LabelSuite, Scores, SuiteScores, TagSuite, Who
 from tasks.data.labels.model_head import output_name
-from tasks.release import pictures
+from tasks.release.pages import pictures
 
 
 def models_scored(scores: Scores) -> tuple[Who, ...]:

@@ -9,11 +9,11 @@ from markupsafe import Markup
 
 from schemas.results.comparison import Estimate
 from schemas.results.remedy_comparison import RemedyComparison, RemedyRow
-from tasks.release.comparison_page import interval, suites_of, write_files
-from tasks.release.markdown import code, inline
-from tasks.release.pictures import signed
-from tasks.release.svg import Scale, element, label, percent, picture
-from tasks.release.templates import html_templates, short
+from tasks.release.pages.comparison_page import interval, suites_of, write_files
+from tasks.release.pages.markdown import code, inline
+from tasks.release.pages.pictures import signed
+from tasks.release.pages.svg import Scale, element, label, percent, picture
+from tasks.release.pages.templates import html_templates, short
 
 HEIGHT, TOP, BOTTOM = 380, 18, 48
 AT_GAIN = (

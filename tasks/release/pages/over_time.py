@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from tasks.evaluation.comparison.continual import Continual
-from tasks.release.pictures import levels
-from tasks.release.svg import Scale, curve, element, label, picture
+from tasks.release.pages.pictures import levels
+from tasks.release.pages.svg import Scale, curve, element, label, picture
 
 HEIGHT = 260
 COLOURS = ("domain", "kept", "lost", "replay", "leaked", "never")

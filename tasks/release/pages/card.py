@@ -6,11 +6,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from schemas.reading.load import is_hub_id
 from schemas.results.scores import YARDSTICKS
-from tasks.release import method_told, pictures
-from tasks.release.markdown import code, inline
-from tasks.release.report import ReportData
-from tasks.release.shown_scores import models_scored, score_columns
-from tasks.release.templates import count, share, short, size
+from tasks.release.pages import method_told, pictures
+from tasks.release.pages.markdown import code, inline
+from tasks.release.pages.report import ReportData
+from tasks.release.pages.shown_scores import models_scored, score_columns
+from tasks.release.pages.templates import count, share, short, size
 from tasks.storage.atomic import write_atomic
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from tasks.release import pictures
+from tasks.release.pages import pictures
 
 
 def html_templates() -> Environment:

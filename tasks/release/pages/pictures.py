@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
 from schemas.results.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
-from tasks.release.svg import Scale, curve, element, label, percent, picture
+from tasks.release.pages.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
     ("accepted", "accepted"),

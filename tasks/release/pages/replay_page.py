@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from schemas.results.replay_choice import ReplayChoice
-from tasks.release.replay_picture import replay_curve
-from tasks.release.templates import html_templates
+from tasks.release.pages.replay_picture import replay_curve
+from tasks.release.pages.templates import html_templates
 from tasks.storage.atomic import write_atomic
 
 

@@ -22,10 +22,10 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import YARDSTICKS, Scores, SuiteScores
 from schemas.spec.run import RunSpec
 from tasks.evaluation.comparison.continual import Continual
-from tasks.release import method_told, over_time, pictures
-from tasks.release.replay_picture import replay_curve
-from tasks.release.shown_scores import improved, incumbent, label_rows, models_scored, score_columns
-from tasks.release.templates import html_templates
+from tasks.release.pages import method_told, over_time, pictures
+from tasks.release.pages.replay_picture import replay_curve
+from tasks.release.pages.shown_scores import improved, incumbent, label_rows, models_scored, score_columns
+from tasks.release.pages.templates import html_templates
 from tasks.storage.atomic import write_atomic
 
 _MOST_FILES = 100
