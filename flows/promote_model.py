@@ -17,8 +17,8 @@ from schemas.registered_names import require_run
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
 from tasks.release.pages.markdown import inline
-from tasks.release.promotion import read_decision
-from tasks.release.registry import Registered
+from tasks.release.registry.promotion import read_decision
+from tasks.release.registry.versions import Registered
 from tasks.stage import result_of, stopped
 
 RUN_HINT = "The run's id, such as quickstart-1a2b3c4d5e: the name of its flow run and of its folder in runs/."

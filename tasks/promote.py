@@ -10,8 +10,8 @@ from prefect.states import Completed
 from schemas.errors import UserError
 from schemas.results.artifacts import Decision
 from tasks.page import show_scores, show_verdict
-from tasks.release import promotion
-from tasks.release.registry import Registered
+from tasks.release.registry import promotion
+from tasks.release.registry.versions import Registered
 from tasks.release.run_folder import RunFolder, RunResult
 from tasks.stage import stopped
 from tasks.still_wanted import require_wanted

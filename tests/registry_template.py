@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tasks.release import mlflow_store
+from tasks.release.registry import mlflow_store
 
 _create_database = mlflow_store._create_database
 

@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 
 from schemas.spec.run import RunSpec
-from tasks.release import registry
 from tasks.release.increments.watermark import load_watermark
+from tasks.release.registry import versions as registry
 from tasks.release.run_folder import dump_yaml
 from tests.flows.test_increments import TRADES, growing, rows, write
 from tests.flows.test_lifecycle import Lives, alive

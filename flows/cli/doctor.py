@@ -107,8 +107,8 @@ def _surroundings() -> list[dict[str, Any]]:
 def _state(state: Path) -> list[dict[str, Any]]:
     """How large the state folder is, and whether its registry is in order."""
     from schemas.errors import UserError
-    from tasks.release.releases import repair_command
-    from tasks.release.soundness import require_sound
+    from tasks.release.registry.releases import repair_command
+    from tasks.release.registry.soundness import require_sound
     from tasks.storage.space import size_of, told_size
 
     if not state.is_dir():

@@ -239,7 +239,7 @@ def doctor(
 ) -> None:
     """Tell what will and will not work on this machine, and mend the registry of models."""
     if repair:
-        from tasks.release.rebuild import repair as rebuild
+        from tasks.release.registry.rebuild import repair as rebuild
 
         rebuild(state, print, really=not dry_run)
         return

@@ -153,7 +153,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show every version of a model and who is champion."""
-    from tasks.release import registry
+    from tasks.release.registry import versions as registry
 
     known = registry.history(state, require_name(name))
     forced = any(h.forced for h in known)
@@ -181,7 +181,7 @@ def promote(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Make a run's model champion; with a passing decision bound to its very files, or by force, which is kept."""
-    from tasks.release.promotion import promote_by_hand
+    from tasks.release.registry.promotion import promote_by_hand
 
     if reason is not None and not force:
         fix = "add --force, or leave out --reason"
@@ -195,7 +195,7 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
 ) -> None:
     """Make the previous champion champion again; the next increment starts from it."""
-    from tasks.release import promotion
+    from tasks.release.registry import promotion
 
     model = promotion.rollback(state, require_name(name))
     say(f"champion of {model.name}: version {model.version} ({model.run_id})")
@@ -224,7 +224,7 @@ def find_run_model(state: Path, name: str) -> str:
             raise UserError(f"the run {name} has left no model yet", str(run), how_to_mend(run))
         return str(run / "model")
     if not os.path.lexists(name) and "/" not in name:
-        from tasks.release import registry
+        from tasks.release.registry import versions as registry
 
         champion = registry.champion(state, name) if NAME.fullmatch(name) else None
         if champion is not None:

@@ -8,9 +8,10 @@ from schemas.errors import UserError
 from schemas.reading.load import source_files
 from schemas.spec.run import RunSpec
 from tasks.data.validate.file_steps import hash_files
-from tasks.release import promotion, registry
 from tasks.release.increments.resolve import Found, resolve
 from tasks.release.increments.watermark import lacks_champion, learn_of_champion, load_watermark
+from tasks.release.registry import promotion
+from tasks.release.registry import versions as registry
 from tasks.storage.steps import hold
 
 Chosen = Callable[[str], bool]

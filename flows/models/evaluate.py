@@ -15,8 +15,8 @@ from tasks.data.tokens.tokenizer import load_auto_tokenizer
 from tasks.evaluation.scoring.score_model import score_model
 from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
-from tasks.release import registry
 from tasks.release.pages.shown_scores import score_columns
+from tasks.release.registry import versions as registry
 from tasks.storage.workers import map_in_processes
 from tasks.training.models.load import load_model
 from tasks.training.models.weights import find_model

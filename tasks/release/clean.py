@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schemas.errors import UserError
-from tasks.release import registry
 from tasks.release.mend import how_to_mend
+from tasks.release.registry import versions as registry
 from tasks.release.run_record import RunRecord, read_record
 from tasks.storage.atomic import remove
 from tasks.storage.intact import Damage, find_damage

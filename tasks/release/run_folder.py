@@ -23,7 +23,6 @@ from tasks.data.prepare import Note, Prepared, Tokenized
 from tasks.data.split.consumed import ROWS, rows_file
 from tasks.data.validate.file_steps import hash_files
 from tasks.data.validate.sources import copy_quarantine
-from tasks.release import incumbent, promotion, registry, releases
 from tasks.release.increments.watermark import (
     candidates_line,
     draft_record,
@@ -34,6 +33,8 @@ from tasks.release.lineage import build_lineage, write_lineage
 from tasks.release.mend import require_intact, require_own
 from tasks.release.pages.card import write_card
 from tasks.release.pages.report import ReportData, write_report
+from tasks.release.registry import incumbent, promotion, releases
+from tasks.release.registry import versions as registry
 from tasks.release.run_name import _hash_data, name_run
 from tasks.release.run_record import (
     DRAFT,

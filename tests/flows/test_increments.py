@@ -24,9 +24,10 @@ from schemas.reading.load import load_spec
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
-from tasks.release import promotion, registry
 from tasks.release.increments.watermark import load_watermark, scores_file, watermark_file
-from tasks.release.rebuild import repair
+from tasks.release.registry import promotion
+from tasks.release.registry import versions as registry
+from tasks.release.registry.rebuild import repair
 from tasks.release.run_folder import dump_yaml
 from tests.corpora import here
 from tests.tiny_base import prose

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from flows.serving.server import free_port
-from tasks.release import registry
+from tasks.release.registry import versions as registry
 from tests.command_line import environment
 from tests.flows.prefect_api import api_client
 from tests.flows.test_serve import RUN_SECONDS, START_SECONDS, Served, checkpoints, wait_until

@@ -17,8 +17,8 @@ from flows.progress.terminal import Pieces
 from flows.progress.watch import Console
 from schemas.commands import command
 from schemas.errors import UserError
-from tasks.release import registry
 from tasks.release.pages.markdown import code, inline
+from tasks.release.registry import versions as registry
 from tests.in_process import rootstock_here
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from schemas.results.artifacts import Ledger
-from tasks.release import registry
+from tasks.release.registry import versions as registry
 from tasks.storage.hashing import sha256_file
 from tasks.training.checkpoints import list_checkpoints, verify
 from tests.command_line import environment, rootstock

@@ -18,7 +18,7 @@ import pytest
 
 from flows.cli.models import find_run_model
 from schemas.errors import UserError
-from tasks.release.promotion import promote_by_hand
+from tasks.release.registry.promotion import promote_by_hand
 from tasks.release.run_record import FILE, RunRecord, read_record
 from tasks.storage.steps import MANIFEST, Step, open_step
 from tests.command_line import ROOT, Done, rootstock

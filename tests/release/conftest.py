@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from schemas.results.artifacts import Bindings, Decision, RuleOutcome
-from tasks.release import registry
 from tasks.release.lineage import weights_sha256
+from tasks.release.registry import versions as registry
 from tasks.storage.hashing import sha256_file
 
 MakeRun = Callable[..., Path]

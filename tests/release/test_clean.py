@@ -11,7 +11,7 @@ import pytest
 
 from schemas.errors import UserError
 from tasks.release.clean import clean
-from tasks.release.promotion import promote, refuse
+from tasks.release.registry.promotion import promote, refuse
 from tasks.release.run_record import close_run
 from tasks.storage import steps
 from tasks.storage.steps import Step, StepPlan, run_step

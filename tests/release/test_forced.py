@@ -7,7 +7,8 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.release import promotion, registry
+from tasks.release.registry import promotion
+from tasks.release.registry import versions as registry
 from tasks.release.run_folder import RunFolder
 from tasks.release.run_record import find_run_damage
 from tests.release.conftest import MakeRun

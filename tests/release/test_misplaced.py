@@ -12,9 +12,10 @@ from flows.models.export import export_run
 from schemas.errors import ExitCode, UserError
 from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.spec.run import RunSpec
-from tasks.release import intent, registry
 from tasks.release.increments.watermark import load_watermark, save_watermark, watermark_file
-from tasks.release.promotion import promote, promote_by_hand, rollback, settle
+from tasks.release.registry import intent
+from tasks.release.registry import versions as registry
+from tasks.release.registry.promotion import promote, promote_by_hand, rollback, settle
 from tasks.release.run_folder import RunFolder
 from tasks.release.run_record import DRAFT, close_run
 from tasks.storage.hashing import sha256_file

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.release import registry
 from tasks.release.lineage import weights_sha256
+from tasks.release.registry import versions as registry
 from tests.release.conftest import MakeRun
 
 
@@ -91,7 +91,7 @@ def test_there_is_no_champion_before_the_first_promotion(state: Path, make_run: 
 
 def test_without_a_registry_champion_imports_no_mlflow_and_makes_no_file(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from tasks.release.registry import champion;"
+        "import sys, pathlib; from tasks.release.registry.versions import champion;"
         f"assert champion(pathlib.Path({str(tmp_path)!r}), 'medical') is None;"
         "assert 'mlflow' not in sys.modules"
     )

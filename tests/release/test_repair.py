@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from flows.cli.doctor import _state
 from flows.cli.main import app
 from schemas.errors import ExitCode, MachineFailed, UserError
-from tasks.release import incumbent, registry
-from tasks.release.promotion import nominate, promote, refuse, rollback
-from tasks.release.rebuild import repair
-from tasks.release.releases import FILE, read
+from tasks.release.registry import incumbent
+from tasks.release.registry import versions as registry
+from tasks.release.registry.promotion import nominate, promote, refuse, rollback
+from tasks.release.registry.rebuild import repair
+from tasks.release.registry.releases import FILE, read
 from tasks.release.run_record import close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
@@ -44,7 +45,7 @@ def become_folder(file: Path) -> None:
 def become_another(file: Path) -> None:
     """What an earlier version made of an empty file: a sound registry that knows nothing."""
     file.unlink()
-    from tasks.release.mlflow_store import open_registry
+    from tasks.release.registry.mlflow_store import open_registry
 
     open_registry(file)
 

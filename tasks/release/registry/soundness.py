@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.errors import MachineFailed
-from tasks.release.releases import FILE, SEALED, Release, Version, intent_file, read, repair_command, versions
+from tasks.release.registry.releases import (
+    FILE,
+    SEALED,
+    Release,
+    Version,
+    intent_file,
+    read,
+    repair_command,
+    versions,
+)
 
 MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 30

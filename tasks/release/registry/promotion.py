@@ -21,16 +21,23 @@ from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Decision
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.promotion import Forced
-from tasks.release import registry
 from tasks.release.increments.watermark import is_behind, mend_watermark, write_scores
-from tasks.release.intent import Intent, carry_out, clear_intent, read_intent, require_possible, write_intent
 from tasks.release.lineage import weights_sha256
 from tasks.release.mend import how_to_mend
-from tasks.release.registry import Registered
-from tasks.release.releases import Release, now
+from tasks.release.registry import versions as registry
+from tasks.release.registry.intent import (
+    Intent,
+    carry_out,
+    clear_intent,
+    read_intent,
+    require_possible,
+    write_intent,
+)
+from tasks.release.registry.releases import Release, now
+from tasks.release.registry.soundness import rolling_back
+from tasks.release.registry.versions import Registered
 from tasks.release.run_record import DRAFT, FORCED, RunRecord, _sha256_if_there, find_run_damage, read_record
 from tasks.release.run_record import FILE as RECORD
-from tasks.release.soundness import rolling_back
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
 from tasks.storage.reading import read_stored

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.errors import MachineFailed, UserError
-from tasks.release.releases import repair_command
+from tasks.release.registry.releases import repair_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,11 +11,21 @@ from pydantic import ValidationError
 
 from schemas.errors import MachineFailed, UserError
 from schemas.results.artifacts import Decision
-from tasks.release import registry
-from tasks.release.mlflow_store import open_registry
-from tasks.release.releases import FILE, SEALED, Release, Version, append, chained, last_seals, read, versions
+from tasks.release.registry import versions as registry
+from tasks.release.registry.mlflow_store import open_registry
+from tasks.release.registry.releases import (
+    FILE,
+    SEALED,
+    Release,
+    Version,
+    append,
+    chained,
+    last_seals,
+    read,
+    versions,
+)
+from tasks.release.registry.soundness import find_damage, find_own_damage
 from tasks.release.run_record import RunRecord, find_run_damage, read_record
-from tasks.release.soundness import find_damage, find_own_damage
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
@@ -104,7 +114,7 @@ def _contradiction(state: Path, registered: list[Release]) -> str | None:
 def _of_runs(state: Path) -> list[Release]:
     """What the folders of finished runs tell, in the order of their decisions."""
     from schemas.reading.yaml_reader import read_yaml
-    from tasks.release.promotion import forced_of
+    from tasks.release.registry.promotion import forced_of
 
     found: list[tuple[float, Release]] = []
     for file in sorted((state / "runs").glob("*/decision.json")):

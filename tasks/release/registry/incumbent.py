@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.release import registry
+from tasks.release.registry import versions as registry
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import parse_json, read_stored
 from tasks.training.models.judged import require_judged

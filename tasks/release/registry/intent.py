@@ -12,10 +12,11 @@ from schemas.errors import UserError
 from schemas.results.artifacts import Verdict
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.promotion import Forced
-from tasks.release import incumbent, registry
 from tasks.release.increments.watermark import load_watermark, save_watermark, with_record, write_scores
 from tasks.release.mend import require_own
-from tasks.release.releases import Release, intent_file, now
+from tasks.release.registry import incumbent
+from tasks.release.registry import versions as registry
+from tasks.release.registry.releases import Release, intent_file, now
 from tasks.release.run_record import FORCED, close_run
 from tasks.storage.atomic import remove, sync_folder, write_atomic
 from tasks.storage.intact import open_sealed, sealed
