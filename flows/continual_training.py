@@ -22,7 +22,7 @@ from schemas.errors import NoNewData, UserError
 from schemas.reading.load import load_spec
 from schemas.spec.run import RunSpec
 from tasks.page import show_verdict
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 from tasks.stage import stopped
 from tasks.storage.workers import map_in_processes
 from tasks.training.methods.registry import METHODS

@@ -12,7 +12,7 @@ from schemas.results.artifacts import Decision
 from tasks.page import show_scores, show_verdict
 from tasks.release.registry import promotion
 from tasks.release.registry.versions import Registered
-from tasks.release.run_folder import RunFolder, RunResult
+from tasks.release.run.run_folder import RunFolder, RunResult
 from tasks.stage import stopped
 from tasks.still_wanted import require_wanted
 

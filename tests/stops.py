@@ -21,7 +21,7 @@ import httpx
 from schemas.spec.run import RunSpec
 from tasks.release.increments.watermark import load_watermark
 from tasks.release.registry import versions as registry
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tests.flows.test_increments import TRADES, growing, rows, write
 from tests.flows.test_lifecycle import Lives, alive
 from tests.flows.test_serve import wait_until

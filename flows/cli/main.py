@@ -264,7 +264,7 @@ def clean(
 ) -> None:
     """Remove steps that no model in use (champion, previous, challenger) and no recent run rests on."""
     from flows.cli.doctor import told_removable
-    from tasks.release.clean import clean as remove
+    from tasks.release.run.clean import clean as remove
 
     found = remove(state, days, really=yes)
     print_table("removed" if yes else "may go (dry run: --yes removes)", told_removable(found), as_json)

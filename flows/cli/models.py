@@ -208,7 +208,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Tell what became of a row: its fate in every run, the steps that trained it, and the models that saw it."""
-    from tasks.release.trace import trace_row
+    from tasks.release.run.trace import trace_row
 
     print_table(f"traces of {row}", trace_row(state, row), as_json)
 
@@ -217,7 +217,7 @@ def find_run_model(state: Path, name: str) -> str:
     """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
     run = state / "runs" / name
     if RUN.fullmatch(name) and run.is_dir():
-        from tasks.release.mend import how_to_mend, require_intact
+        from tasks.release.run.mend import how_to_mend, require_intact
 
         require_intact(run)
         if not (run / "model").is_dir():
@@ -228,7 +228,7 @@ def find_run_model(state: Path, name: str) -> str:
 
         champion = registry.champion(state, name) if NAME.fullmatch(name) else None
         if champion is not None:
-            from tasks.release.mend import require_intact
+            from tasks.release.run.mend import require_intact
             from tasks.training.models.judged import require_judged
 
             require_intact(champion.model_folder.parent)

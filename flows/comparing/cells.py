@@ -29,7 +29,7 @@ RunJobs = Callable[[Sequence[Job], Path, Path], list[Trained]]
 
 def result_file(folder: Path, state: Path, spec: RunSpec) -> Path:
     """Where a training's result lies; named by everything that decides it."""
-    from tasks.release.run_folder import RunFolder
+    from tasks.release.run.run_folder import RunFolder
 
     return folder / "cells" / f"{RunFolder.open(state, spec).id}.json"
 

@@ -12,8 +12,8 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
 from tasks.release.export.export import export_model
-from tasks.release.mend import require_intact
 from tasks.release.registry import incumbent
+from tasks.release.run.mend import require_intact
 from tasks.storage.reading import read_stored
 from tasks.training.models.judged import require_judged
 

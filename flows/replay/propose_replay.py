@@ -12,7 +12,7 @@ from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare
 from tasks.release.pages.replay_page import write_choice_page
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 from tasks.storage.workers import map_in_processes
 from tasks.training.models.base_model import provide_base
 

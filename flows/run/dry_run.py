@@ -16,7 +16,7 @@ from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 from tasks.training.attach import attach
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.micro_batch import micro_batch_tokens

@@ -30,7 +30,7 @@ from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
 from tasks.evaluation.verdict.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.verdict.verdict import decide, judge, require_suites
-from tasks.release.run_folder import RunFolder, RunResult
+from tasks.release.run.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
 from tasks.storage.workers import ShardMap, map_in_processes
 from tasks.training.attach import require_method

@@ -6,7 +6,7 @@ from typing import Any
 from flows.growing.due import due, find_due
 from flows.progress.watch import Console
 from schemas.spec.run import RunSpec
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 
 
 def start(

@@ -18,7 +18,7 @@ from tasks.data.tokens.tokenizer import special_ids
 from tasks.data.validate import file_steps as reading
 from tasks.data.validate.file_steps import share_steps
 from tasks.data.validate.sources import copy_quarantine, validate_source
-from tasks.release.clean import clean
+from tasks.release.run.clean import clean
 from tests.command_line import rootstock
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import make_base, prose

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.reading.load import load_spec
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 from tests.command_line import ROOT, rootstock
 from tests.damages import Damage, edit, gone, number_in, text
 from tests.in_process import require_refusal, rootstock_here

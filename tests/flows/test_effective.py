@@ -19,7 +19,7 @@ from schemas.spec.increments import Increment, PickedSource
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import read_sources
 from tasks.release.increments.resolve import resolve
-from tasks.release.run_folder import RunFolder
+from tasks.release.run.run_folder import RunFolder
 from tests.corpora import make_spec, source, write_rows
 from tests.in_process import rootstock_here
 from tests.tiny_base import make_base, prose

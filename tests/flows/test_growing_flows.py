@@ -8,7 +8,7 @@ import pytest
 from flows.backfill import backfill_flow
 from flows.look_for_data import look_for_data
 from tasks.release.increments.watermark import load_watermark
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tests.flows.test_increments import TRADES, growing, rows, write
 from tests.tiny import artifacts_of, ended
 

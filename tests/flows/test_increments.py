@@ -28,7 +28,7 @@ from tasks.release.increments.watermark import load_watermark, scores_file, wate
 from tasks.release.registry import promotion
 from tasks.release.registry import versions as registry
 from tasks.release.registry.rebuild import repair
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tests.corpora import here
 from tests.tiny_base import prose
 

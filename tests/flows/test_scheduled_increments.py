@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.release.increments.watermark import load_watermark, scores_file
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tests.flows.test_increments import growing, rows, write
 from tests.flows.test_serve import RUN_SECONDS, Served, served, wait_until
 

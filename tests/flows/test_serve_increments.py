@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tests.flows.test_increments import TRADES, growing, rows, write
 from tests.flows.test_serve import RUN_SECONDS, Served, served, wait_until
 

@@ -16,7 +16,7 @@ from flows.compare_remedies import compare_remedies_flow
 from flows.continual_training import continual_training
 from flows.serving import turns
 from schemas.errors import UserError
-from tasks.release.run_folder import dump_yaml
+from tasks.release.run.run_folder import dump_yaml
 from tasks.storage.steps import hold
 from tests.command_line import ROOT, environment
 from tests.flows.test_compare import COMPARISON, place

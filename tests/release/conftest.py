@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from schemas.results.artifacts import Bindings, Decision, RuleOutcome
-from tasks.release.lineage import weights_sha256
 from tasks.release.registry import versions as registry
+from tasks.release.run.lineage import weights_sha256
 from tasks.storage.hashing import sha256_file
 
 MakeRun = Callable[..., Path]

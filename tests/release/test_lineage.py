@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
-from tasks.release.lineage import build_lineage, weights_sha256, write_lineage
+from tasks.release.run.lineage import build_lineage, weights_sha256, write_lineage
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun

@@ -16,8 +16,8 @@ from tasks.release.increments.watermark import load_watermark, save_watermark, w
 from tasks.release.registry import intent
 from tasks.release.registry import versions as registry
 from tasks.release.registry.promotion import promote, promote_by_hand, rollback, settle
-from tasks.release.run_folder import RunFolder
-from tasks.release.run_record import DRAFT, close_run
+from tasks.release.run.run_folder import RunFolder
+from tasks.release.run.run_record import DRAFT, close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 from tests.release.made_up import spec as made_up_spec

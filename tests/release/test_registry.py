@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.release.lineage import weights_sha256
 from tasks.release.registry import versions as registry
+from tasks.release.run.lineage import weights_sha256
 from tests.release.conftest import MakeRun
 
 

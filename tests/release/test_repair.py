@@ -20,7 +20,7 @@ from tasks.release.registry import versions as registry
 from tasks.release.registry.promotion import nominate, promote, refuse, rollback
 from tasks.release.registry.rebuild import repair
 from tasks.release.registry.releases import FILE, read
-from tasks.release.run_record import close_run
+from tasks.release.run.run_record import close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 

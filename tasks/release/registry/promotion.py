@@ -22,8 +22,6 @@ from schemas.results.artifacts import Decision
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.promotion import Forced
 from tasks.release.increments.watermark import is_behind, mend_watermark, write_scores
-from tasks.release.lineage import weights_sha256
-from tasks.release.mend import how_to_mend
 from tasks.release.registry import versions as registry
 from tasks.release.registry.intent import (
     Intent,
@@ -36,8 +34,17 @@ from tasks.release.registry.intent import (
 from tasks.release.registry.releases import Release, now
 from tasks.release.registry.soundness import rolling_back
 from tasks.release.registry.versions import Registered
-from tasks.release.run_record import DRAFT, FORCED, RunRecord, _sha256_if_there, find_run_damage, read_record
-from tasks.release.run_record import FILE as RECORD
+from tasks.release.run.lineage import weights_sha256
+from tasks.release.run.mend import how_to_mend
+from tasks.release.run.run_record import (
+    DRAFT,
+    FORCED,
+    RunRecord,
+    _sha256_if_there,
+    find_run_damage,
+    read_record,
+)
+from tasks.release.run.run_record import FILE as RECORD
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
 from tasks.storage.reading import read_stored

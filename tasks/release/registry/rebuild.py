@@ -25,7 +25,7 @@ from tasks.release.registry.releases import (
     versions,
 )
 from tasks.release.registry.soundness import find_damage, find_own_damage
-from tasks.release.run_record import RunRecord, find_run_damage, read_record
+from tasks.release.run.run_record import RunRecord, find_run_damage, read_record
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
@@ -99,7 +99,7 @@ def _summary(lines: list[Release]) -> str:
 
 def _contradiction(state: Path, registered: list[Release]) -> str | None:
     """The first run whose own folder says something else than the registry: then the registry is no witness either."""
-    from tasks.release.run_record import weights_of
+    from tasks.release.run.run_record import weights_of
 
     for line in {(line.name, line.run): line for line in registered}.values():
         run = state / "runs" / line.run

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from schemas.commands import command
 from schemas.errors import UserError
 from schemas.results.artifacts import Verdict
-from tasks.release.lineage import weights_sha256
 from tasks.release.registry.mlflow_store import open_registry
 from tasks.release.registry.releases import FILE as RECORD
 from tasks.release.registry.releases import SEALED, Release, append, last_seals
 from tasks.release.registry.soundness import ROLLING_BACK, require_sound, rolling_back
+from tasks.release.run.lineage import weights_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

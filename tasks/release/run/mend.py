@@ -12,8 +12,16 @@ from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Lineage
 from schemas.spec.run import RunSpec
-from tasks.release.run_name import name_run
-from tasks.release.run_record import FILE, SPEC, RunRecord, find_run_damage, name_of, other_run, read_record
+from tasks.release.run.run_name import name_run
+from tasks.release.run.run_record import (
+    FILE,
+    SPEC,
+    RunRecord,
+    find_run_damage,
+    name_of,
+    other_run,
+    read_record,
+)
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.intact import NOT_OURS, Damage
 from tasks.storage.reading import read_stored
