@@ -20,8 +20,8 @@ from tasks.data.plan.pack import pack_best_fit
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.evaluation.scoring.loss import score_documents
 from tasks.evaluation.suites.items import BATCH_TOKENS, Item
-from tasks.training.by_length import split_packed
-from tasks.training.dataset import PackedSequences, collate
+from tasks.training.batches.by_length import split_packed
+from tasks.training.batches.packed import PackedSequences, collate
 from tasks.training.models.load import load_base
 
 PROBE_EVERY = 5

@@ -18,8 +18,8 @@ from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
 from tasks.release.run.run_folder import RunFolder
 from tasks.training.attach import attach
+from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
-from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models.base_model import provide_base
 from tasks.training.models.counts import numbers
 

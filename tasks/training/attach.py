@@ -7,8 +7,8 @@ from typing import Any
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.run import RunSpec
 from tasks.data.model.loading import library_refusal
+from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
-from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models.head_start import load_at_start
 from tasks.training.models.heads import require_length
 from tasks.training.models.load import load_base
@@ -49,7 +49,7 @@ def attach(spec: RunSpec, inputs: TrainingInputs, device: Any, trial: bool = Fal
     """
     import torch
 
-    from tasks.training.isolation import require_isolation
+    from tasks.training.batches.isolation import require_isolation
     from tasks.training.methods.base import TrainingContext
     from tasks.training.methods.registry import METHODS
 

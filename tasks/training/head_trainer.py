@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tasks.data.labels.model_head import TaskOutputs
-from tasks.training.by_length import OVERHEAD, split_padded
+from tasks.training.batches.by_length import OVERHEAD, split_padded
 from tasks.training.trainer import ResumableTrainer
 
 

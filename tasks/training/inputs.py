@@ -35,11 +35,11 @@ def open_dataset(spec: RunSpec, inputs: TrainingInputs, numbered: bool = False) 
 
     `numbered`: batches say from which place of the plan each position is, as remedies need it that look at outputs.
     """
-    from tasks.training.dataset import PackedSequences, SeparateDocuments, collate, collate_apart
+    from tasks.training.batches.packed import PackedSequences, SeparateDocuments, collate, collate_apart
 
     pieces, sequences = load_plan(inputs.plan)
     if inputs.head is not None:
-        from tasks.training.labelled import LabelledDocuments, collate_labelled
+        from tasks.training.batches.labelled import LabelledDocuments, collate_labelled
 
         of_words = inputs.head.head.kind == "token_classification"
         labelled = LabelledDocuments(

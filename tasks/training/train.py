@@ -14,9 +14,9 @@ from tasks.data.tokens.prompts import write_frame
 from tasks.storage.signals import exit_code
 from tasks.storage.steps import Step, run_step
 from tasks.training.attach import attach
+from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.head_losses import loss_of
 from tasks.training.inputs import TrainingInputs, open_dataset
-from tasks.training.micro_batch import micro_batch_tokens
 from tasks.training.models.counts import count_parameters
 from tasks.training.models.head_start import load_at_start
 from tasks.training.models.quiet import quiet, silence_libraries

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tasks.training.by_length import group_by_length, split_packed
-from tasks.training.dataset import IGNORED, collate
+from tasks.training.batches.by_length import group_by_length, split_packed
+from tasks.training.batches.packed import IGNORED, collate
 from tasks.training.models.load import load_model
 from tests.training.test_dataset import LENGTH, LENGTHS, PACKS, documents, pack
 

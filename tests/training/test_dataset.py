@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from tasks.data.plan.mix import PIECE, count_labels
 from tasks.data.plan.plan import load_plan
 from tasks.data.tokens.token_files import TokenPart
-from tasks.training.dataset import IGNORED, PackedSequences, SeparateDocuments, collate, collate_apart
+from tasks.training.batches.packed import IGNORED, PackedSequences, SeparateDocuments, collate, collate_apart
 from tasks.training.models.load import load_model
 from tests.training.prepared import prepare_inputs, spec_of
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from schemas.errors import UserError
-from tasks.training.isolation import require_isolation
+from tasks.training.batches.isolation import require_isolation
 from tasks.training.models.load import load_model
 
 SIZES = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "initializer_range": 0.3}

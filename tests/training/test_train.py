@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from schemas.errors import ExitCode, TrainingFailed
 from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
+from tasks.training.batches.packed import PackedSequences, collate
 from tasks.training.checkpoints import list_checkpoints, verify
-from tasks.training.dataset import PackedSequences, collate
 from tasks.training.models.load import load_model
 from tasks.training.progress_file import read_metrics
 from tasks.training.step import training_plan

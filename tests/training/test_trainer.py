@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 
 from tasks.data.plan.plan import load_plan
 from tasks.training.attach import attach
-from tasks.training.dataset import IGNORED, PackedSequences, collate
+from tasks.training.batches.packed import IGNORED, PackedSequences, collate
 from tasks.training.device import find_device
 from tasks.training.train import _make_trainer
 from tests.corpora import write_rows

@@ -116,7 +116,7 @@ def answer(
     """
     import torch
 
-    from tasks.training.labelled import cut_off, pad_documents
+    from tasks.training.batches.labelled import cut_off, pad_documents
 
     answers: Answers = [[] for _ in items]
     pad = int(model.config.pad_token_id)

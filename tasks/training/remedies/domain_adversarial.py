@@ -102,10 +102,10 @@ class DomainAdversarialAtWork(Remedy):
         """Share of rows whose role it tells, each role by itself, then the mean: 0.5 is chance."""
         import torch
 
-        from tasks.training.by_length import split_padded
+        from tasks.training.batches.by_length import split_padded
+        from tasks.training.batches.micro_batch import micro_batch_tokens
         from tasks.training.device import find_device
         from tasks.training.inputs import open_dataset
-        from tasks.training.micro_batch import micro_batch_tokens
 
         numbers = [np.flatnonzero(self.replay == role)[-MEASURED:] for role in (False, True)]
         starts = self.offsets[np.concatenate(numbers)]

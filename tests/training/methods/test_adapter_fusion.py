@@ -16,9 +16,9 @@ from tasks.data.tokens.tokenizer import encode_text
 from tasks.evaluation.scoring.generate import generate
 from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.attach import attach
+from tasks.training.batches.isolation import require_isolation
 from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
-from tasks.training.isolation import require_isolation
 from tasks.training.models.load import load_model, load_tuned
 from tasks.training.step import training_plan
 from tests.corpora import write_rows

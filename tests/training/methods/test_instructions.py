@@ -15,8 +15,8 @@ from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.scoring.answers import may_pad, respond
 from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.attach import attach
-from tasks.training.by_length import split_packed
-from tasks.training.dataset import IGNORED
+from tasks.training.batches.by_length import split_packed
+from tasks.training.batches.packed import IGNORED
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.methods.registry import METHODS

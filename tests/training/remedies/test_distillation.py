@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tasks.data.plan.plan import load_plan
-from tasks.training.by_length import split_packed
+from tasks.training.batches.by_length import split_packed
 from tasks.training.inputs import open_dataset
 from tasks.training.models.load import load_base
 from tasks.training.remedies.base import Outputs, RemedyContext

@@ -11,7 +11,7 @@ from schemas.spec.remedies import DomainAdversarial
 from schemas.spec.run import RunSpec
 from tasks.data.plan.plan import load_plan
 from tasks.training.attach import attach
-from tasks.training.by_length import split_padded
+from tasks.training.batches.by_length import split_padded
 from tasks.training.device import find_device
 from tasks.training.inputs import open_dataset
 from tasks.training.progress_file import read_metrics

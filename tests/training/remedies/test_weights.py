@@ -6,7 +6,7 @@ import torch
 
 from schemas.spec.remedies import LossWeighting
 from tasks.data.plan.plan import load_plan
-from tasks.training.by_length import split_packed
+from tasks.training.batches.by_length import split_packed
 from tasks.training.models.load import load_base
 from tasks.training.remedies.applied import Applied, weighted_loss
 from tasks.training.remedies.base import Outputs, RemedyContext

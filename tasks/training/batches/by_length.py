@@ -65,7 +65,7 @@ def split_packed(batches: "Sequence[dict[str, torch.Tensor]]", positions: int) -
     import torch
 
     from tasks.data.labels.labels import IGNORED
-    from tasks.training.dataset import NOWHERE
+    from tasks.training.batches.packed import NOWHERE
 
     kept: dict[str, torch.Tensor] = {
         name: torch.cat([batch[name].flatten() for batch in batches])
