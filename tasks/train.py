@@ -10,7 +10,7 @@ from tasks.stage import run_stage
 from tasks.storage.steps import Step
 from tasks.training import train as plain
 from tasks.training.inputs import TrainingInputs
-from tasks.training.progress_file import OnMetrics
+from tasks.training.loop.progress_file import OnMetrics
 
 
 # No retries: what stops a training (NaN, memory, a signal) would stop the next attempt too, and a rerun goes on from

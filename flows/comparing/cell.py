@@ -26,7 +26,7 @@ def train_cell(spec: RunSpec, state: Path) -> Trained:
     from flows.progress.watch import Silent
     from flows.run.effective import effective
     from flows.run.journey import measure
-    from tasks.training.progress_file import read_metrics
+    from tasks.training.loop.progress_file import read_metrics
 
     try:
         measured = measure(effective(spec, state, None, Silent()), state, Silent())

@@ -98,7 +98,7 @@ def measure_step(spec: RunSpec, inputs: TrainingInputs, steps: int) -> dict[str,
     import torch
 
     from tasks.training.device import find_device, peak_memory_bytes
-    from tasks.training.head_losses import loss_of
+    from tasks.training.loop.head_losses import loss_of
 
     training, device = spec.training, find_device()
     model = attach(spec, inputs, device).model.to(device.name).train()

@@ -2,7 +2,7 @@
 
 The first one raises in the main thread, so that whatever is open is closed (a server, locks, half-written folders); the second
 ends the process where it stands, and its children with it (`die_with`). Training takes them over while it lasts: it finishes
-its step and writes a checkpoint first (`tasks/training/progress.py`).
+its step and writes a checkpoint first (`tasks/training/loop/progress.py`).
 """
 
 import atexit

@@ -15,13 +15,13 @@ from tasks.storage.signals import exit_code
 from tasks.storage.steps import Step, run_step
 from tasks.training.attach import attach
 from tasks.training.batches.micro_batch import micro_batch_tokens
-from tasks.training.head_losses import loss_of
 from tasks.training.inputs import TrainingInputs, open_dataset
+from tasks.training.loop.head_losses import loss_of
+from tasks.training.loop.progress_file import OnMetrics
 from tasks.training.models.counts import count_parameters
 from tasks.training.models.head_start import load_at_start
 from tasks.training.models.quiet import quiet, silence_libraries
 from tasks.training.models.tuned_files import save_tuned
-from tasks.training.progress_file import OnMetrics
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.schedules import NAMES, own_schedule, warmup_steps
 from tasks.training.step import training_plan
@@ -88,7 +88,7 @@ def _train_into(
 
 
 def _resume_from(scratch: Path) -> Path | None:
-    from tasks.training.checkpoints import latest
+    from tasks.training.loop.checkpoints import latest
 
     return latest(scratch / "checkpoints")
 
@@ -104,10 +104,10 @@ def _make_trainer(
 ) -> tuple[Any, Any]:
     from transformers import TrainingArguments
 
-    from tasks.training.head_trainer import HeadTrainer
-    from tasks.training.progress import MetricsWriter, StopOnSignal
+    from tasks.training.loop.head_trainer import HeadTrainer
+    from tasks.training.loop.progress import MetricsWriter, StopOnSignal
+    from tasks.training.loop.trainer import ResumableTrainer
     from tasks.training.remedies.applied import Applied
-    from tasks.training.trainer import ResumableTrainer
 
     training = spec.training
     pieces, sequences = load_plan(inputs.plan)

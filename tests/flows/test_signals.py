@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.training.checkpoints import list_checkpoints
+from tasks.training.loop.checkpoints import list_checkpoints
 from tests.command_line import environment
 from tests.tiny import write_tiny
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.training.checkpoints import KEPT, latest, list_checkpoints, publish, verify
+from tasks.training.loop.checkpoints import KEPT, latest, list_checkpoints, publish, verify
 
 
 def write(folder: Path, step: int) -> Path:
@@ -26,7 +26,7 @@ def test_killed_while_removing_an_old_checkpoint_every_visible_one_is_whole(
     for step in range(1, KEPT + 1):
         write(tmp_path, step)
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.training.checkpoints.shutil.rmtree", remove_half)
+        patched.setattr("tasks.training.loop.checkpoints.shutil.rmtree", remove_half)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path, KEPT + 1)
     visible = list_checkpoints(tmp_path)

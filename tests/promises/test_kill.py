@@ -16,7 +16,7 @@ import pytest
 from schemas.results.artifacts import Ledger
 from tasks.release.registry import versions as registry
 from tasks.storage.hashing import sha256_file
-from tasks.training.checkpoints import list_checkpoints, verify
+from tasks.training.loop.checkpoints import list_checkpoints, verify
 from tests.command_line import environment, rootstock
 from tests.promises.conftest import Project
 

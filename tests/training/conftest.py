@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(root: Path) -> Start:
     """(spec, state, killed_at) -> a training process; a fork server imports the libraries once for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.prepared", "tasks.training.trainer", "peft"])
+    context.set_forkserver_preload(["tests.training.prepared", "tasks.training.loop.trainer", "peft"])
 
     def begin(spec: RunSpec, state: Path, killed_at: int | None = None) -> multiprocessing.Process:
         process = context.Process(

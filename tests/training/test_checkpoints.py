@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.training.checkpoints import HASHES, latest, list_checkpoints, publish, verify
+from tasks.training.loop.checkpoints import HASHES, latest, list_checkpoints, publish, verify
 
 
 def write(folder: Path, step: int) -> Path:

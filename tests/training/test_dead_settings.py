@@ -21,7 +21,7 @@ from tasks.data.prepare import Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
 from tasks.evaluation.suites.build import build_suites
-from tasks.training.checkpoints import list_checkpoints
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.step import training_plan
 from tests.corpora import here, prepare_rows, source, write_rows
 from tests.tiny_base import prose
@@ -152,7 +152,7 @@ OWN = {
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd", "infinite"])
 def test_every_schedule_is_itself(root, base, tmp_path, schedule):
-    from tasks.training.progress_file import read_metrics
+    from tasks.training.loop.progress_file import read_metrics
 
     training = {"steps": 10, "warmup_ratio": 0.2, "schedule": schedule, **OWN.get(schedule, {})}
     step = train_here(root, spec_of(root, base, training=training), tmp_path)

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from schemas.errors import UserError
 from tasks.data.labels.model_head import head_labels, knows_labels, read_head
 from tasks.training.attach import attach
+from tasks.training.loop.progress_file import read_metrics
 from tasks.training.models.heads import Head, load_head_model, require_length
 from tasks.training.models.load import load_model, load_with_head
-from tasks.training.progress_file import read_metrics
 from tasks.training.step import training_plan
 from tasks.training.train import train
 from tests.tiny_encoder import make_encoder

@@ -10,7 +10,7 @@ from tasks.data.plan.plan import load_plan
 from tasks.data.split.divide import Fate, load_fates
 from tasks.training.batches.by_length import split_padded
 from tasks.training.batches.labelled import LabelledDocuments, collate_labelled, pad_documents
-from tasks.training.head_losses import head_loss
+from tasks.training.loop.head_losses import head_loss
 from tasks.training.models.heads import Head
 from tasks.training.models.load import load_with_head
 from tests.tiny_encoder import make_encoder

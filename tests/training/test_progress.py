@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from schemas.results.artifacts import StepMetrics
-from tasks.training.progress_file import read_metrics
+from tasks.training.loop.progress_file import read_metrics
 
 
 def metrics(step: int) -> StepMetrics:
@@ -29,7 +29,7 @@ def test_a_resumed_run_drops_the_lines_after_its_checkpoint_and_keeps_the_rest(t
     from transformers import TrainerControl, TrainerState
 
     from tasks.training.device import find_device
-    from tasks.training.progress import MetricsWriter
+    from tasks.training.loop.progress import MetricsWriter
 
     file = tmp_path / "metrics.jsonl"
     write(file, 1, 2, 3, 4, torn='{"step": 5')
@@ -52,7 +52,7 @@ def test_tokens_per_second_count_label_tokens(tmp_path):
     from transformers import TrainerControl, TrainerState
 
     from tasks.training.device import find_device
-    from tasks.training.progress import MetricsWriter
+    from tasks.training.loop.progress import MetricsWriter
 
     seen: list[StepMetrics] = []
     writer = MetricsWriter(
@@ -72,7 +72,7 @@ def test_a_resumed_run_counts_the_seconds_that_were_spent_before(tmp_path):
     from transformers import TrainerControl, TrainerState
 
     from tasks.training.device import find_device
-    from tasks.training.progress import SECONDS, MetricsWriter
+    from tasks.training.loop.progress import SECONDS, MetricsWriter
 
     file, seen = tmp_path / "metrics.jsonl", []
 

@@ -13,9 +13,9 @@ from tasks.evaluation.scoring.predictions import load_answers, outputs_of, predi
 from tasks.evaluation.suites.build import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
-from tasks.training.head_losses import task_factors, task_loss
-from tasks.training.head_trainer import split_by_task
 from tasks.training.inputs import open_dataset
+from tasks.training.loop.head_losses import task_factors, task_loss
+from tasks.training.loop.head_trainer import split_by_task
 from tasks.training.models.load import load_model
 from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train

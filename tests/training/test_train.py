@@ -15,9 +15,9 @@ from schemas.errors import ExitCode, TrainingFailed
 from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.batches.packed import PackedSequences, collate
-from tasks.training.checkpoints import list_checkpoints, verify
+from tasks.training.loop.checkpoints import list_checkpoints, verify
+from tasks.training.loop.progress_file import read_metrics
 from tasks.training.models.load import load_model
-from tasks.training.progress_file import read_metrics
 from tasks.training.step import training_plan
 from tests.training.prepared import prepare_inputs, spec_of, train_here
 

@@ -52,8 +52,8 @@ from tasks.storage.intact import Damage
 from tasks.storage.reading import is_plain, read_stored
 from tasks.storage.stderr import tell
 from tasks.storage.steps import Step, hold
+from tasks.training.loop.progress_file import read_metrics
 from tasks.training.models.base_model import BaseModel
-from tasks.training.progress_file import read_metrics
 
 _FILES = (
     "spec.yaml", incumbent.FILE, "replay_choice.json", "ledger.json", "quarantine.jsonl", "contracts.json", "metrics.jsonl",

@@ -13,9 +13,9 @@ from transformers import TrainerCallback
 from tasks.data.model.folder import is_tuned
 from tasks.storage.steps import Step
 from tasks.training import train as training
+from tasks.training.loop.progress_file import read_metrics
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.load import load_model, load_tuned
-from tasks.training.progress_file import read_metrics
 from tests.training.methods.small import MERGE_TOLERANCE, SAVED_ROUNDS, SAVED_TOLERANCE
 from tests.training.methods.tiny_models import trainable
 

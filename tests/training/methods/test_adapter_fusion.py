@@ -17,8 +17,8 @@ from tasks.evaluation.scoring.generate import generate
 from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.attach import attach
 from tasks.training.batches.isolation import require_isolation
-from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.models.load import load_model, load_tuned
 from tasks.training.step import training_plan
 from tests.corpora import write_rows

@@ -18,9 +18,9 @@ from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.evaluation.scoring.generate import generate
 from tasks.training.attach import attach
 from tasks.training.batches.isolation import require_isolation
-from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.load import load_base, load_model, load_tuned
 from tasks.training.step import training_plan

@@ -21,9 +21,9 @@ from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import IGNORED
 from tasks.storage.steps import Step
 from tasks.training.attach import attach
-from tasks.training.checkpoints import list_checkpoints
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.head_start import load_at_start
 from tasks.training.models.load import load_tuned

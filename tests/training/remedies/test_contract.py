@@ -14,7 +14,7 @@ from schemas.spec.remedies import Remedy
 from schemas.spec.remedy_rules import refusal
 from schemas.spec.run import RunSpec
 from tasks.storage.steps import Step
-from tasks.training.checkpoints import list_checkpoints
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.load import load_model
 from tasks.training.remedies.registry import REMEDIES

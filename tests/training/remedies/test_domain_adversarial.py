@@ -14,7 +14,7 @@ from tasks.training.attach import attach
 from tasks.training.batches.by_length import split_padded
 from tasks.training.device import find_device
 from tasks.training.inputs import open_dataset
-from tasks.training.progress_file import read_metrics
+from tasks.training.loop.progress_file import read_metrics
 from tasks.training.remedies import domain_adversarial
 from tasks.training.remedies.applied import attach_remedies
 from tasks.training.remedies.base import Outputs, RemedyContext

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.training.checkpoints import list_checkpoints
+from tasks.training.loop.checkpoints import list_checkpoints
 from tasks.training.step import training_plan
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import spec_with

@@ -7,13 +7,13 @@ from safetensors.torch import load_file
 
 from schemas.spec.remedies import StepScaling
 from tasks.data.plan.plan import load_general
+from tasks.training.loop.progress_file import read_metrics
+from tasks.training.loop.trainer import ResumableTrainer
 from tasks.training.models.load import load_base
-from tasks.training.progress_file import read_metrics
 from tasks.training.remedies.applied import Applied
 from tasks.training.remedies.base import RemedyContext
 from tasks.training.remedies.step_scaling import ScaledSteps
 from tasks.training.train import train
-from tasks.training.trainer import ResumableTrainer
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.training.heads import head_spec, prepare_head

@@ -15,7 +15,7 @@ from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.signals import leave_lost_terminal, say, take_signals, told
 from tasks.training.device import Device, peak_memory_bytes
-from tasks.training.progress_file import OnMetrics, read_metrics
+from tasks.training.loop.progress_file import OnMetrics, read_metrics
 
 SECONDS = "seconds.json"
 """Beside metrics.jsonl: how long training took to its last checkpoint; not every step has a line of metrics."""

@@ -13,9 +13,9 @@ from transformers import Trainer
 
 from schemas.errors import TrainingFailed
 from tasks.data.labels.labels import IGNORED
-from tasks.training import checkpoints
 from tasks.training.batches.by_length import split_packed
-from tasks.training.head_losses import own_positions
+from tasks.training.loop import checkpoints
+from tasks.training.loop.head_losses import own_positions
 from tasks.training.methods.base import Tuned
 from tasks.training.remedies.applied import Applied
 from tasks.training.remedies.base import Outputs

@@ -7,7 +7,7 @@ import torch
 
 from tasks.data.labels.model_head import TaskOutputs
 from tasks.training.batches.by_length import OVERHEAD, split_padded
-from tasks.training.trainer import ResumableTrainer
+from tasks.training.loop.trainer import ResumableTrainer
 
 
 class HeadTrainer(ResumableTrainer):
