@@ -98,8 +98,8 @@ def train_over_one(folder: Path, spec: Any, inputs: Any, adapters: Path, task: s
 
     from tasks.training.attach import attach
     from tasks.training.device import find_device
-    from tasks.training.methods.insertion import CONTAINER, WEIGHTS
-    from tasks.training.methods.task_adapters import key_of
+    from tasks.training.methods.parts.insertion import CONTAINER, WEIGHTS
+    from tasks.training.methods.parts.task_adapters import key_of
     from tasks.training.train import _make_trainer, _save
 
     tuned = attach(spec, inputs, find_device())

@@ -56,7 +56,7 @@ def _base_of(name: str, folder: Path) -> tuple[str | None, str | None]:
             raise _not_plain(name, saved.method.kind, folder)
         return saved.base, saved.base_sha256
     if is_tuned(folder):
-        from tasks.training.methods.peft_backed import inference_config
+        from tasks.training.methods.parts.peft_backed import inference_config
 
         config = inference_config(folder)
         if config.is_prompt_learning:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import UserError
 from schemas.spec.methods.peft import AdaLora
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.peft_backed import PeftTuned, attach_peft, load_peft_model, require_modules
+from tasks.training.methods.parts.peft_backed import PeftTuned, attach_peft, load_peft_model, require_modules
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterDrop
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
-from tasks.training.methods.insertion import InsertedTuned, Modules
-from tasks.training.methods.structure import Architecture
+from tasks.training.methods.parts.insertion import InsertedTuned, Modules
+from tasks.training.methods.parts.structure import Architecture
 from tasks.training.models.tuned_files import read_method
 
 _STREAM = 0xAD

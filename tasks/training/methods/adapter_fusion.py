@@ -18,8 +18,15 @@ from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterFusion, AdapterPfeiffer
 from tasks.data.model.folder import model_sha256
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.insertion import CONTAINER, WEIGHTS, Inserted, InsertedTuned, Modules, behind
-from tasks.training.methods.structure import Architecture
+from tasks.training.methods.parts.insertion import (
+    CONTAINER,
+    WEIGHTS,
+    Inserted,
+    InsertedTuned,
+    Modules,
+    behind,
+)
+from tasks.training.methods.parts.structure import Architecture
 from tasks.training.models.soundness import read_tensors
 from tasks.training.models.tuned_files import find_tuned, read_method, split_task
 
@@ -56,7 +63,7 @@ class FusionTuned(InsertedTuned):
 
 def build(architecture: Architecture, settings: AdapterFusion, folder: Path | None) -> Modules:
     """New attentions over empty adapters, of the sizes that `folder` has, or else the settings' adapters."""
-    from tasks.training.methods.fusion_attention import Fusion
+    from tasks.training.methods.parts.fusion_attention import Fusion
 
     parts = _saved_parts(folder) if folder else [_settings_of(name) for name in settings.adapters]
     return {
@@ -91,7 +98,7 @@ def _settings_of(name: str) -> AdapterPfeiffer:
 
 
 def _tasks_of(folder: Path) -> tuple[str, ...]:
-    from tasks.training.methods.task_adapters import saved_tasks
+    from tasks.training.methods.parts.task_adapters import saved_tasks
 
     return saved_tasks(read_tensors(folder / WEIGHTS))
 
@@ -117,7 +124,7 @@ def attach(model: Any, settings: AdapterFusion, context: TrainingContext) -> Tun
 
 def _fill(tuned: FusionTuned, index: int, folder: Path, task: str | None) -> None:
     """Copy one trained adapter into its place in every block."""
-    from tasks.training.methods.task_adapters import key_of
+    from tasks.training.methods.parts.task_adapters import key_of
 
     inside = CONTAINER if task is None else f"{CONTAINER}.{key_of(task)}"
     tensors = read_tensors(folder / WEIGHTS)

@@ -17,13 +17,13 @@ from typing import Any
 
 from schemas.spec.methods.adapters import Adapter, AdapterParallel, Bottleneck
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules, behind
-from tasks.training.methods.structure import Architecture, Sublayer
+from tasks.training.methods.parts.insertion import Inserted, InsertedTuned, Modules, behind
+from tasks.training.methods.parts.structure import Architecture, Sublayer
 
 
 def build(architecture: Architecture, settings: Bottleneck, folder: Path | None = None) -> Modules:
     """New adapters of the kind that the settings name."""
-    from tasks.training.methods import bottleneck
+    from tasks.training.methods.parts import bottleneck
 
     size = bottleneck.size_of(settings, architecture.width)
     shape = (architecture.width, size, settings.activation, settings.dropout)
@@ -52,7 +52,7 @@ def attach(model: Any, settings: Bottleneck, context: TrainingContext) -> Tuned:
         UserError: the model is not made of blocks with attention and a feed-forward network.
     """
     if settings.has_task_modules:
-        from tasks.training.methods.task_adapters import TaskAdaptersTuned
+        from tasks.training.methods.parts.task_adapters import TaskAdaptersTuned
 
         return TaskAdaptersTuned(model, settings, build, context.head).begin_tasks(context.tasks)
     return InsertedTuned(model, settings, build, context.head).begin()
@@ -65,7 +65,7 @@ def load(model: Any, folder: Path, settings: Bottleneck) -> Tuned:
         UserError: they do not fit the model.
     """
     if settings.has_task_modules:
-        from tasks.training.methods.task_adapters import TaskAdaptersTuned
+        from tasks.training.methods.parts.task_adapters import TaskAdaptersTuned
 
         return TaskAdaptersTuned(model, settings, build).load(folder)
     return InsertedTuned(model, settings, build).load(folder)

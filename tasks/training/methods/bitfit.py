@@ -5,8 +5,8 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.subset import BitFit
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.own_weights import in_head, train_only
-from tasks.training.methods.peft_backed import linear_layers
+from tasks.training.methods.parts.own_weights import in_head, train_only
+from tasks.training.methods.parts.peft_backed import linear_layers
 
 QUERIES = {"q_proj", "query", "q_lin", "q", "query_proj"}
 """What transformers' models call the projection of queries, where it is a matrix of its own."""

@@ -17,8 +17,8 @@ def attach(model: Any, settings: DiffPruning, context: TrainingContext) -> Tuned
     Raises:
         UserError: no module is named like one of settings.target_modules.
     """
-    from tasks.training.methods.deltas import Delta, find_places, put_deltas
-    from tasks.training.methods.gates import DiffPruningTuned, GatedDelta
+    from tasks.training.methods.parts.deltas import Delta, find_places, put_deltas
+    from tasks.training.methods.parts.hard_concrete import DiffPruningTuned, GatedDelta
 
     places, own = find_places(model, settings.target_modules, context), dict(model.named_parameters())
     deltas: dict[str, Delta] = {name: GatedDelta(own[name], settings.alpha_initial) for name in places}

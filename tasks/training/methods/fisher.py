@@ -20,7 +20,7 @@ def attach(model: Any, settings: Fisher, context: TrainingContext) -> Tuned:
     Raises:
         UserError: no module is named like one of settings.target_modules.
     """
-    from tasks.training.methods.deltas import choose_sparse, count_of, find_places, largest
+    from tasks.training.methods.parts.deltas import choose_sparse, count_of, find_places, largest
 
     context.require_one_task("it measures gradients of the labels' likelihood among all outputs")
     places = find_places(model, settings.target_modules, context)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.spec.methods.union import Full
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.own_weights import WholeModel, in_head
+from tasks.training.methods.parts.own_weights import WholeModel, in_head
 
 if TYPE_CHECKING:
     import torch

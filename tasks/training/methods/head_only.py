@@ -5,7 +5,7 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.subset import HeadOnly
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.own_weights import train_only
+from tasks.training.methods.parts.own_weights import train_only
 
 
 def attach(model: Any, settings: HeadOnly, context: TrainingContext) -> Tuned:

@@ -5,7 +5,7 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.peft import Ia3
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
+from tasks.training.methods.parts.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
 
 KEYS_AND_VALUES = {"k_proj", "v_proj", "key", "value", "k_lin", "v_lin", "k", "v", "key_proj", "value_proj"}
 """What transformers' models call the projections of keys and values, where they are matrices of their own."""

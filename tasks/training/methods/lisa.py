@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import UserError
 from schemas.spec.methods.subset import Lisa
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.own_weights import WholeModel, find_blocks
+from tasks.training.methods.parts.own_weights import WholeModel, find_blocks
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.spec.methods.peft import Lora
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.peft_backed import PeftTuned, attach_peft, require_modules
+from tasks.training.methods.parts.peft_backed import PeftTuned, attach_peft, require_modules
 
 ADAPTER_FILE = "adapter_model.safetensors"
 

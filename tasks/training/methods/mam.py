@@ -13,9 +13,9 @@ from typing import Any
 from schemas.spec.methods.adapters import Mam
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.insertion import Modules
-from tasks.training.methods.prefixes import PrefixTuned, prefixes
-from tasks.training.methods.structure import Architecture
+from tasks.training.methods.parts.insertion import Modules
+from tasks.training.methods.parts.prefixes import PrefixTuned, prefixes
+from tasks.training.methods.parts.structure import Architecture
 
 
 def build(architecture: Architecture, settings: Mam, folder: Path | None) -> Modules:

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.spec.methods.peft import Osf
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
+from tasks.training.methods.parts.peft_backed import PeftTuned, attach_peft, linear_layers, require_modules
 
 
 def attach(model: Any, settings: Osf, context: TrainingContext) -> Tuned:

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.spec.methods.peft import PTuning
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.virtual_tokens import attach_prompt
+from tasks.training.methods.parts.virtual_tokens import attach_prompt
 
 
 def attach(model: Any, settings: PTuning, context: TrainingContext) -> Tuned:

@@ -13,8 +13,8 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import PTuningTemplate
 from tasks.training.methods.base import TRAINED, TrainingContext, Tuned
-from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules
-from tasks.training.methods.structure import Architecture
+from tasks.training.methods.parts.insertion import Inserted, InsertedTuned, Modules
+from tasks.training.methods.parts.structure import Architecture
 
 VIRTUAL = "virtual_tokens"
 ENCODER = "encoder"
@@ -22,7 +22,7 @@ ENCODER = "encoder"
 
 def build(architecture: Architecture, settings: PTuningTemplate, folder: Path | None) -> Modules:
     """Virtual tokens: with an encoder in a training, plain for a folder."""
-    from tasks.training.methods.template import Encoder, VirtualTokens, around
+    from tasks.training.methods.parts.virtual_template import Encoder, VirtualTokens, around
 
     count = sum(number for _, number in settings.groups())
     encoder = None if folder else Encoder(count, architecture.width, settings.encoder)

@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.spec.methods.peft import PrefixTuning, PTuningV2
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.virtual_tokens import attach_prompt
+from tasks.training.methods.parts.virtual_tokens import attach_prompt
 
 
 def attach(model: Any, settings: PrefixTuning | PTuningV2, context: TrainingContext) -> Tuned:

@@ -6,7 +6,7 @@ from schemas.errors import UserError
 from schemas.spec.methods.peft import PromptTuning
 from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.virtual_tokens import attach_prompt
+from tasks.training.methods.parts.virtual_tokens import attach_prompt
 
 FREQUENT = 5000
 """Tokens to draw from: the paper takes the commonest, and vocabularies list tokens about in that order."""

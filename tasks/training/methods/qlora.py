@@ -6,7 +6,7 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.peft import Qlora
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.peft_backed import (
+from tasks.training.methods.parts.peft_backed import (
     PeftTuned,
     attach_peft,
     load_peft_model,

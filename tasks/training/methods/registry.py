@@ -50,8 +50,8 @@ from tasks.training.methods import (
     vera,
 )
 from tasks.training.methods.base import MethodEntry
-from tasks.training.methods.own_weights import load_changed, load_whole
-from tasks.training.methods.peft_backed import load_peft
+from tasks.training.methods.parts.own_weights import load_changed, load_whole
+from tasks.training.methods.parts.peft_backed import load_peft
 
 NO_MODULES = "modules that the model does not have; a base from scratch"
 NO_ROOM = "a context without room for the virtual tokens; a base from scratch"

@@ -6,7 +6,7 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.subset import Selective
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.own_weights import (
+from tasks.training.methods.parts.own_weights import (
     OwnWeights,
     find_blocks,
     gradients_of_batches,

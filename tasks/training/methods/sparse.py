@@ -15,7 +15,7 @@ def attach(model: Any, settings: Sparse, context: TrainingContext) -> Tuned:
     """
     import torch
 
-    from tasks.training.methods.deltas import choose_sparse, count_of, find_places
+    from tasks.training.methods.parts.deltas import choose_sparse, count_of, find_places
 
     places, own = find_places(model, settings.target_modules, context), dict(model.named_parameters())
     generator = torch.Generator().manual_seed(context.seed)
@@ -29,6 +29,6 @@ def attach(model: Any, settings: Sparse, context: TrainingContext) -> Tuned:
 
 def load(model: Any, folder: Path, settings: Any) -> Tuned:
     """Put saved entries on the base, whichever method chose them."""
-    from tasks.training.methods.deltas import load_sparse
+    from tasks.training.methods.parts.deltas import load_sparse
 
     return load_sparse(model, folder, settings)

@@ -18,9 +18,9 @@ from typing import Any
 from schemas.errors import UserError
 from schemas.spec.methods.adapters import Unipelt
 from tasks.training.methods.base import TrainingContext, Tuned
-from tasks.training.methods.insertion import Inserted, Modules, behind
-from tasks.training.methods.prefixes import PrefixTuned, prefixes
-from tasks.training.methods.structure import Architecture, Sublayer, is_linear
+from tasks.training.methods.parts.insertion import Inserted, Modules, behind
+from tasks.training.methods.parts.prefixes import PrefixTuned, prefixes
+from tasks.training.methods.parts.structure import Architecture, Sublayer, is_linear
 
 NAMES = {"queries": re.compile(r"^(w?q|query)(_|$)"), "values": re.compile(r"^(w?v|value)(_|$)")}
 LOOKED_AT = 4
@@ -33,8 +33,8 @@ def build(architecture: Architecture, settings: Unipelt, folder: Path | None) ->
     Raises:
         UserError: queries or values have no layer of their own, or an attention is not transformers' own.
     """
-    from tasks.training.methods import gated
-    from tasks.training.methods.bottleneck import size_of
+    from tasks.training.methods.parts import gated
+    from tasks.training.methods.parts.bottleneck import size_of
 
     width, size = architecture.width, size_of(settings, architecture.width)
     projections = [_projections(architecture, number) for number in range(len(architecture.blocks))]
@@ -93,7 +93,7 @@ class GatedTuned(PrefixTuned):
     def _look(self) -> dict[str, float]:
         import torch
 
-        from tasks.training.methods.gated import Gate
+        from tasks.training.methods.parts.gated import Gate
 
         assert self.batches is not None
         sums: dict[str, list[float]] = {}

@@ -10,7 +10,7 @@ from schemas.spec.objectives import ObjectiveKind
 from tasks.data.labels.model_head import read_head
 from tasks.data.model.folder import METHOD_FILE, is_tuned, model_sha256, require_sound
 from tasks.data.model.loading import library_refusal, loading
-from tasks.training.methods.peft_backed import load_peft
+from tasks.training.methods.parts.peft_backed import load_peft
 from tasks.training.methods.registry import METHODS
 from tasks.training.models.heads import Head, WithHead, fit_head, head_of, load_head_model, load_plain_head
 from tasks.training.models.soundness import require_ids_fit

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.training.methods.base import TRAINED, Tuned
-from tasks.training.methods.own_weights import WholeModel
+from tasks.training.methods.parts.own_weights import WholeModel
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def origins(tuned: Tuned) -> "list[tuple[torch.nn.Parameter, torch.Tensor]]":
     """
     import torch
 
-    from tasks.training.methods.deltas import DeltaTuned, SparseDelta
+    from tasks.training.methods.parts.deltas import DeltaTuned, SparseDelta
 
     if hasattr(tuned.model, "peft_config"):
         found = [p for name, p in tuned.model.named_parameters() if ".lora_B." in name]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.spec.remedies import Ema
 from tasks.storage.steps import Step
-from tasks.training.methods.own_weights import WholeModel
+from tasks.training.methods.parts.own_weights import WholeModel
 from tasks.training.remedies.base import Remedy, RemedyContext
 
 if TYPE_CHECKING:

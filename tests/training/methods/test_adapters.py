@@ -13,8 +13,8 @@ from schemas.errors import UserError
 from schemas.spec.methods.adapters import Adapter, AdapterParallel, AdapterPfeiffer
 from tasks.training.methods import adapters
 from tasks.training.methods.base import TrainingContext
-from tasks.training.methods.bottleneck import OwnNorm
-from tasks.training.methods.insertion import CONTAINER, WEIGHTS
+from tasks.training.methods.parts.bottleneck import OwnNorm
+from tasks.training.methods.parts.insertion import CONTAINER, WEIGHTS
 from tasks.training.models.tuned_files import save_tuned
 from tests.training.methods.architectures import CAUSAL, ENCODERS, VOCAB, make
 

@@ -9,9 +9,9 @@ from schemas.spec.methods.subset import DiffPruning, Fisher, Sparse
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import diff_pruning, fisher, sparse
-from tasks.training.methods.deltas import largest
 from tasks.training.methods.fisher import documents
-from tasks.training.methods.gates import GatedDelta
+from tasks.training.methods.parts.deltas import largest
+from tasks.training.methods.parts.hard_concrete import GatedDelta
 from tasks.training.models.load import load_model, load_tuned
 from tasks.training.train import _make_trainer, train
 from tests.training.methods.tiny_models import context, logits, tiny_bert, train_a_little, trainable

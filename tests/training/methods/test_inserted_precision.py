@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasks.training.methods.base import TrainingContext
-from tasks.training.methods.insertion import CONTAINER
+from tasks.training.methods.parts.insertion import CONTAINER
 from tasks.training.methods.registry import METHODS
 from tests.training.methods.architectures import VOCAB, make
 

@@ -10,7 +10,7 @@ from schemas.spec.methods.union import Lora
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.methods import lora
-from tasks.training.methods.peft_backed import load_peft
+from tasks.training.methods.parts.peft_backed import load_peft
 from tasks.training.models.load import load_model
 from tasks.training.train import _make_trainer
 from tests.training.methods.tiny_models import context, logits, train_a_little, trainable

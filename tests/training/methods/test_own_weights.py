@@ -8,7 +8,7 @@ from schemas.errors import UserError
 from schemas.spec.methods.subset import BitFit, HeadOnly, Selective
 from tasks.training.loop.progress_file import read_metrics
 from tasks.training.methods import bitfit, head_only, selective
-from tasks.training.methods.own_weights import find_blocks, load_changed
+from tasks.training.methods.parts.own_weights import find_blocks, load_changed
 from tasks.training.models.load import load_model, load_tuned
 from tasks.training.train import train
 from tests.training.methods.tiny_models import (

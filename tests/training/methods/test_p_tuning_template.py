@@ -12,7 +12,7 @@ from schemas.spec.methods.adapters import PTuningTemplate
 from tasks.evaluation.scoring.loss import score_documents
 from tasks.training.methods import p_tuning_template
 from tasks.training.methods.base import TrainingContext
-from tasks.training.methods.template import lay_out, slots_of, text_in
+from tasks.training.methods.parts.virtual_template import lay_out, slots_of, text_in
 from tests.training.methods.architectures import VOCAB, make
 
 IDS = torch.arange(3, 15)[None].remainder(VOCAB)

@@ -9,7 +9,7 @@ from schemas.errors import UserError
 from schemas.spec.methods.adapters import Mam, Unipelt
 from tasks.training.methods import mam, unipelt
 from tasks.training.methods.base import TrainingContext
-from tasks.training.methods.insertion import CONTAINER
+from tasks.training.methods.parts.insertion import CONTAINER
 from tests.training.methods.architectures import VOCAB, make
 from tests.training.prepared import spec_of, train_here
 

@@ -85,7 +85,7 @@ def test_a_merged_export_computes_what_the_four_bit_base_and_the_adapter_do(trai
 
 def test_merging_into_the_original_base_would_be_noticed(trained, base, tmp_path, monkeypatch):
     """The base before quantisation is another model: adapters are trained against the rounded weights."""
-    from tasks.training.methods.peft_backed import load_peft_model
+    from tasks.training.methods.parts.peft_backed import load_peft_model
 
     def careless(self, folder):
         return load_peft_model(load_base(base), folder).merge_and_unload()

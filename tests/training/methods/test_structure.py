@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from tasks.training.methods.structure import _silenced, read_architecture, tensor_of
+from tasks.training.methods.parts.structure import _silenced, read_architecture, tensor_of
 from tests.training.methods.architectures import CAUSAL, ENCODERS, UNREADABLE, VOCAB, make
 
 AFTER_THE_RESIDUAL = ("bert", "roberta", "distilbert", "electra", "deberta_v2")

@@ -10,7 +10,7 @@ from schemas.spec.methods.peft import PrefixTuning, PromptTuning, PTuning, PTuni
 from tasks.data.tokens.tokenizer import load_tokenizer
 from tasks.evaluation.scoring.generate import generate
 from tasks.training.methods import p_tuning, prefix_tuning, prompt_tuning
-from tasks.training.methods.peft_backed import load_peft
+from tasks.training.methods.parts.peft_backed import load_peft
 from tasks.training.models.load import load_model
 from tasks.training.train import train
 from tests.training.methods.tiny_models import IDS, context, logits, train_a_little, trainable

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from schemas.spec.methods.subset import DiffPruning
-from tasks.training.methods.deltas import Delta, DeltaTuned, count_of, largest
+from tasks.training.methods.parts.deltas import Delta, DeltaTuned, count_of, largest
 
 LEFT, RIGHT = -1.5, 1.5
 """The hard concrete distribution is stretched to this interval and cut to [0, 1] (the paper's l and r)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from schemas.errors import UserError
 from tasks.data.model.folder import METHOD_FILE
 from tasks.training.methods.base import TRAINED, Tuned
-from tasks.training.methods.structure import (
+from tasks.training.methods.parts.structure import (
     Architecture,
     Sublayer,
     first_tensor,

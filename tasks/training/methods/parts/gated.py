@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from tasks.training.methods.bottleneck import Bottleneck
-from tasks.training.methods.prefix_attention import Prefix
+from tasks.training.methods.parts.bottleneck import Bottleneck
+from tasks.training.methods.parts.prefix_attention import Prefix
 
 
 class Gate(nn.Module):

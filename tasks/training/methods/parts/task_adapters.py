@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from schemas.errors import UserError
-from tasks.training.methods.insertion import CONTAINER, WEIGHTS, InsertedTuned, require_same
+from tasks.training.methods.parts.insertion import CONTAINER, WEIGHTS, InsertedTuned, require_same
 from tasks.training.models.soundness import read_tensors
 
 if TYPE_CHECKING:

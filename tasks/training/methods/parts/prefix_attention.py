@@ -17,10 +17,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from schemas.errors import UserError
-from tasks.training.methods.structure import Architecture, first_tensor, probe
+from tasks.training.methods.parts.structure import Architecture, first_tensor, probe
 
 if TYPE_CHECKING:
-    from tasks.training.methods.insertion import Active, Handles
+    from tasks.training.methods.parts.insertion import Active, Handles
 
 NAME = "rootstock_prefix"
 SLOT = "rootstock_prefixes"

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from schemas.errors import UserError
 from tasks.training.methods.base import TRAINED, TrainingContext
-from tasks.training.methods.own_weights import OwnWeights, in_head, misfit
-from tasks.training.methods.peft_backed import linear_layers, require_modules
+from tasks.training.methods.parts.own_weights import OwnWeights, in_head, misfit
+from tasks.training.methods.parts.peft_backed import linear_layers, require_modules
 from tasks.training.models.soundness import read_tensors
 
 FILE = "deltas.safetensors"
@@ -217,7 +217,7 @@ def load_sparse(model: Any, folder: Path, settings: Any) -> DeltaTuned:
     Raises:
         UserError: the base has no such tensors.
     """
-    from tasks.training.methods import own_weights
+    from tasks.training.methods.parts import own_weights
 
     head = (
         own_weights.load_changed(model, folder, settings) if (folder / own_weights.FILE).is_file() else None

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from schemas.spec.methods.adapters import AdapterPfeiffer
-from tasks.training.methods.bottleneck import Bottleneck, size_of
+from tasks.training.methods.parts.bottleneck import Bottleneck, size_of
 
 STD = 0.02  # of query and key at the start, as BERT's own layers
 

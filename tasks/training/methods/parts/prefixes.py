@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tasks.training.methods.base import TRAINED
-from tasks.training.methods.insertion import Inserted, InsertedTuned, Modules
-from tasks.training.methods.structure import Architecture
+from tasks.training.methods.parts.insertion import Inserted, InsertedTuned, Modules
+from tasks.training.methods.parts.structure import Architecture
 
 TRUNK = "prefix_trunk"
 
@@ -18,7 +18,13 @@ def prefixes(
     Raises:
         UserError: an attention is not transformers' own.
     """
-    from tasks.training.methods.prefix_attention import MadePrefix, Prefix, Trunk, find_attentions, within
+    from tasks.training.methods.parts.prefix_attention import (
+        MadePrefix,
+        Prefix,
+        Trunk,
+        find_attentions,
+        within,
+    )
 
     trunk = Trunk(length, architecture.width, mlp_size) if mlp_size else None
     modules = {TRUNK: Inserted(trunk)} if trunk else {}
@@ -34,7 +40,7 @@ class PrefixTuned(InsertedTuned):
 
     def finish(self) -> None:
         """Replace prefixes that a network makes by what it makes."""
-        from tasks.training.methods.prefix_attention import MadePrefix
+        from tasks.training.methods.parts.prefix_attention import MadePrefix
 
         made = dict(self.modules().items())
         if TRUNK not in made:

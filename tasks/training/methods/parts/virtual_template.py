@@ -10,7 +10,7 @@ from schemas.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.training.methods.insertion import Active, Handles
+    from tasks.training.methods.parts.insertion import Active, Handles
 
 IGNORED = -100
 Groups = tuple[tuple[int, int], ...]

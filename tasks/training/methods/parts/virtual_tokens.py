@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.errors import UserError
 from tasks.training.methods.base import TrainingContext
-from tasks.training.methods.peft_backed import PeftTuned, attach_peft
+from tasks.training.methods.parts.peft_backed import PeftTuned, attach_peft
 
 
 def attach_prompt(model: Any, config: Any, context: TrainingContext) -> PeftTuned:
