@@ -18,8 +18,8 @@ from tasks.data.plan.plan import load_plan
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
-from tasks.training.remedies.general import documents_sha256
-from tasks.training.remedies.plan_places import is_replay, unique_pieces
+from tasks.training.remedies.parts.general import documents_sha256
+from tasks.training.remedies.parts.plan_places import is_replay, unique_pieces
 from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:

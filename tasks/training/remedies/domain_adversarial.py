@@ -18,7 +18,7 @@ from tasks.data.plan.mix import offsets_of
 from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Outputs, Remedy, RemedyContext
-from tasks.training.remedies.plan_places import is_replay
+from tasks.training.remedies.parts.plan_places import is_replay
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class DomainAdversarialAtWork(Remedy):
 
     def __init__(self, tuned: "Tuned", settings: DomainAdversarial, context: RemedyContext):
         from tasks.training.device import find_device
-        from tasks.training.remedies.discriminator import Discriminator, Features
+        from tasks.training.remedies.parts.discriminator import Discriminator, Features
 
         pieces, _ = load_plan(context.inputs.plan)
         self.settings, self.context, self.model = settings, context, tuned.model
@@ -57,7 +57,7 @@ class DomainAdversarialAtWork(Remedy):
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        from tasks.training.remedies.discriminator import reverse, scale_at
+        from tasks.training.remedies.parts.discriminator import reverse, scale_at
 
         assert outputs.input_ids is not None
         features = self.features.take(outputs.input_ids, outputs.logits).float()

@@ -14,8 +14,8 @@ from schemas.spec.remedies import EasySamples
 from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.measure import Documents, mean_loss, measure_base
-from tasks.training.remedies.plan_places import WeighedPieces, unique_pieces
+from tasks.training.remedies.parts.measure import Documents, mean_loss, measure_base
+from tasks.training.remedies.parts.plan_places import WeighedPieces, unique_pieces
 
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned

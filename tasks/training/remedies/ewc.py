@@ -17,8 +17,8 @@ from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.differences import differences
-from tasks.training.remedies.general import documents_sha256, take_tokens
+from tasks.training.remedies.parts.differences import differences
+from tasks.training.remedies.parts.general import documents_sha256, take_tokens
 from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:

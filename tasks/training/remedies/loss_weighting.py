@@ -8,7 +8,7 @@ from schemas.spec.remedies import LossWeighting
 from tasks.data.plan.plan import load_plan
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.plan_places import WeighedPieces, is_replay
+from tasks.training.remedies.parts.plan_places import WeighedPieces, is_replay
 
 if TYPE_CHECKING:
     from tasks.training.methods.base import Tuned

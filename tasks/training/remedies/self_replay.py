@@ -24,7 +24,7 @@ from tasks.data.tokens.tokenizer import load_tokenizer, special_ids
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.measure import mean_loss
+from tasks.training.remedies.parts.measure import mean_loss
 from tasks.training.threads import on_threads
 
 if TYPE_CHECKING:

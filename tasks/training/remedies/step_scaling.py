@@ -19,8 +19,8 @@ from schemas.spec.remedies import StepScaling
 from tasks.data.plan.plan import load_general
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.general import take_tokens
-from tasks.training.remedies.measure import Documents, mean_loss, measure_base
+from tasks.training.remedies.parts.general import take_tokens
+from tasks.training.remedies.parts.measure import Documents, mean_loss, measure_base
 
 if TYPE_CHECKING:
     import torch

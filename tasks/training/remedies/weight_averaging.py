@@ -13,9 +13,9 @@ from schemas.spec.remedies import WeightAveraging
 from tasks.data.plan.plan import load_development
 from tasks.storage.steps import Step
 from tasks.training.remedies.base import Remedy, RemedyContext
-from tasks.training.remedies.differences import origins
-from tasks.training.remedies.measure import mean_loss
-from tasks.training.remedies.plan_places import is_replay
+from tasks.training.remedies.parts.differences import origins
+from tasks.training.remedies.parts.measure import mean_loss
+from tasks.training.remedies.parts.plan_places import is_replay
 
 if TYPE_CHECKING:
     import torch

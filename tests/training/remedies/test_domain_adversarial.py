@@ -18,7 +18,7 @@ from tasks.training.loop.progress_file import read_metrics
 from tasks.training.remedies import domain_adversarial
 from tasks.training.remedies.applied import attach_remedies
 from tasks.training.remedies.base import Outputs, RemedyContext
-from tasks.training.remedies.discriminator import Discriminator, Features, reverse, scale_at
+from tasks.training.remedies.parts.discriminator import Discriminator, Features, reverse, scale_at
 from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train
 from tests.schemas.test_mixture import SPEC, problems

@@ -9,7 +9,7 @@ from schemas.errors import UserError
 from schemas.spec.remedies import WeightAveraging
 from tasks.data.plan.plan import load_development, load_plan
 from tasks.training.models.load import load_base, load_model
-from tasks.training.remedies.measure import mean_loss
+from tasks.training.remedies.parts.measure import mean_loss
 from tests.corpora import source, write_rows
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import spec_with

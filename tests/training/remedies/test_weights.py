@@ -11,7 +11,7 @@ from tasks.training.models.load import load_base
 from tasks.training.remedies.applied import Applied, weighted_loss
 from tasks.training.remedies.base import Outputs, RemedyContext
 from tasks.training.remedies.easy_samples import weigh
-from tasks.training.remedies.plan_places import WeighedPieces
+from tasks.training.remedies.parts.plan_places import WeighedPieces
 from tasks.training.remedies.registry import REMEDIES
 from tests.training.prepared import prepare_inputs, train_here
 from tests.training.remedies.small import spec_with

@@ -11,7 +11,7 @@ from tasks.data.plan.mix import Pieces
 from tasks.storage.code import code_version
 from tasks.storage.steps import Step, StepPlan, run_step
 from tasks.training.remedies.base import RemedyContext
-from tasks.training.remedies.general import documents_sha256
+from tasks.training.remedies.parts.general import documents_sha256
 from tasks.training.threads import on_threads
 
 Documents = Sequence[npt.NDArray[Any]]
