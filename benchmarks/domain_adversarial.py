@@ -125,12 +125,12 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def train_and_answer(state: Path, spec: Any) -> tuple[Path, dict[str, Answered], dict[str, Any]]:
     """The trained model, its answers on every suite, and what is told of plan and remedies."""
-    from flows.training_inputs import training_inputs
     from tasks.data.prepare import prepare, tokenize
     from tasks.evaluation.scoring.predictions import load_answers, predict_suites
     from tasks.evaluation.suites.build import build_suites
     from tasks.training.models.base_model import provide_base
     from tasks.training.train import train
+    from tasks.training.training_inputs import training_inputs
 
     prepared = prepare(state, spec, here)
     base = provide_base(state, spec, prepared, None)

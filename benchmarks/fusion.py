@@ -79,11 +79,11 @@ def here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
 
 def prepare(state: Path, spec: Any) -> tuple[Any, Any, Any]:
     """The data stages: suites, what training reads, and the labels' names."""
-    from flows.training_inputs import training_inputs
     from tasks.data.prepare import prepare as prepare_data
     from tasks.data.prepare import tokenize
     from tasks.evaluation.suites.build import build_suites
     from tasks.training.models.base_model import provide_base
+    from tasks.training.training_inputs import training_inputs
 
     prepared = prepare_data(state, spec, here)
     base = provide_base(state, spec, prepared, None)

@@ -22,7 +22,6 @@ from flows.progress.watch import Console
 from flows.replay.choose_replay import choose_ratio, with_budget
 from flows.replay.propose_replay import call_plainly
 from flows.run.effective import with_ratio
-from flows.training_inputs import training_inputs
 from schemas.reading.load import load_spec
 from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec
@@ -33,6 +32,7 @@ from tasks.evaluation.suites.items import Suite
 from tasks.evaluation.verdict.statistics import paired_difference
 from tasks.training.models.base_model import BaseModel, provide_base
 from tasks.training.train import train
+from tasks.training.training_inputs import training_inputs
 
 SPEC = "runs/stories_forgetting.yaml"
 STATE = measure.ROOT / ".rootstock" / "replay_choice"

@@ -10,7 +10,6 @@ from typing import Any
 
 from flows.progress.watch import Watch
 from flows.run.effective import effective, with_ratio
-from flows.training_inputs import training_inputs
 from schemas.errors import ExitCode, UserError
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize
@@ -19,6 +18,7 @@ from tasks.evaluation.suites.items import Suite
 from tasks.storage.workers import ShardMap
 from tasks.training.models.base_model import provide_base
 from tasks.training.train import train
+from tasks.training.training_inputs import training_inputs
 
 
 def wants_reference(spec: RunSpec) -> bool:

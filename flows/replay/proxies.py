@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from flows.progress.watch import Silent, Watch
 from flows.run.effective import with_ratio
-from flows.training_inputs import training_inputs
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.mixture import Proxies
@@ -30,6 +29,7 @@ from tasks.storage.workers import map_in_processes
 from tasks.training.attach import require_method
 from tasks.training.models.base_model import BaseModel
 from tasks.training.train import train
+from tasks.training.training_inputs import training_inputs
 
 Call = Callable[..., Any]
 Losses = list[npt.NDArray[np.float64]]

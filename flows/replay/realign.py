@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.progress.watch import Silent
-from flows.training_inputs import training_inputs
 from schemas.errors import ExitCode, UserError
 from schemas.results.artifacts import RuleOutcome
 from schemas.results.realignment import Realigned, Realignment
@@ -24,6 +23,7 @@ from tasks.evaluation.verdict.improvement import improvement, negate
 from tasks.storage.workers import ShardMap
 from tasks.training.models.base_model import BaseModel
 from tasks.training.train import train
+from tasks.training.training_inputs import training_inputs
 
 
 def worth_asking(spec: RunSpec, rules: Sequence[RuleOutcome]) -> bool:

@@ -10,7 +10,6 @@ from flows.progress.terminal import say, say_json
 from flows.progress.watch import Console, Watch
 from flows.replay.proxies import cost_of_proxies
 from flows.run.effective import effective, laid_out
-from flows.training_inputs import training_inputs
 from schemas.spec.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
@@ -22,6 +21,7 @@ from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.models.base_model import provide_base
 from tasks.training.models.counts import numbers
+from tasks.training.training_inputs import training_inputs
 
 MEASURED_STEPS = 3
 

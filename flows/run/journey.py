@@ -14,7 +14,6 @@ from flows.progress.watch import Watch
 from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.realign import ask, worth_asking
 from flows.run.effective import effective, with_ratio
-from flows.training_inputs import training_inputs
 from schemas.results.artifacts import Bindings, Decision
 from schemas.results.counts import Latency
 from schemas.results.replay_choice import ReplayChoice
@@ -38,6 +37,7 @@ from tasks.training.device import find_device
 from tasks.training.models.base_model import BaseModel, provide_base
 from tasks.training.models.weights import find_model
 from tasks.training.train import train
+from tasks.training.training_inputs import training_inputs
 
 Result = TypeVar("Result")
 Call = Callable[..., Any]

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from flows.training_inputs import head_inputs
 from schemas.spec.run import RunSpec
 from tasks.data.labels.labels import find_labels
 from tasks.data.labels.model_head import head_labels
@@ -12,6 +11,7 @@ from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
 from tasks.training.inputs import TrainingInputs
+from tasks.training.training_inputs import head_inputs
 from tests.corpora import here, prepare_rows
 from tests.toy_heads import toy_spec
 
