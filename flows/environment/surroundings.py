@@ -89,7 +89,7 @@ def _forget_working_directory() -> None:
         here = Path.cwd()
     except FileNotFoundError:
         return  # it was removed: nothing lies there
-    if here == Path(__file__).parents[1]:
+    if here == Path(__file__).parents[2]:
         return  # the source tree itself
     sys.path[:] = [entry for entry in sys.path if entry and Path(entry).absolute() != here]
 

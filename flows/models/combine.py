@@ -11,7 +11,7 @@ from schemas.spec.run import RunSpec
 from tasks.release.export.combinable import common_base, read_origin
 from tasks.release.export.combine import combine_models
 from tasks.release.export.combine_recipe import Recipe
-from tasks.release.writing import require_new
+from tasks.release.export.writing import require_new
 from tasks.training.models.weights import find_model
 
 Row = dict[str, str | float]

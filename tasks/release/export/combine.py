@@ -18,7 +18,7 @@ from tasks.data.model.folder import TOKENIZER_FILES, VOCABULARY_FILES
 from tasks.release.export.combinable import ONE_BASE, Origin
 from tasks.release.export.combine_recipe import Recipe
 from tasks.release.export.combined_card import write_combined_card
-from tasks.release.writing import require_new, writing
+from tasks.release.export.writing import require_new, writing
 from tasks.storage.atomic import atomic_folder
 from tasks.training.models.load import load_base, load_model
 

@@ -7,7 +7,7 @@ from schemas.errors import UserError
 from schemas.spec.methods.adapters import AdapterDrop
 from tasks.data.model.folder import METHOD_FILE, is_tuned
 from tasks.release.export.export import copy_model
-from tasks.release.writing import require_new
+from tasks.release.export.writing import require_new
 from tasks.storage.atomic import write_atomic
 from tasks.training.models.judged import require_judged
 from tasks.training.models.load import load_tuned

@@ -19,7 +19,7 @@ from tasks.data.model.folder import (
     weight_files,
 )
 from tasks.data.tokens.tokenizer import encode_text
-from tasks.release.writing import writing
+from tasks.release.export.writing import writing
 from tasks.storage.atomic import follow_umask
 from tasks.training.models.load import find_base, load_model, load_tuned, merged
 
