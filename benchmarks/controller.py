@@ -20,10 +20,10 @@ from benchmarks.controller_loop import PROBE_EVERY, Ground, losses, mean_loss, t
 from benchmarks.ratio_controller import RatioController
 from benchmarks.replay_choice import difference
 from data_contracts.contract import list_contracts
+from flows.growing.effective import with_ratio
 from flows.progress.watch import Console
 from flows.replay.choose_replay import choose_ratio, with_budget
 from flows.replay.propose_replay import call_plainly
-from flows.run.effective import with_ratio
 from schemas.reading.load import load_spec
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize

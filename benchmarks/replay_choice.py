@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks import measure
 from data_contracts.contract import list_contracts
+from flows.growing.effective import with_ratio
 from flows.progress.watch import Console
 from flows.replay.choose_replay import choose_ratio, with_budget
 from flows.replay.propose_replay import call_plainly
-from flows.run.effective import with_ratio
 from schemas.reading.load import load_spec
 from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec

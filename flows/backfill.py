@@ -8,13 +8,13 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.growing.backfill import backfill, row_of
+from flows.orchestration.as_tasks import call_as_task, label_run
+from flows.orchestration.events import announce_verdict
+from flows.orchestration.form import Overrides, SpecFile, StateFolder, field
+from flows.orchestration.page_watch import PageWatch
+from flows.orchestration.turns import turn_to_train
 from flows.progress.watch import Silent
 from flows.run.journey import Outcome, follow
-from flows.serving.as_tasks import call_as_task, label_run
-from flows.serving.events import announce_verdict
-from flows.serving.form import Overrides, SpecFile, StateFolder, field
-from flows.serving.page_watch import PageWatch
-from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from schemas.spec.run import RunSpec

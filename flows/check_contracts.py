@@ -9,8 +9,8 @@ from prefect.states import Completed
 
 from data_contracts.contract import SUFFIX
 from data_contracts.report import to_lines, verdict
+from flows.orchestration.form import field
 from flows.run.check import check
-from flows.serving.form import field
 from schemas.errors import UserError
 from schemas.results.artifacts import GateReport
 from schemas.visible import printable

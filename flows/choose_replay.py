@@ -7,13 +7,13 @@ from prefect import State, flow, runtime
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
+from flows.orchestration.as_tasks import call_as_task, label_run
+from flows.orchestration.form import Overrides, SpecFile, StateFolder, field
+from flows.orchestration.page_watch import PageWatch
+from flows.orchestration.turns import turn_to_train
 from flows.progress.watch import Console, Silent
 from flows.replay.choose_replay import require_ratio, with_budget
 from flows.replay.propose_replay import propose
-from flows.serving.as_tasks import call_as_task, label_run
-from flows.serving.form import Overrides, SpecFile, StateFolder, field
-from flows.serving.page_watch import PageWatch
-from flows.serving.turns import turn_to_train
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table

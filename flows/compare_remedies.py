@@ -6,10 +6,10 @@ from prefect import State, flow
 
 from flows.comparing.load import load_remedy_comparison
 from flows.comparing.remedies import compare_remedies
-from flows.serving.as_tasks import label_run
-from flows.serving.cells_as_tasks import run_tasks, show_comparison
-from flows.serving.form import ComparisonFile, Parallel, StateFolder
-from flows.serving.turns import turn_to_train
+from flows.orchestration.as_tasks import label_run
+from flows.orchestration.cells_as_tasks import run_tasks, show_comparison
+from flows.orchestration.form import ComparisonFile, Parallel, StateFolder
+from flows.orchestration.turns import turn_to_train
 from schemas.errors import UserError
 from tasks.stage import stopped
 

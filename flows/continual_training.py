@@ -11,13 +11,13 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.growing.due import due
+from flows.orchestration.as_tasks import call_as_task, label_run
+from flows.orchestration.events import announce_verdict
+from flows.orchestration.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
+from flows.orchestration.page_watch import PageWatch
+from flows.orchestration.turns import turn_to_train
 from flows.progress.watch import Console, Silent
 from flows.run.journey import Outcome, follow
-from flows.serving.as_tasks import call_as_task, label_run
-from flows.serving.events import announce_verdict
-from flows.serving.form import AS_SPECIFIED, Overrides, SpecFile, StateFolder, field
-from flows.serving.page_watch import PageWatch
-from flows.serving.turns import turn_to_train
 from schemas.errors import NoNewData, UserError
 from schemas.reading.load import load_spec
 from schemas.spec.run import RunSpec
@@ -98,7 +98,7 @@ def _follow(spec: RunSpec, state: Path, dask: str) -> Outcome:
     watch = PageWatch(spec.name, Console() if runtime.deployment.id is None else Silent())
     shards: Any = nullcontext(map_in_processes)
     if dask:
-        from flows.serving.dask_shards import map_on_dask
+        from flows.orchestration.dask_shards import map_on_dask
 
         shards = map_on_dask(dask, state)
     with shards as map_shards:

@@ -8,10 +8,10 @@ from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
 from flows.models.evaluate import evaluate_model
+from flows.orchestration.as_tasks import call_as_task, label_run
+from flows.orchestration.form import Overrides, SpecFile, StateFolder, field
+from flows.orchestration.page_watch import PageWatch
 from flows.progress.watch import Console, Silent
-from flows.serving.as_tasks import call_as_task, label_run
-from flows.serving.form import Overrides, SpecFile, StateFolder, field
-from flows.serving.page_watch import PageWatch
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from tasks.page import artifact_key, show_table

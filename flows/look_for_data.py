@@ -6,8 +6,8 @@ from prefect import State, flow
 from prefect.states import Completed
 
 from data_contracts.contract import list_contracts
-from flows.serving.events import announce_data
-from flows.serving.form import SpecFile, StateFolder
+from flows.orchestration.events import announce_data
+from flows.orchestration.form import SpecFile, StateFolder
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
 from tasks.stage import stopped

@@ -10,14 +10,14 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.serving.events import announce_promotion
-from flows.serving.form import StateFolder, field
+from flows.orchestration.events import announce_promotion
+from flows.orchestration.form import StateFolder, field
 from schemas.errors import UserError
 from schemas.registered_names import require_run
 from tasks import promote as stage
 from tasks.page import report_link, show_verdict, verdict_markdown
 from tasks.release.pages.markdown import inline
-from tasks.release.registry.promotion import read_decision
+from tasks.release.promotion.promotion import read_decision
 from tasks.release.registry.versions import Registered
 from tasks.stage import result_of, stopped
 

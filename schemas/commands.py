@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from schemas.paths.environment import VARIABLE, given_paths
+from schemas.environment import VARIABLE, given_paths
 from schemas.visible import visible
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
-from schemas.paths.environment import unexpanded
+from schemas.environment import unexpanded
 from schemas.visible import visible
 
 

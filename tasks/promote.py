@@ -10,7 +10,7 @@ from prefect.states import Completed
 from schemas.errors import UserError
 from schemas.results.artifacts import Decision
 from tasks.page import show_scores, show_verdict
-from tasks.release.registry import promotion
+from tasks.release.promotion import promotion
 from tasks.release.registry.versions import Registered
 from tasks.release.run.run_folder import RunFolder, RunResult
 from tasks.stage import stopped

@@ -105,7 +105,7 @@ CORE_LINES = (
     CoreLine("class_temperature", "tasks/data/plan/balance.py", "** (1 - 1 / temperature))", "** 0)", "tests/data/test_balance.py"),
     _remedy("step_scaling", "step_scaling", 'group["lr"] = group["lr"] * factor', "pass", "test_step_scaling.py"),
     _remedy("step_scaling, put back", "step_scaling", 'group["lr"] = rate', "pass", "test_step_scaling.py"),
-    CoreLine("self_replay", "flows/run/effective.py", 'return spec.model_copy(update={"replay": (*spec.replay, text)})', "return spec", "tests/training/remedies/test_self_replay.py"),
+    CoreLine("self_replay", "flows/growing/effective.py", 'return spec.model_copy(update={"replay": (*spec.replay, text)})', "return spec", "tests/training/remedies/test_self_replay.py"),
     _remedy("self_replay, filters", "self_replay", "choose(written, [mean_loss(model, [ids]) for ids in written], settings)", "(range(len(written)), {})", "test_self_replay.py"),
     CoreLine("mixture.importance", "tasks/data/plan/importance.py", "replace(c, log_weights=sign * w)", "replace(c)", "tests/data/test_importance.py"),
     CoreLine("mixture.importance, ratio", "tasks/data/plan/importance.py", "np.log(likely) - np.log(usual)", "np.log(likely)", "tests/data/test_importance.py"),

@@ -40,8 +40,8 @@ def announce_here(spec: RunSpec, file: str, state: Path) -> str | None:
         fix = "start `rootstock serve` in this folder, or export PREFECT_API_URL=..."
         raise UserError("no Prefect server runs that could be told", str(server_home(state)), fix)
     with prefect_server(state):
+        from flows.orchestration.events import announce_data
         from flows.serving.embedded import deliver
-        from flows.serving.events import announce_data
 
         told = announce_data(spec, file, state)
         deliver()

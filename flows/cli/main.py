@@ -8,10 +8,10 @@ import typer
 from typer._click.exceptions import UsageError
 
 from flows.cli.compare import compare_app
-from flows.cli.failures import defect, environment_error, fail, machine_error, misused
 from flows.cli.models import models_app
 from flows.cli.options import DEFAULT_STATE, Json, Sets, Spec, State, load, print_table
 from flows.environment.surroundings import leave_launcher, quiet_environment
+from flows.progress.failures import defect, environment_error, fail, machine_error, misused
 from flows.progress.terminal import never_fail_to_encode, say, say_json, tell
 from schemas.errors import ExitCode, NoNewData, UserError
 from schemas.visible import visible
@@ -104,7 +104,7 @@ def run(
         from flows.run.dry_run import show_plan
 
         return show_plan(loaded, state, as_json)
-    from flows.run.start import start
+    from flows.cli.start import start
 
     try:
         outcome = start(spec, sets or [], loaded, state, use_prefect=not no_prefect, dask=dask)
@@ -239,7 +239,7 @@ def doctor(
 ) -> None:
     """Tell what will and will not work on this machine, and mend the registry of models."""
     if repair:
-        from tasks.release.registry.rebuild import repair as rebuild
+        from tasks.release.promotion.rebuild import repair as rebuild
 
         rebuild(state, print, really=not dry_run)
         return

@@ -181,7 +181,7 @@ def promote(
     state: State = DEFAULT_STATE,
 ) -> None:
     """Make a run's model champion; with a passing decision bound to its very files, or by force, which is kept."""
-    from tasks.release.registry.promotion import promote_by_hand
+    from tasks.release.promotion.promotion import promote_by_hand
 
     if reason is not None and not force:
         fix = "add --force, or leave out --reason"
@@ -195,7 +195,7 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Name in the registry.")], state: State = DEFAULT_STATE
 ) -> None:
     """Make the previous champion champion again; the next increment starts from it."""
-    from tasks.release.registry import promotion
+    from tasks.release.promotion import promotion
 
     model = promotion.rollback(state, require_name(name))
     say(f"champion of {model.name}: version {model.version} ({model.run_id})")
@@ -217,7 +217,7 @@ def find_run_model(state: Path, name: str) -> str:
     """Folder of a run's model, of a promoted model's champion, or the name itself (a folder or Hub id)."""
     run = state / "runs" / name
     if RUN.fullmatch(name) and run.is_dir():
-        from tasks.release.run.mend import how_to_mend, require_intact
+        from tasks.release.record.mend import how_to_mend, require_intact
 
         require_intact(run)
         if not (run / "model").is_dir():
@@ -228,7 +228,7 @@ def find_run_model(state: Path, name: str) -> str:
 
         champion = registry.champion(state, name) if NAME.fullmatch(name) else None
         if champion is not None:
-            from tasks.release.run.mend import require_intact
+            from tasks.release.record.mend import require_intact
             from tasks.training.models.judged import require_judged
 
             require_intact(champion.model_folder.parent)

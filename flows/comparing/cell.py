@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from flows.cli.failures import defect, machine_error
 from flows.comparing.handed_back import write_error
 from flows.environment.surroundings import quiet_environment
+from flows.progress.failures import defect, machine_error
 from schemas.errors import ExitCode, UserError
 from schemas.results.comparison import Trained
 from schemas.results.counts import Parameters
@@ -23,8 +23,8 @@ REFUSALS = ("method", "remedies")
 
 def train_cell(spec: RunSpec, state: Path) -> Trained:
     """Train and score; finished steps are taken as they are."""
+    from flows.growing.effective import effective
     from flows.progress.watch import Silent
-    from flows.run.effective import effective
     from flows.run.journey import measure
     from tasks.training.loop.progress_file import read_metrics
 

@@ -10,7 +10,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.validate.file_steps import hash_files
 from tasks.release.increments.resolve import Found, resolve
 from tasks.release.increments.watermark import lacks_champion, learn_of_champion, load_watermark
-from tasks.release.registry import promotion
+from tasks.release.promotion import promotion
 from tasks.release.registry import versions as registry
 from tasks.storage.steps import hold
 

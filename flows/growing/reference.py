@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.growing.effective import effective, with_ratio
 from flows.progress.watch import Watch
-from flows.run.effective import effective, with_ratio
 from schemas.errors import ExitCode, UserError
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare, tokenize

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.growing.effective import effective, laid_out
 from flows.progress.terminal import Pieces
 from flows.progress.watch import Console, Watch
-from flows.run.effective import effective, laid_out
 from flows.run.journey import Call, assemble, call_plainly
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec

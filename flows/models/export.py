@@ -3,17 +3,17 @@
 import json
 from pathlib import Path
 
+from flows.growing.effective import effective, laid_out
 from flows.models.evaluate import prepare_suites, score_on_suites
 from flows.progress.watch import Console
-from flows.run.effective import effective, laid_out
 from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
 from tasks.release.export.export import export_model
+from tasks.release.record.mend import require_intact
 from tasks.release.registry import incumbent
-from tasks.release.run.mend import require_intact
 from tasks.storage.reading import read_stored
 from tasks.training.models.judged import require_judged
 

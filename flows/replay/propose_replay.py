@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flows.growing.effective import effective
 from flows.progress.terminal import say, say_json
 from flows.progress.watch import Console, Watch
 from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.proxies import Call
-from flows.run.effective import effective
 from schemas.results.replay_choice import ReplayChoice
 from schemas.spec.run import RunSpec
 from tasks.data.prepare import prepare

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flows.growing.effective import with_ratio
 from flows.progress.watch import Silent, Watch
-from flows.run.effective import with_ratio
 from schemas.errors import UserError
 from schemas.results.artifacts import MixtureReport
 from schemas.spec.mixture import Proxies

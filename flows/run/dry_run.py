@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.growing.due import due
+from flows.growing.effective import effective, laid_out
 from flows.growing.reference import wants_reference
 from flows.progress.terminal import say, say_json
 from flows.progress.watch import Console, Watch
 from flows.replay.proxies import cost_of_proxies
-from flows.run.effective import effective, laid_out
 from schemas.spec.run import RunSpec
 from schemas.visible import visible
 from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from flows.growing.effective import effective, with_ratio
 from flows.growing.reference import score_alone, wants_reference
 from flows.progress.notes import ledger_line, mixture_line, scores_line
 from flows.progress.watch import Watch
 from flows.replay.choose_replay import choose_ratio, require_ratio
 from flows.replay.realign import ask, worth_asking
-from flows.run.effective import effective, with_ratio
 from schemas.results.artifacts import Bindings, Decision
 from schemas.results.counts import Latency
 from schemas.results.replay_choice import ReplayChoice

@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
+from flows.environment import processes
 from flows.progress.terminal import say
-from flows.serving import processes
 
 STOPPED, LOST = "Resuming", "ResumingLost"
 """Scheduled once more: after `serve` was stopped; after its process was killed."""

@@ -54,9 +54,9 @@ def _serve(state: Path, port: int, password_file: Path | None, restore: Collecti
     ):
         from prefect.client.orchestration import get_client
 
+        from flows.orchestration.turns import TRAINS
         from flows.serving.lost_runs import settle_lost, skip_missed
         from flows.serving.served_runs import Rules, ServedRuns
-        from flows.serving.turns import TRAINS
 
         os.environ["ROOTSTOCK_REPORTS"] = reports  # runs are child processes: they link to it
         wanted, home = deployments(state), server_home(state)
@@ -94,8 +94,8 @@ def deployments(state: Path) -> "list[RunnerDeployment]":
     from flows.continual_training import continual_training
     from flows.evaluate_model import evaluate_model_flow
     from flows.look_for_data import look_for_data
+    from flows.orchestration.events import ARRIVED
     from flows.promote_model import promote_model
-    from flows.serving.events import ARRIVED
 
     here = {"state": str(state)}
     on_new_data = DeploymentEventTrigger(

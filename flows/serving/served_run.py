@@ -9,8 +9,8 @@ import sys
 from typing import Any
 from uuid import UUID
 
-from flows.cli.failures import defect, fail, machine_error
 from flows.environment.surroundings import quiet_environment
+from flows.progress.failures import defect, fail, machine_error
 from flows.serving.own_code import load_only_ours
 from schemas.errors import UserError
 from tasks.storage.children import SERVED

@@ -31,10 +31,10 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Pending, Scheduled
 
-from flows.serving import processes
+from flows.environment import processes
+from flows.orchestration.turns import WAITING
 from flows.serving.lost_runs import LOST, STOPPED, read_runs, same_work, settle
 from flows.serving.served_run import COMMAND
-from flows.serving.turns import WAITING
 from tasks.storage.children import die_with
 from tasks.storage.signals import Asked, exit_code, leave_lost_terminal, say, take_signals, told
 

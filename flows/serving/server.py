@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.environment.server_note import read_note, remove_note, write_note
 from flows.serving.given_server import require_answer, require_usable_proxy
 from flows.serving.server_log import fix, reason
-from flows.serving.server_note import read_note, remove_note, write_note
 from flows.serving.server_secret import AUTH, FOREIGN, read_password
 from flows.serving.supervise import kept_running
 from schemas.errors import UserError

@@ -14,13 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.commands import command
+from schemas.environment import expand as expand
 from schemas.errors import UserError, UserErrors
 from schemas.nearest import nearest
-from schemas.paths.environment import expand as expand
-from schemas.paths.files import matching_files
-from schemas.paths.files import source_files as source_files
 from schemas.reading.explain import explain
 from schemas.reading.file_kinds import other_kind
+from schemas.reading.files import matching_files
+from schemas.reading.files import source_files as source_files
 from schemas.reading.overrides import apply_overrides, name_both
 from schemas.reading.yaml_reader import Document, survey_yaml
 from schemas.results.contracts import told_record

@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from schemas.base import Schema
+from schemas.spec.objectives import HeadUnit
 
 Who = Literal["base", "champion", "candidate"]
 SuiteKind = Literal["domain", "general"]
-HeadUnit = Literal["accuracy", "macro F1", "entity F1"]
 Unit = Literal["nats per token", "accuracy", "macro F1", "entity F1", "exact match", "score"]
 """`score`: tasks are measured in units of their own, all fractions; each suite says in which."""
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from schemas.base import Schema
-from schemas.results.scores import HeadUnit
 from schemas.spec.records import RecordKind
 
 if TYPE_CHECKING:
     from schemas.spec.run import RunSpec
 
+HeadUnit = Literal["accuracy", "macro F1", "entity F1"]
 Name = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]
 
 

@@ -94,7 +94,7 @@ def read_sources(spec: RunSpec) -> list[tuple[Role, int, bool, Source]]:
     replayed.
     """
     given = spec.own_text is not None or not spec.writes_own_text
-    assert given, "not the effective specification: see flows/run/effective.py"
+    assert given, "not the effective specification: see flows/growing/effective.py"
     listed = []
     for path, source in sources_of(spec):
         role, past = _ROLES[".".join(str(part) for part in path[:-1])], path[0] == "increment"

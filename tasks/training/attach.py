@@ -9,7 +9,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.model.loading import library_refusal
 from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
-from tasks.training.models.head_start import load_at_start
+from tasks.training.loop.head_start import load_at_start
 from tasks.training.models.heads import require_length
 from tasks.training.models.load import load_base
 from tasks.training.models.quiet import quiet, silence_libraries

@@ -17,9 +17,9 @@ from tasks.training.attach import attach
 from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.loop.head_losses import loss_of
+from tasks.training.loop.head_start import load_at_start
 from tasks.training.loop.progress_file import OnMetrics
 from tasks.training.models.counts import count_parameters
-from tasks.training.models.head_start import load_at_start
 from tasks.training.models.quiet import quiet, silence_libraries
 from tasks.training.models.tuned_files import save_tuned
 from tasks.training.remedies.base import RemedyContext

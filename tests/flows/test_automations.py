@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.serving import events
+from flows.orchestration import events
 from flows.serving.serve import OVERLAP, deployments
 from schemas.errors import NoNewData, UserError
 from schemas.reading.yaml_reader import read_yaml

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save
 
 from flows.choose_replay import choose_replay_flow
 from flows.comparing.load import load_comparison
+from flows.growing.effective import with_ratio
 from flows.models.evaluate import evaluate_model
 from flows.progress.watch import Silent
 from flows.replay.choose_replay import choose_ratio, require_ratio, with_budget
 from flows.replay.propose_replay import propose
 from flows.replay.proxies import cost_of_proxies, lay_ground, list_proxies, proxy_spec
 from flows.run.dry_run import make_plan
-from flows.run.effective import with_ratio
 from flows.run.journey import follow
 from schemas.errors import ExitCode, UserError
 from schemas.results.replay_choice import ReplayChoice

@@ -20,7 +20,7 @@ from prefect import flow
 from flows.compare_methods import compare_methods
 from flows.compare_remedies import compare_remedies_flow
 from flows.comparing.cells import Job
-from flows.serving import cells_as_tasks
+from flows.orchestration import cells_as_tasks
 from schemas.errors import MachineFailed
 from schemas.results.comparison import Trained
 from tests.command_line import environment

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
+from flows.orchestration.as_tasks import call_as_task
+from flows.orchestration.dask_shards import map_on_dask, require_workers
+from flows.orchestration.page_watch import PageWatch
 from flows.progress.watch import Silent
-from flows.serving.as_tasks import call_as_task
-from flows.serving.dask_shards import map_on_dask, require_workers
-from flows.serving.page_watch import PageWatch
 from flows.serving.server import free_port
 from schemas.errors import UserError
 from schemas.reading.load import load_spec
@@ -119,7 +119,7 @@ def test_workers_that_cannot_do_our_work_are_found_before_any_is_given(
 def test_a_scheduler_that_does_not_answer_is_a_mistake_with_a_way_out(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.serving.dask_shards as dask_shards
+    import flows.orchestration.dask_shards as dask_shards
 
     monkeypatch.setattr(dask_shards, "CONNECT_SECONDS", 1)
     address = f"tcp://127.0.0.1:{free_port()}"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from flows.comparing.cells import run_processes
+from flows.growing.effective import effective, laid_out, with_ratio
 from flows.growing.reference import alone_spec
 from flows.progress.watch import Silent
 from flows.replay.realign import worth_asking
-from flows.run.effective import effective, laid_out, with_ratio
 from schemas.results.artifacts import RuleOutcome
 from schemas.results.replay_choice import ReplayChoice
 from schemas.results.watermark import Watermark

@@ -15,8 +15,8 @@ from flows.compare_remedies import compare_remedies_flow
 from flows.continual_training import ApprovalChoice, continual_training
 from flows.evaluate_model import evaluate_model_flow
 from flows.look_for_data import look_for_data
+from flows.orchestration.form import AS_SPECIFIED
 from flows.promote_model import promote_model
-from flows.serving.form import AS_SPECIFIED
 from flows.serving.serve import deployments
 from schemas.spec.promotion import Promotion
 from tasks.training.methods.registry import METHODS

@@ -19,7 +19,7 @@ import json, resource, shutil, sqlite3, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
 from safetensors.torch import save_file
-from flows.cli.failures import machine_error
+from flows.progress.failures import machine_error
 
 folder = Path(sys.argv[1])
 big = np.arange(400_000)

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from flows.environment.server_note import NOTE
 from flows.serving.server import free_port
-from flows.serving.server_note import NOTE
 from tests.command_line import ROOT, environment, rootstock
 from tests.flows.hostile import lay_modules, lay_settings, marked, trap
 from tests.flows.prefect_api import api_client

@@ -17,8 +17,8 @@ import pytest
 from pydantic import BaseModel
 
 from schemas.errors import UserError, UserErrors
-from schemas.paths.files import matching_files
 from schemas.reading import yaml_reader
+from schemas.reading.files import matching_files
 from schemas.results.comparison import Comparison
 from schemas.results.remedy_comparison import RemedyComparison
 from schemas.spec.run import RunSpec

@@ -25,9 +25,9 @@ from schemas.reading.yaml_reader import read_yaml
 from schemas.results.scores import Scores
 from schemas.spec.run import RunSpec
 from tasks.release.increments.watermark import load_watermark, scores_file, watermark_file
-from tasks.release.registry import promotion
+from tasks.release.promotion import promotion
+from tasks.release.promotion.rebuild import repair
 from tasks.release.registry import versions as registry
-from tasks.release.registry.rebuild import repair
 from tasks.release.run.run_folder import dump_yaml
 from tests.corpora import here
 from tests.tiny_base import prose

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.serving.processes import Process, forget_process, note_process, noted_process, process_of
+from flows.environment.processes import Process, forget_process, note_process, noted_process, process_of
 
 
 def test_a_process_is_at_its_run_while_it_lives(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.growing.effective import effective
 from flows.progress.watch import Silent
-from flows.run.effective import effective
 from flows.run.journey import measure
 from tests.corpora import make_spec, source, write_rows
 from tests.tiny_base import prose

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from flows.orchestration.turns import WAITING
 from flows.serving.server import free_port
-from flows.serving.turns import WAITING
 from tests.command_line import environment
 from tests.flows.prefect_api import api_client
 from tests.tiny import write_tiny

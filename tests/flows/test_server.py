@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.environment.server_note import NOTE, remove_note
 from flows.serving.given_server import require_answer
 from flows.serving.served_from import served_alone
 from flows.serving.server import free_port, is_healthy, prefect_server, running_server, server_home
 from flows.serving.server_log import fix, reason
-from flows.serving.server_note import NOTE, remove_note
 from schemas.errors import UserError
 from tests.command_line import environment
 from tests.flows.hostile import trap

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.environment.server_note import NOTE, boot_id, loopback_port, read_note, started
 from flows.serving.server import free_port
-from flows.serving.server_note import NOTE, boot_id, loopback_port, read_note, started
 from flows.serving.server_secret import read_password
 from schemas.errors import UserError
 from tests.command_line import ROOT, environment, rootstock

@@ -14,7 +14,7 @@ from flows.choose_replay import choose_replay_flow
 from flows.compare_methods import compare_methods
 from flows.compare_remedies import compare_remedies_flow
 from flows.continual_training import continual_training
-from flows.serving import turns
+from flows.orchestration import turns
 from schemas.errors import UserError
 from tasks.release.run.run_folder import dump_yaml
 from tasks.storage.steps import hold

@@ -18,8 +18,8 @@ import pytest
 
 from flows.cli.models import find_run_model
 from schemas.errors import UserError
-from tasks.release.registry.promotion import promote_by_hand
-from tasks.release.run.run_record import FILE, RunRecord, read_record
+from tasks.release.promotion.promotion import promote_by_hand
+from tasks.release.record.run_record import FILE, RunRecord, read_record
 from tasks.storage.steps import MANIFEST, Step, open_step
 from tests.command_line import ROOT, Done, rootstock
 from tests.promises.conftest import Project, make_project

@@ -9,8 +9,8 @@ import pytest
 
 from schemas.results.artifacts import Bindings, Decision, RuleOutcome
 from tasks.release.registry import versions as registry
-from tasks.release.run.lineage import weights_sha256
 from tasks.storage.hashing import sha256_file
+from tasks.training.models.judged import weights_sha256
 
 MakeRun = Callable[..., Path]
 

@@ -7,7 +7,7 @@ from schemas.reading.yaml_reader import parse_yaml
 from schemas.results.artifacts import FileLedger, Ledger
 from tasks.release.pages.card import write_card
 from tasks.release.pages.markdown import code, inline
-from tasks.release.run.lineage import weights_sha256
+from tasks.training.models.judged import weights_sha256
 from tests.release.conftest import MakeRun
 from tests.release.made_up import made_up
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
-from tasks.release.registry.promotion import promote, refuse
+from tasks.release.promotion.promotion import promote, refuse
+from tasks.release.record.run_record import close_run
 from tasks.release.run.clean import clean
-from tasks.release.run.run_record import close_run
 from tasks.storage import steps
 from tasks.storage.steps import Step, StepPlan, run_step
 from tests.release.conftest import MakeRun

@@ -7,10 +7,10 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.spec.run import RunSpec
-from tasks.release.registry import promotion
+from tasks.release.promotion import promotion
+from tasks.release.record.run_record import find_run_damage
 from tasks.release.registry import versions as registry
 from tasks.release.run.run_folder import RunFolder
-from tasks.release.run.run_record import find_run_damage
 from tests.release.conftest import MakeRun
 from tests.release.made_up import spec as made_up_spec
 

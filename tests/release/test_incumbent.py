@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import UserError
+from tasks.release.promotion.promotion import promote
 from tasks.release.registry import incumbent
 from tasks.release.registry import versions as registry
-from tasks.release.registry.promotion import promote
 
 
 def test_before_any_promotion_there_is_no_incumbent(state: Path, make_run) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
-from tasks.release.run.lineage import build_lineage, weights_sha256, write_lineage
+from tasks.release.record.lineage import build_lineage, write_lineage
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file
+from tasks.training.models.judged import weights_sha256
 from tests.release.conftest import MakeRun
 
 

@@ -13,11 +13,11 @@ from schemas.errors import ExitCode, UserError
 from schemas.results.watermark import IncrementRecord, Watermark
 from schemas.spec.run import RunSpec
 from tasks.release.increments.watermark import load_watermark, save_watermark, watermark_file
-from tasks.release.registry import intent
+from tasks.release.promotion import intent
+from tasks.release.promotion.promotion import promote, promote_by_hand, rollback, settle
+from tasks.release.record.run_record import DRAFT, close_run
 from tasks.release.registry import versions as registry
-from tasks.release.registry.promotion import promote, promote_by_hand, rollback, settle
 from tasks.release.run.run_folder import RunFolder
-from tasks.release.run.run_record import DRAFT, close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 from tests.release.made_up import spec as made_up_spec

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from flows.cli.main import app
 from schemas.errors import ExitCode, UserError
-from tasks.release.registry.promotion import promote_by_hand, settle
-from tasks.release.run.run_record import FILE
+from tasks.release.promotion.promotion import promote_by_hand, settle
+from tasks.release.record.run_record import FILE
 from tasks.release.run.trace import trace_row
 from tests.release.conftest import MakeRun
 from tests.release.test_misplaced import two  # noqa: F401

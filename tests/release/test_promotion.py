@@ -7,9 +7,9 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.results.artifacts import Decision
+from tasks.release.promotion.promotion import nominate, promote, promote_by_hand, verify
+from tasks.release.record.run_record import FILE, close_run
 from tasks.release.registry import versions as registry
-from tasks.release.registry.promotion import nominate, promote, promote_by_hand, verify
-from tasks.release.run.run_record import FILE, close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import UserError
 from tasks.release.registry import versions as registry
-from tasks.release.run.lineage import weights_sha256
+from tasks.training.models.judged import weights_sha256
 from tests.release.conftest import MakeRun
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.release.increments.watermark import load_watermark
-from tasks.release.registry import intent, promotion
+from tasks.release.promotion import intent, promotion
 from tasks.release.registry import versions as registry
 from tests.release.conftest import MakeRun
 from tests.release.test_release_kill import draft

@@ -21,12 +21,12 @@ from schemas.results.watermark import IncrementRecord
 from schemas.spec.increments import past_suite
 from tasks.release.increments import watermark
 from tasks.release.increments.watermark import DRAFT, load_watermark
-from tasks.release.registry import intent, promotion
+from tasks.release.promotion import intent, promotion
 from tasks.release.registry import versions as registry
 from tasks.release.registry.soundness import find_damage
-from tasks.release.run.lineage import weights_sha256
 from tasks.storage import atomic
 from tasks.storage.hashing import sha256_file
+from tasks.training.models.judged import weights_sha256
 from tests.release.conftest import MakeRun
 
 ORDER = {module.__file__ for module in (promotion, intent)}

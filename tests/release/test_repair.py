@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from flows.cli.doctor import _state
 from flows.cli.main import app
 from schemas.errors import ExitCode, MachineFailed, UserError
+from tasks.release.promotion.promotion import nominate, promote, refuse, rollback
+from tasks.release.promotion.rebuild import repair
+from tasks.release.record.run_record import close_run
 from tasks.release.registry import incumbent
 from tasks.release.registry import versions as registry
-from tasks.release.registry.promotion import nominate, promote, refuse, rollback
-from tasks.release.registry.rebuild import repair
 from tasks.release.registry.releases import FILE, read
-from tasks.release.run.run_record import close_run
 from tasks.storage.hashing import sha256_file
 from tests.release.conftest import MakeRun
 

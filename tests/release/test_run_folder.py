@@ -19,7 +19,7 @@ from tasks.data.plan.plan import plan_training
 from tasks.data.prepare import Prepared, Tokenized
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import special_ids
-from tasks.release.registry.promotion import promote
+from tasks.release.promotion.promotion import promote
 from tasks.release.run.run_folder import RunFolder, RunResult, dump_yaml
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step

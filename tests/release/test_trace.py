@@ -10,7 +10,7 @@ from schemas.errors import UserError
 from tasks.data.plan.plan import load_plan, open_sources, plan_training
 from tasks.data.tokens.tokenize import tokenize_source
 from tasks.data.tokens.tokenizer import encode_text, special_ids
-from tasks.release.registry.promotion import promote
+from tasks.release.promotion.promotion import promote
 from tasks.release.run.trace import trace_row
 from tests.corpora import here, make_spec, prepare_rows, source, write_rows
 from tests.tiny_base import TINY, prose

@@ -13,7 +13,7 @@ from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.loop.head_losses import own_positions
-from tasks.training.models.head_start import load_at_start, log_frequencies
+from tasks.training.loop.head_start import load_at_start, log_frequencies
 from tests.tiny_encoder import make_encoder
 from tests.toy_heads import toy_texts
 from tests.toy_tasks import task_texts, tasks_spec

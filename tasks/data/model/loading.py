@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.errors import UserError
 
 _MACHINE = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOMEM}
-"""What the machine refuses is told as such (flows/cli/failures.py)."""
+"""What the machine refuses is told as such (flows/progress/failures.py)."""
 
 
 @contextlib.contextmanager

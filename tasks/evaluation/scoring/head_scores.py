@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from schemas.results.scores import (
     AnySuite,
-    HeadUnit,
     LabelScore,
     LabelSuite,
     Scores,
@@ -14,7 +13,7 @@ from schemas.results.scores import (
     Unit,
     Who,
 )
-from schemas.spec.objectives import Objective
+from schemas.spec.objectives import HeadUnit, Objective
 from tasks.data.labels.labels import Labels
 from tasks.data.read.entity_tags import entities
 from tasks.evaluation.scoring.predictions import OUTSIDE, Answers, load_answers

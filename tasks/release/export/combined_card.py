@@ -9,7 +9,7 @@ from tasks.data.model.folder import model_sha256
 from tasks.release.export.combinable import Origin
 from tasks.release.export.combine_recipe import Recipe
 from tasks.release.pages.markdown import code
-from tasks.release.run.lineage import library_versions
+from tasks.release.record.lineage import library_versions
 from tasks.storage.atomic import write_atomic
 
 COMBINATION_FILE = "combination.json"

@@ -20,7 +20,7 @@ from schemas.spec.run import RunSpec
 from tasks.data.prepare import Prepared
 from tasks.data.split.consumed import load_rows, save_rows
 from tasks.evaluation.comparison.continual import Continual, describe
-from tasks.release.run.run_record import DRAFT, consumed_records, find_run_damage
+from tasks.release.record.run_record import DRAFT, consumed_records, find_run_damage
 from tasks.storage.atomic import remove, write_atomic
 from tasks.storage.hashing import sha256_value
 from tasks.storage.intact import open_sealed, sealed

@@ -19,7 +19,7 @@ from tasks.release.registry.mlflow_store import open_registry
 from tasks.release.registry.releases import FILE as RECORD
 from tasks.release.registry.releases import SEALED, Release, append, last_seals
 from tasks.release.registry.soundness import ROLLING_BACK, require_sound, rolling_back
-from tasks.release.run.lineage import weights_sha256
+from tasks.training.models.judged import weights_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

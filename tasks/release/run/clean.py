@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schemas.errors import UserError
+from tasks.release.record.mend import how_to_mend
+from tasks.release.record.run_record import RunRecord, read_record
 from tasks.release.registry import versions as registry
-from tasks.release.run.mend import how_to_mend
-from tasks.release.run.run_record import RunRecord, read_record
 from tasks.storage.atomic import remove
 from tasks.storage.intact import Damage, find_damage
 from tasks.storage.reading import parse_json, read_stored

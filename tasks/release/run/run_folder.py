@@ -31,12 +31,11 @@ from tasks.release.increments.watermark import (
 )
 from tasks.release.pages.card import write_card
 from tasks.release.pages.report import ReportData, write_report
-from tasks.release.registry import incumbent, promotion, releases
-from tasks.release.registry import versions as registry
-from tasks.release.run.lineage import build_lineage, write_lineage
-from tasks.release.run.mend import require_intact, require_own
-from tasks.release.run.run_name import _hash_data, name_run
-from tasks.release.run.run_record import (
+from tasks.release.promotion import promotion
+from tasks.release.record.lineage import build_lineage, write_lineage
+from tasks.release.record.mend import require_intact, require_own
+from tasks.release.record.run_name import _hash_data, name_run
+from tasks.release.record.run_record import (
     DRAFT,
     FORCED,
     RunRecord,
@@ -45,7 +44,9 @@ from tasks.release.run.run_record import (
     read_record,
     write_record,
 )
-from tasks.release.run.run_record import FILE as RECORD
+from tasks.release.record.run_record import FILE as RECORD
+from tasks.release.registry import incumbent, releases
+from tasks.release.registry import versions as registry
 from tasks.storage.atomic import atomic_folder, remove, write_atomic
 from tasks.storage.hashing import sha256_file, sha256_value
 from tasks.storage.intact import Damage

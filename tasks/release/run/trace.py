@@ -13,9 +13,9 @@ from schemas.errors import UserError
 from schemas.results.artifacts import Manifest
 from tasks.data.split.divide import Fate
 from tasks.data.tokens.token_files import token_file
+from tasks.release.record.mend import how_to_mend
+from tasks.release.record.run_record import RunRecord, read_record
 from tasks.release.registry import versions as registry
-from tasks.release.run.mend import how_to_mend
-from tasks.release.run.run_record import RunRecord, read_record
 from tasks.storage.intact import Damage, find_damage
 from tasks.storage.reading import parse_json, read_stored
 from tasks.storage.steps import MADE_OF, Step, open_step

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from tasks.data.model.folder import CARD, model_files, model_sha256
+from tasks.data.model.folder import CARD, model_files, model_sha256, weight_files
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import parse_json, read_stored
 
@@ -99,3 +99,22 @@ def _bound_to(run: Path) -> str:
         what = f"the record of {run.name} is damaged: {file.name} does not say which model was judged"
         raise UserError(what, str(file), "restore it from a backup, or run the specification again") from None
     return str(bound)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return one sha256 over what decides what a model computes: weights, configuration, tokenizer.
+
+    It is taken over (name, sha256) of these files, so neither the folder's place nor the card (README.md)
+    matters; a base model is hashed by the same rule, so a run's base can be matched with the run that made it.
+    Nothing else may lie in the folder.
+
+    Raises:
+        UserError: the folder is missing, holds no safetensors file, or holds what is no part of a model.
+    """
+    if not weight_files(folder):
+        raise UserError(
+            "there are no weights (*.safetensors) in this model folder",
+            str(folder),
+            "run the specification again; the model is trained or restored from its last checkpoint",
+        )
+    return closed_sha256(folder)

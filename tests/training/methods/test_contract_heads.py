@@ -24,8 +24,8 @@ from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.inputs import TrainingInputs, open_dataset
 from tasks.training.loop.checkpoints import list_checkpoints
+from tasks.training.loop.head_start import load_at_start
 from tasks.training.methods.registry import METHODS
-from tasks.training.models.head_start import load_at_start
 from tasks.training.models.load import load_tuned
 from tasks.training.step import training_plan
 from tasks.training.train import _make_trainer, train

@@ -14,8 +14,8 @@ from tasks.evaluation.suites.build import build_suites
 from tasks.training.attach import attach
 from tasks.training.device import find_device
 from tasks.training.inputs import open_dataset
+from tasks.training.loop.head_start import load_at_start
 from tasks.training.methods.registry import METHODS
-from tasks.training.models.head_start import load_at_start
 from tasks.training.models.load import load_for_tasks, load_model, load_tuned, load_with_head
 from tasks.training.train import _make_trainer, train
 from tests.tiny_encoder import make_encoder

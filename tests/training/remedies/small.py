@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.growing.effective import effective
 from flows.progress.watch import Silent
-from flows.run.effective import effective
 from schemas.spec.objectives import LanguageModeling
 from schemas.spec.run import RunSpec
 from tasks.storage.steps import Step

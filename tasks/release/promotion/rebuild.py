@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from schemas.errors import MachineFailed, UserError
 from schemas.results.artifacts import Decision
+from tasks.release.record.run_record import RunRecord, find_run_damage, read_record
 from tasks.release.registry import versions as registry
 from tasks.release.registry.mlflow_store import open_registry
 from tasks.release.registry.releases import (
@@ -25,7 +26,6 @@ from tasks.release.registry.releases import (
     versions,
 )
 from tasks.release.registry.soundness import find_damage, find_own_damage
-from tasks.release.run.run_record import RunRecord, find_run_damage, read_record
 from tasks.storage.hashing import sha256_file
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
@@ -99,7 +99,7 @@ def _summary(lines: list[Release]) -> str:
 
 def _contradiction(state: Path, registered: list[Release]) -> str | None:
     """The first run whose own folder says something else than the registry: then the registry is no witness either."""
-    from tasks.release.run.run_record import weights_of
+    from tasks.release.record.run_record import weights_of
 
     for line in {(line.name, line.run): line for line in registered}.values():
         run = state / "runs" / line.run
@@ -114,7 +114,7 @@ def _contradiction(state: Path, registered: list[Release]) -> str | None:
 def _of_runs(state: Path) -> list[Release]:
     """What the folders of finished runs tell, in the order of their decisions."""
     from schemas.reading.yaml_reader import read_yaml
-    from tasks.release.registry.promotion import forced_of
+    from tasks.release.promotion.promotion import forced_of
 
     found: list[tuple[float, Release]] = []
     for file in sorted((state / "runs").glob("*/decision.json")):

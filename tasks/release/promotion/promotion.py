@@ -22,8 +22,7 @@ from schemas.results.artifacts import Decision
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.promotion import Forced
 from tasks.release.increments.watermark import is_behind, mend_watermark, write_scores
-from tasks.release.registry import versions as registry
-from tasks.release.registry.intent import (
+from tasks.release.promotion.intent import (
     Intent,
     carry_out,
     clear_intent,
@@ -31,12 +30,8 @@ from tasks.release.registry.intent import (
     require_possible,
     write_intent,
 )
-from tasks.release.registry.releases import Release, now
-from tasks.release.registry.soundness import rolling_back
-from tasks.release.registry.versions import Registered
-from tasks.release.run.lineage import weights_sha256
-from tasks.release.run.mend import how_to_mend
-from tasks.release.run.run_record import (
+from tasks.release.record.mend import how_to_mend
+from tasks.release.record.run_record import (
     DRAFT,
     FORCED,
     RunRecord,
@@ -44,11 +39,16 @@ from tasks.release.run.run_record import (
     find_run_damage,
     read_record,
 )
-from tasks.release.run.run_record import FILE as RECORD
+from tasks.release.record.run_record import FILE as RECORD
+from tasks.release.registry import versions as registry
+from tasks.release.registry.releases import Release, now
+from tasks.release.registry.soundness import rolling_back
+from tasks.release.registry.versions import Registered
 from tasks.storage.hashing import sha256_file
 from tasks.storage.intact import Damage
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import hold
+from tasks.training.models.judged import weights_sha256
 
 Alias = Literal["champion", "challenger"]
 

@@ -12,8 +12,8 @@ from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Lineage
 from schemas.spec.run import RunSpec
-from tasks.release.run.run_name import name_run
-from tasks.release.run.run_record import (
+from tasks.release.record.run_name import name_run
+from tasks.release.record.run_record import (
     FILE,
     SPEC,
     RunRecord,

@@ -5,37 +5,16 @@ import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from schemas.errors import UserError
 from schemas.results.artifacts import Lineage
-from tasks.data.model.folder import weight_files
 from tasks.storage.atomic import write_atomic
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_file
-from tasks.training.models.judged import closed_sha256
+from tasks.training.models.judged import weights_sha256
 
 _LIBRARIES = (
     "rootstock", "torch", "transformers", "tokenizers", "peft", "accelerate", "safetensors", "bitsandbytes",
     "numpy", "scipy", "pandas", "pyarrow", "pydantic", "great-expectations", "prefect", "mlflow-skinny",
 )  # fmt: skip
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return one sha256 over what decides what a model computes: weights, configuration, tokenizer.
-
-    It is taken over (name, sha256) of these files, so neither the folder's place nor the card (README.md)
-    matters; a base model is hashed by the same rule, so a run's base can be matched with the run that made it.
-    Nothing else may lie in the folder.
-
-    Raises:
-        UserError: the folder is missing, holds no safetensors file, or holds what is no part of a model.
-    """
-    if not weight_files(folder):
-        raise UserError(
-            "there are no weights (*.safetensors) in this model folder",
-            str(folder),
-            "run the specification again; the model is trained or restored from its last checkpoint",
-        )
-    return closed_sha256(folder)
 
 
 def library_versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.serving.server_note import boot_id, started
+from flows.environment.server_note import boot_id, started
 from tasks.storage.atomic import write_atomic
 from tasks.storage.reading import parse_json, read_stored
 

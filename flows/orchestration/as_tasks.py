@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.utilities.annotations import opaque
 
+from flows.environment.processes import note_process
 from flows.run.journey import conclude
-from flows.serving.processes import note_process
 from tasks import evaluate, prepare, promote, train
 from tasks.data.prepare import prepare as plain_prepare
 from tasks.data.prepare import tokenize as plain_tokenize

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from schemas.commands import command
+from schemas.environment import expand
 from schemas.errors import UserError, UserErrors
-from schemas.paths.environment import expand
 from schemas.paths.file_names import kind_of, unfit_name
 from schemas.spec.increments import PickedSource
 from schemas.spec.sources import Source

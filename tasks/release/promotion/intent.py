@@ -13,11 +13,11 @@ from schemas.results.artifacts import Verdict
 from schemas.results.watermark import IncrementRecord
 from schemas.spec.promotion import Forced
 from tasks.release.increments.watermark import load_watermark, save_watermark, with_record, write_scores
+from tasks.release.record.mend import require_own
+from tasks.release.record.run_record import FORCED, close_run
 from tasks.release.registry import incumbent
 from tasks.release.registry import versions as registry
 from tasks.release.registry.releases import Release, intent_file, now
-from tasks.release.run.mend import require_own
-from tasks.release.run.run_record import FORCED, close_run
 from tasks.storage.atomic import remove, sync_folder, write_atomic
 from tasks.storage.intact import open_sealed, sealed
 from tasks.storage.reading import read_stored

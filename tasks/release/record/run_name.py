@@ -9,9 +9,9 @@ from schemas.reading.load import expand, is_hub_id, source_files, sources_of
 from schemas.spec.run import RunSpec
 from tasks.data.model.folder import model_sha256
 from tasks.data.validate.file_steps import hash_files
+from tasks.release.record.run_record import weights_of
 from tasks.release.registry import incumbent
 from tasks.release.registry import versions as registry
-from tasks.release.run.run_record import weights_of
 from tasks.storage.code import project_version
 from tasks.storage.hashing import sha256_value
 
