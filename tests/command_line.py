@@ -32,7 +32,7 @@ _PROGRAM = """
 import sys
 import flows.cli.main
 try:
-    flows.cli.main()
+    flows.cli.main.main()
 finally:
     with open({loaded!r}, "w") as out:
         out.write("\\n".join(sys.modules))

@@ -72,7 +72,7 @@ del asked, running, line, pid, wait
 import flows.cli.main
 from tests.registry_template import reuse_migrations
 reuse_migrations(__import__("pathlib").Path(told["template"]))
-flows.cli.main()
+flows.cli.main.main()
 """
 
 

@@ -188,7 +188,7 @@ def test_where_it_is_installed_it_tells_a_repaired_merge_without_importing_anyth
         return list(found)
 
     before = versions()
-    with (place / "tasks" / "training" / "tuned.py").open("a") as file:
+    with (place / "tasks" / "training" / "models" / "load.py").open("a") as file:
         file.write("# repaired\n")
     after = versions()
     assert [was == now for was, now in zip(before, after, strict=True)] == [False, False, True]
@@ -214,6 +214,6 @@ def test_a_repaired_merge_scores_again_and_reads_nothing_again(tmp_path: Path) -
         return {name: folders.count(name) for name in folders}
 
     before = steps()
-    with (project / "tasks" / "training" / "tuned.py").open("a") as file:
+    with (project / "tasks" / "training" / "models" / "load.py").open("a") as file:
         file.write("# repaired\n")
     assert steps() == {**before, "score": before["score"] + 1}

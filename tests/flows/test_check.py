@@ -46,7 +46,7 @@ def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 import sys, time
 import flows.cli.main
 try:
-    flows.cli.main()
+    flows.cli.main.main()
 finally:
     loaded = [name for name in ("torch", "transformers", "prefect", "mlflow") if name in sys.modules]
     print("loaded:", loaded, file=sys.stderr)
