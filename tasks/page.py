@@ -31,7 +31,7 @@ from schemas.results.artifacts import (
     RuleOutcome,
     RuleResult,
 )
-from schemas.results.scores import AnySuite, Scores, SuiteScores, Who
+from schemas.results.scores import AnySuite, Scores, Who
 from tasks.data.prepare import Tokenized
 from tasks.release.pages.markdown import code, commands, inline
 
@@ -172,9 +172,9 @@ def _suite_row(scores: Scores, suite: AnySuite) -> dict[str, Any]:
     row |= {scores.called(who): f"{value[who]:.4f}" for who in known}
     if "candidate" in known and "base" in known:
         row["change"] = f"{value['candidate'] - value['base']:+.4f}"
-    if isinstance(suite, SuiteScores):
-        row["bits per byte"] = f"{suite.bits_per_byte(known[-1]):.4f}"
-    return {**row, "unigram" if isinstance(suite, SuiteScores) else "floor": f"{suite.floor:.4f}"}
+    shown = suite.shown(known[-1], "nats per token") if not suite.is_counted else {}
+    row |= {title: f"{shown[title]:.4f}" for title in ("bits per byte",) if title in shown}
+    return {**row, suite.floor_title: f"{suite.floor:.4f}"}
 
 
 def show_verdict(name: str, run: str, folder: Path, decision: Decision) -> None:

@@ -1,7 +1,8 @@
 """`scores.json`: every item of every suite under every model, and what the numbers are measured in."""
 
+import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -52,6 +53,46 @@ YARDSTICKS = {
 """What is scored in the place of a base that cannot answer, and what it does."""
 
 
+class ScoredSuite(Schema):
+    """What every suite says of itself: verdict, pages and artifacts ask it."""
+
+    is_counted: ClassVar[bool] = True
+    """Each item is right or wrong, and the score a share of 1; otherwise it is a loss."""
+    floor_title: ClassVar[str] = "floor"
+    floor_words: ClassVar[str] = "what always giving one answer scores"
+    unskilled: ClassVar[str] = "always giving one answer"
+    """What has no skill that could be forgotten, and scores the floor."""
+    skill_fix: ClassVar[str] = "give labelled rows that the base model can answer, or remove this suite"
+
+    name: str
+    kind: SuiteKind
+    floor: float
+
+    def measured_in(self, unit: Unit) -> Unit:
+        """Its own unit, where its scores are measured in `unit`."""
+        return unit
+
+    def value(self, who: Who, unit: Unit) -> float:
+        """The score that rules are about."""
+        raise NotImplementedError
+
+    def shown(self, who: Who, unit: Unit) -> dict[str, float]:
+        """Numbers of a model by their titles, that which the rules are about first."""
+        raise NotImplementedError
+
+    def compared(self, before: Who) -> tuple[int, ...]:
+        """Items that are right (under both models, only now, only before, under neither); of a loss, (lower now, all)."""
+        counts = [0, 0, 0, 0]
+        for item in getattr(self, "items"):  # noqa: B009 - each kind of suite has its own
+            now, then = item.is_right("candidate"), item.is_right(before)
+            counts[(0 if then else 1) if now else (2 if then else 3)] += 1
+        return tuple(counts)
+
+    def label_f1(self, who: Who) -> dict[str, tuple[int, float]]:  # noqa: ARG002
+        """Label that the suite has -> (its texts, its F1), where each item has one label; else nothing."""
+        return {}
+
+
 class ItemScore(Schema):
     """One document of a suite under each model: summed loss in nats."""
 
@@ -70,11 +111,17 @@ class ItemScore(Schema):
         return self.nats
 
 
-class SuiteScores(Schema):
+class SuiteScores(ScoredSuite):
     """One suite, every item, every model."""
 
-    name: str
-    kind: SuiteKind
+    is_counted: ClassVar[bool] = False
+    floor_title: ClassVar[str] = "unigram"
+    floor_words: ClassVar[str] = "what a model scores that only knows how often each token occurs"
+    unskilled: ClassVar[str] = "a model that only knows how often each token occurs"
+    skill_fix: ClassVar[str] = (
+        "give general text of a kind and language that the base model has learnt, or remove this suite"
+    )
+
     floor: float
     """Nats per token of a unigram model of the suite itself (leave one document out)."""
     items: tuple[ItemScore, ...]
@@ -87,9 +134,28 @@ class SuiteScores(Schema):
         return nats / 0.6931471805599453 / sum(item.bytes for item in self.items)
 
     def value(self, who: Who, unit: Unit) -> float:
-        """The score that rules are about."""
-        assert unit == "nats per token"
+        """See ScoredSuite."""
+        assert self.measured_in(unit) == "nats per token"
         return self.nats_per_token(who)
+
+    def measured_in(self, unit: Unit) -> Unit:  # noqa: ARG002
+        """See ScoredSuite: beside a domain of answers, text is still measured by its loss."""
+        return "nats per token"
+
+    def compared(self, before: Who) -> tuple[int, ...]:
+        """See ScoredSuite."""
+        return sum(item.nats["candidate"] < item.nats[before] for item in self.items), len(self.items)
+
+    def shown(self, who: Who, unit: Unit) -> dict[str, float]:
+        """See ScoredSuite."""
+        nats = self.nats_per_token(who)
+        if unit != "nats per token":
+            return {"nats per token": nats}
+        return {
+            "nats per token": nats,
+            "bits per byte": self.bits_per_byte(who),
+            "perplexity": math.exp(min(nats, 700.0)),
+        }
 
 
 class LabelScore(Schema):
@@ -110,11 +176,9 @@ class LabelScore(Schema):
         return self.predicted[who] == self.gold
 
 
-class LabelSuite(Schema):
+class LabelSuite(ScoredSuite):
     """One suite of labelled texts, every item, every model."""
 
-    name: str
-    kind: SuiteKind
     floor: float
     """What answering the most frequent training label would score."""
     items: tuple[LabelScore, ...]
@@ -145,10 +209,21 @@ class LabelSuite(Schema):
         return sum(f1 for _, f1 in scores) / len(scores)
 
     def value(self, who: Who, unit: Unit) -> float:
-        """The score that rules are about."""
-        unit = self.unit if unit == "score" else unit
-        assert unit in ("accuracy", "macro F1")
-        return self.accuracy(who) if unit == "accuracy" else self.macro_f1(who)
+        """See ScoredSuite."""
+        assert self.measured_in(unit) in ("accuracy", "macro F1")
+        return self.accuracy(who) if self.measured_in(unit) == "accuracy" else self.macro_f1(who)
+
+    def measured_in(self, unit: Unit) -> Unit:
+        """See ScoredSuite: tasks differ."""
+        return self.unit if unit == "score" else unit
+
+    def shown(self, who: Who, unit: Unit) -> dict[str, float]:
+        """See ScoredSuite."""
+        accuracy, f1 = self.accuracy(who), self.macro_f1(who)
+        if unit == "score":
+            return {"score in its own unit": self.value(who, unit), "right answers": accuracy}
+        both = {"accuracy": accuracy, "macro F1": f1}
+        return both if unit == "accuracy" else {"macro F1": f1, "accuracy": accuracy}
 
 
 Spans = tuple[int, int, int]
@@ -176,11 +251,9 @@ class TagScore(Schema):
         return self.spans[who][1:] == (0, 0)
 
 
-class TagSuite(Schema):
+class TagSuite(ScoredSuite):
     """One suite of tagged sentences, every item, every model."""
 
-    name: str
-    kind: SuiteKind
     floor: float
     """What finding no entity at all would score."""
     items: tuple[TagScore, ...]
@@ -210,9 +283,24 @@ class TagSuite(Schema):
         return sum(item.right_words[who] for item in self.items) / sum(item.words for item in self.items)
 
     def value(self, who: Who, unit: Unit) -> float:
-        """The score that rules are about."""
+        """See ScoredSuite."""
         assert unit in ("entity F1", "score")
         return self.f1(who)
+
+    def measured_in(self, unit: Unit) -> Unit:  # noqa: ARG002
+        """See ScoredSuite."""
+        return "entity F1"
+
+    def shown(self, who: Who, unit: Unit) -> dict[str, float]:
+        """See ScoredSuite."""
+        if unit == "score":
+            return {"score in its own unit": self.f1(who), "right answers": self.word_accuracy(who)}
+        return {
+            "entity F1": self.f1(who),
+            "precision": self.precision(who),
+            "recall": self.recall(who),
+            "word accuracy": self.word_accuracy(who),
+        }
 
 
 class AnswerScore(Schema):
@@ -234,11 +322,11 @@ class AnswerScore(Schema):
         return self.answered[who] == self.right
 
 
-class AnswerSuite(Schema):
+class AnswerSuite(ScoredSuite):
     """One suite of prompts with final answers, every item, every model."""
 
-    name: str
-    kind: SuiteKind
+    skill_fix: ClassVar[str] = "give prompts that the base model can answer, or remove this suite"
+
     floor: float
     """What always giving the most frequent answer of the suite would score."""
     items: tuple[AnswerScore, ...]
@@ -252,9 +340,13 @@ class AnswerSuite(Schema):
         return sum(item.answered[who] != "" for item in self.items) / len(self.items)
 
     def value(self, who: Who, unit: Unit) -> float:
-        """The score that rules are about."""
+        """See ScoredSuite."""
         assert unit == "exact match"
         return self.exact_match(who)
+
+    def shown(self, who: Who, unit: Unit) -> dict[str, float]:  # noqa: ARG002
+        """See ScoredSuite."""
+        return {"exact match": self.exact_match(who), "answered": self.answered(who)}
 
 
 AnySuite = SuiteScores | LabelSuite | TagSuite | AnswerSuite
@@ -276,10 +368,8 @@ class Scores(Schema):
         return MEASURES[self.unit]
 
     def unit_of(self, suite: AnySuite) -> Unit:
-        """The suite's own unit: beside a domain of answers, general text is still measured by its loss; tasks differ."""
-        if isinstance(suite, SuiteScores):
-            return "nats per token"
-        return suite.unit if self.unit == "score" and not isinstance(suite, AnswerSuite) else self.unit
+        """The suite's own unit."""
+        return suite.measured_in(self.unit)
 
     def measure_of(self, suite: AnySuite) -> Measure:
         return MEASURES[self.unit_of(suite)]

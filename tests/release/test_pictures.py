@@ -86,7 +86,7 @@ def test_the_bar_of_right_answers_counts_every_item_once() -> None:
         for n, (old, new) in enumerate(answers)
     )
     suite = LabelSuite(name="s", kind="domain", floor=0.0, items=items)
-    assert pictures.right_counts(suite, "base") == (1, 1, 1, 2)
+    assert suite.compared("base") == (1, 1, 1, 2)
     svg = pictures.right_bar(suite, "base")
     assert "1 right under both, 1 right only now, 1 right only before, 2 wrong under both" in svg
     assert [float(w) for w in re.findall(r'width="([\d.]+)%" height="26" class="part', svg)] == [

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UserError, UserErrors
-from schemas.results.scores import AnswerSuite, AnySuite, Scores, SuiteScores
+from schemas.results.scores import AnySuite, Scores
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -99,18 +99,11 @@ def refuse_ceiling(scores: Scores, min_gain: float) -> None:
 
 
 def _floor_error(scores: Scores, suite: AnySuite) -> UserError:
-    if not isinstance(suite, SuiteScores):
-        return UserError(
-            f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {scores.unit} is"
-            f" {suite.value('base', scores.unit):.3f}, no better than the {suite.floor:.3f} of always giving one answer",
-            f"evaluation.general, suite '{suite.name}'",
-            f"give {'prompts' if isinstance(suite, AnswerSuite) else 'labelled rows'} that the base model can answer, or"
-            " remove this suite",
-        )
+    measure, unit = scores.measure_of(suite), scores.unit_of(suite)
+    score = f"{unit if suite.is_counted else measure.name} is {scores.value(suite, 'base'):.3f}{measure.unit}"
     return UserError(
-        f"the base model has no skill on suite '{suite.name}' that could be forgotten: its loss is"
-        f" {suite.nats_per_token('base'):.3f} nats per token, no better than the {suite.floor:.3f} of a model"
-        " that only knows how often each token occurs",
+        f"the base model has no skill on suite '{suite.name}' that could be forgotten: its {score}, no better than the"
+        f" {suite.floor:.3f} of {suite.unskilled}",
         f"evaluation.general, suite '{suite.name}'",
-        "give general text of a kind and language that the base model has learnt, or remove this suite",
+        suite.skill_fix,
     )

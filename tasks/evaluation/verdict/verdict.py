@@ -17,7 +17,7 @@ from typing import Literal
 from schemas.errors import UserError
 from schemas.results.artifacts import Bindings, Decision, RuleOutcome, Verdict
 from schemas.results.realignment import Realignment
-from schemas.results.scores import AnySuite, Scores, SuiteScores
+from schemas.results.scores import AnySuite, Scores
 from schemas.spec.promotion import Promotion
 from tasks.evaluation.verdict.advice import next_action, of_realignment
 from tasks.evaluation.verdict.improvement import improvement, margin, negate
@@ -121,7 +121,7 @@ def _judge_absolute(
     low, high = sorted(limit + sign * bound for bound in (better.low, better.high))
     value = limit + sign * better.estimate
     side = "above" if measure.higher_is_better else "below"
-    needed = f"{side} {limit:g}" if against == "limit" else f"{side} {limit:.3f}, {_floor(suite)}"
+    needed = f"{side} {limit:g}" if against == "limit" else f"{side} {limit:.3f}, {suite.floor_words}"
     bounds = (
         "no bounds: all documents are one group"
         if math.isinf(low)
@@ -129,14 +129,6 @@ def _judge_absolute(
     )
     reason = f"{measure.name[0].upper()}{measure.name[1:]} on '{suite.name}' is {value:.3f}{measure.unit} ({bounds}; needed {needed})"
     return _rule("absolute", suite.name, against, better, 0.0, outcome, reason)
-
-
-def _floor(suite: AnySuite) -> str:
-    return (
-        "what a model scores that only knows how often each token occurs"
-        if isinstance(suite, SuiteScores)
-        else "what always giving one answer scores"
-    )
 
 
 def _judge_gain(scores: Scores, suite: AnySuite, against: Incumbent, promotion: Promotion) -> RuleOutcome:

@@ -7,7 +7,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.results.scores import AnswerSuite, LabelSuite, Measure, SuiteScores, TagSuite, Who
+from schemas.results.scores import AnySuite, Who
 from tasks.release.pages.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
@@ -189,21 +189,12 @@ def documents(suite: SuiteScores, before: Who) -> Markup:
     )
 
 
-def right_counts(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> tuple[int, int, int, int]:
-    """Return the items that are right (under both models, only now, only before, under neither)."""
-    counts = [0, 0, 0, 0]
-    for item in suite.items:
-        now, then = item.is_right("candidate"), item.is_right(before)
-        counts[(0 if then else 1) if now else (2 if then else 3)] += 1
-    return counts[0], counts[1], counts[2], counts[3]
-
-
 RIGHT = (("kept", "right under both"), ("won", "right only now"), ("lost", "right only before"), ("never", "wrong under both"))  # fmt: skip
 
 
-def right_bar(suite: LabelSuite | TagSuite | AnswerSuite, before: Who) -> Markup:
+def right_bar(suite: AnySuite, before: Who) -> Markup:
     """Draw which items became right, and which no longer are."""
-    counts = right_counts(suite, before)
+    counts = suite.compared(before)
     parts = [
         (class_, count / max(len(suite.items), 1)) for (class_, _), count in zip(RIGHT, counts, strict=True)
     ]

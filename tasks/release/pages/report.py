@@ -19,12 +19,12 @@ from schemas.results.artifacts import (
 )
 from schemas.results.counts import Latency, Parameters
 from schemas.results.replay_choice import ReplayChoice
-from schemas.results.scores import YARDSTICKS, Scores, SuiteScores
+from schemas.results.scores import YARDSTICKS, Scores
 from schemas.spec.run import RunSpec
 from tasks.evaluation.comparison.continual import Continual
 from tasks.release.pages import method_told, over_time, pictures
 from tasks.release.pages.replay_picture import replay_curve
-from tasks.release.pages.shown_scores import improved, incumbent, label_rows, models_scored, score_columns
+from tasks.release.pages.shown_scores import incumbent, label_rows, models_scored, score_columns
 from tasks.release.pages.templates import html_templates
 from tasks.storage.atomic import write_atomic
 
@@ -136,11 +136,11 @@ def _view(report: ReportData) -> dict[str, Any]:
             if found
         },
         "mixed": len({measures[kind] for kind, found in groups.items() if found}) > 1,
-        "counted": [suite for suite in report.scores.suites if not isinstance(suite, SuiteScores)],
-        "measured": [suite for suite in report.scores.suites if isinstance(suite, SuiteScores)],
+        "counted": [suite for suite in report.scores.suites if suite.is_counted],
+        "measured": [suite for suite in report.scores.suites if not suite.is_counted],
         "domain_suites": [suite for suite in report.scores.suites if suite.kind == "domain"],
         "worst": max(groups["forgetting"], key=lambda rule: rule.estimate - rule.threshold, default=None),
-        "changes": {suite.name: improved(suite, before) for suite in report.scores.suites} if before else {},
+        "changes": {suite.name: suite.compared(before) for suite in report.scores.suites} if before else {},
         "ledger_rows": shown,
         "ledger_hidden": hidden,
         "reasons": _reasons(report.ledger),
