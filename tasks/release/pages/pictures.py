@@ -7,7 +7,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from schemas.results.artifacts import FileLedger, RuleOutcome, StepMetrics
-from schemas.results.scores import AnySuite, Who
+from schemas.results.scores import AnySuite, Measure, SuiteScores, Who
 from tasks.release.pages.svg import Scale, curve, element, label, percent, picture
 
 _PLACES = (
