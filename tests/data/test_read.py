@@ -83,10 +83,12 @@ def test_a_marked_unicode_file_needs_no_setting(tmp_path, encoding):
     assert brief(rows_of(write(tmp_path, "a.txt", "一\n二".encode(encoding)))) == [(1, "一"), (2, "二")]
 
 
-def test_utf16_without_its_mark_says_what_to_write(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_without_its_mark_says_what_to_write(tmp_path, encoding):
     with pytest.raises(UserError, match="BOM") as error:
-        rows_of(write(tmp_path, "a.txt", "ab\n".encode("utf-16-le")), encoding="utf-16")
-    assert "utf-16-le" in error.value.fix
+        rows_of(write(tmp_path, "a.txt", "ab\n".encode(f"{encoding}-le")), encoding=encoding)
+    assert f"{encoding}-le" in error.value.fix
+    assert rows_of(write(tmp_path, "b.txt", b""), encoding=encoding) == []
 
 
 def test_a_broken_character_refuses_its_own_row_only(tmp_path):

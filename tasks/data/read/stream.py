@@ -76,6 +76,13 @@ def _decompress(file: str) -> Iterator[bytes]:
         raise UserError(what, f"{file}, after {done:,} bytes of text", fix) from None
 
 
+MARKS = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
+"""Encodings whose byte order only a mark tells; what a decoder raises without one differs from Python to Python."""
+
+
 def transcode(file: str, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     """Turn a file's bytes into UTF-8, for the encodings whose newline is not the byte 0x0A.
 
@@ -84,14 +91,14 @@ def transcode(file: str, blocks: Iterator[bytes], encoding: str) -> Iterator[byt
     Raises:
         UserError: the encoding needs a byte order mark and there is none.
     """
-    decoder = codecs.getincrementaldecoder(encoding)("strict")
-    try:
-        for block in blocks:
-            yield _decode_some(decoder, block, final=False)
-        yield _decode_some(decoder, b"", final=True)
-    except UnicodeError as error:
-        fix = f"name the byte order: {encoding}-le or {encoding}-be"
-        raise UserError(f"cannot decode as {encoding}: {error}", file, fix) from None
+    decoder, begun = codecs.getincrementaldecoder(encoding)("strict"), False
+    for block in blocks:
+        if not begun and not block.startswith(MARKS.get(encoding, b"")):
+            what = f"cannot decode as {encoding}: the file does not start with a byte order mark (BOM)"
+            raise UserError(what, file, f"name the byte order: {encoding}-le or {encoding}-be")
+        begun = begun or bool(block)
+        yield _decode_some(decoder, block, final=False)
+    yield _decode_some(decoder, b"", final=True)
 
 
 def _decode_some(decoder: Any, block: bytes, final: bool) -> bytes:
