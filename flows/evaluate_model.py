@@ -16,7 +16,7 @@ from tasks.evaluation.items import Suite
 from tasks.evaluation.suites import build_suites, score_model
 from tasks.release import registry
 from tasks.release.shown_scores import score_columns
-from tasks.storage.workers import map_in_processes
+from tasks.storage.workers import map_in_processes, one_pool
 from tasks.training.models import find_model, load_model
 
 
@@ -58,11 +58,9 @@ def prepare_suites(
     """
     champion = registry.champion(state, spec.name) if spec.base_from is not None else None
     spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
-    with watch.stage("data"):
-        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        tokenized = call(
-            tokenize, state, laid_out(spec), prepared, folder, map_shards=map_in_processes, note=watch.note
-        )
+    with watch.stage("data"), one_pool(map_in_processes) as pool:
+        prepared = call(prepare, state, spec, map_shards=pool, note=watch.note)
+        tokenized = call(tokenize, state, laid_out(spec), prepared, folder, map_shards=pool, note=watch.note)
         return PreparedSuites(build_suites(spec, prepared, tokenized, turn), tokenized)
 
 
