@@ -138,6 +138,13 @@ def test_a_pool_has_new_workers_after_one_was_killed():
         assert [value for value, _ in pool(square, [1, 2])] == [1, 4]
 
 
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+@pytest.mark.timeout(60)
+def test_a_pool_ends_while_some_of_its_workers_still_start():
+    for _ in range(5):
+        assert map_in_processes(abs, [1, 2, 3]) == [1, 2, 3]
+
+
 def write_late(job: tuple[Path, int]) -> None:
     folder, number = job
     if number == 0:
