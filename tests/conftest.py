@@ -4,10 +4,17 @@ from collections import Counter
 
 import pytest
 
+from tasks.storage import workers
 from tests.registry_template import reuse_migrations
 from tests.warm import TEMPLATE
 
 reuse_migrations(TEMPLATE)
+
+
+@pytest.fixture
+def workers_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have worker processes do the least of bytes, as they do many."""
+    monkeypatch.setattr(workers, "HERE_BYTES", 0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
 from tasks.release.pages.shown_scores import score_columns
 from tasks.release.registry import versions as registry
-from tasks.storage.workers import map_in_processes
+from tasks.storage.workers import map_in_processes, one_pool
 from tasks.training.models.load import load_model
 from tasks.training.models.weights import find_model
 
@@ -60,11 +60,9 @@ def prepare_suites(
     """
     champion = registry.champion(state, spec.name) if spec.base_from is not None else None
     spec = effective(spec, state, None if champion is None else champion.model_folder, watch)
-    with watch.stage("data"):
-        prepared = call(prepare, state, spec, map_shards=map_in_processes, note=watch.note)
-        tokenized = call(
-            tokenize, state, laid_out(spec), prepared, folder, map_shards=map_in_processes, note=watch.note
-        )
+    with watch.stage("data"), one_pool(map_in_processes) as pool:
+        prepared = call(prepare, state, spec, map_shards=pool, note=watch.note)
+        tokenized = call(tokenize, state, laid_out(spec), prepared, folder, map_shards=pool, note=watch.note)
         return PreparedSuites(build_suites(spec, prepared, tokenized, turn), tokenized)
 
 

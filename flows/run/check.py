@@ -1,15 +1,15 @@
 """`rootstock check`: read raw files and hold them against a contract, without a run and without torch."""
 
 import functools
+import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from data_contracts.contract import Contract, load_contract
-from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_parquet, merge
+from data_contracts.gate import NUM_PLACES, breaks_at_most, gate_as_one, join_small, merge
 from flows.progress.terminal import console, give_order, say
 from schemas.base import Schema
 from schemas.commands import command
@@ -24,17 +24,15 @@ from tasks.data.read.entity_schemes import with_schemes
 from tasks.data.read.instruction_layouts import with_layouts
 from tasks.data.read.shards import Shard, find_files, plan_shards, size_of
 from tasks.data.validate.validate_shard import validate_shards
-from tasks.storage.workers import map_in_processes
+from tasks.storage.workers import fitting, map_here, map_in_processes
 
 READABLE = "rows.readable"
-PARALLEL_BYTES = 64 * 2**20
-"""Below this, starting worker processes (each imports Great Expectations) takes longer than the work."""
 
 
-class CheckedShard(Schema):
-    """One shard, read and gated; its rows are gone again."""
+class CheckedShards(Schema):
+    """Some shards, read and gated; their rows are gone again."""
 
-    counts: RowCounts
+    counts: tuple[RowCounts, ...]
     gates: tuple[ShardGate, ...]
     quarantine_places: tuple[str, ...]
 
@@ -101,31 +99,34 @@ def check(contract: str, data: Sequence[str]) -> GateReport:
                 f"a {form} file does not hold {RECORDS[loaded.record].holds}", f"--data {path}", fix
             )
         shards += plan_shards(source, find_files(source), len(shards), record=loaded.record)
-    shards = with_schemes(with_layouts(shards)[0], _map_here)
+    shards = with_schemes(with_layouts(shards)[0], map_here)
     with tempfile.TemporaryDirectory(prefix="rootstock-check-") as folder:
-        work = functools.partial(_check_shard, str(loaded.file.resolve()), Path(folder))
-        large = sum(size_of(file) for file in {shard.file for shard in shards}) > PARALLEL_BYTES
-        checked = map_in_processes(work, shards) if large else [work(shard) for shard in shards]
+        work = functools.partial(_check_shards, str(loaded.file.resolve()), Path(folder))
+        sizes = [
+            (size_of(shard.file) if shard.stop is None else shard.stop) - shard.start for shard in shards
+        ]
+        jobs = [shards[some] for some in join_small(sizes)]
+        checked = fitting(map_in_processes, sum(sizes))(work, jobs)
     report = merge(loaded, ", ".join(data), [gate for shard in checked for gate in shard.gates])
     again = command("rootstock", "check", contract, *(word for path in data for word in ("--data", path)))
     return _with_readable(loaded, report.model_copy(update={"again": again}), checked)
 
 
-def _map_here(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    return [function(item) for item in items]
-
-
-def _check_shard(contract_file: str, folder: Path, shard: Shard) -> CheckedShard:
-    """Read, validate and gate one shard; remove its rows, so that disk use does not grow with the data."""
-    result = validate_shards([shard], folder)
-    parts = [folder / name for name in result.parts]
-    gates = tuple(gate_parquet(contract_file, part) for part in parts)
+def _check_shards(contract_file: str, folder: Path, shards: Sequence[Shard]) -> CheckedShards:
+    """Read, validate and gate some shards; remove their rows, so that disk use does not grow with the data."""
+    results = [validate_shards([shard], folder) for shard in shards]
+    parts = [folder / name for result in results for name in result.parts]
+    sizes = [part.stat().st_size for part in parts]
+    gates = tuple(gate_as_one(contract_file, parts[some]) for some in join_small(sizes))
     for part in parts:
         part.unlink()
-    return CheckedShard(
-        counts=result.counts[0],
+    places = (
+        place for shard in shards for place in _places(folder / f"quarantine-{shard.ordinal:05d}.jsonl")
+    )
+    return CheckedShards(
+        counts=tuple(counts for result in results for counts in result.counts),
         gates=gates,
-        quarantine_places=_places(folder / f"quarantine-{shard.ordinal:05d}.jsonl"),
+        quarantine_places=tuple(itertools.islice(places, NUM_PLACES)),
     )
 
 
@@ -138,13 +139,11 @@ def _places(quarantine: Path) -> tuple[str, ...]:
     return tuple(f"{entry['file']}:{entry['line']}" for entry in entries)
 
 
-def _with_readable(contract: Contract, report: GateReport, checked: Sequence[CheckedShard]) -> GateReport:
+def _with_readable(contract: Contract, report: GateReport, checked: Sequence[CheckedShards]) -> GateReport:
     """Add the rule about rows that never reached the contract because they could not be read."""
-    read, refused = (
-        sum(shard.counts.read for shard in checked),
-        sum(shard.counts.quarantined for shard in checked),
-    )
-    reasons = sorted({reason for shard in checked for reason in shard.counts.reasons})
+    counts = [counts for some in checked for counts in some.counts]
+    read, refused = sum(c.read for c in counts), sum(c.quarantined for c in counts)
+    reasons = sorted({reason for c in counts for reason in c.reasons})
     rule = RuleResult(
         contract=contract.name,
         rule=READABLE,
@@ -154,7 +153,7 @@ def _with_readable(contract: Contract, report: GateReport, checked: Sequence[Che
         checked=read,
         unexpected=refused,
         allowed_ratio=contract.max_quarantined_ratio,
-        places=tuple(place for shard in checked for place in shard.quarantine_places)[:NUM_PLACES],
+        places=tuple(place for some in checked for place in some.quarantine_places)[:NUM_PLACES],
     )
     return report.model_copy(
         update={"passed": report.passed and rule.success, "rules": (rule, *report.rules)}

@@ -16,6 +16,7 @@ from tasks.data.prepare import Prepared, Tokenized, prepare, tokenize
 from tasks.evaluation.suites.build import build_suites
 from tasks.evaluation.suites.items import Suite
 from tasks.release.run.run_folder import RunFolder
+from tasks.storage.workers import map_in_processes, one_pool
 from tasks.training.attach import attach
 from tasks.training.batches.micro_batch import micro_batch_tokens
 from tasks.training.inputs import TrainingInputs, open_dataset
@@ -41,11 +42,11 @@ def make_plan(spec: RunSpec, state: Path, watch: Watch) -> dict[str, Any]:
     """Rows, tokens, steps, parameters, memory by part and time; the data stages are really done (and kept)."""
     run = RunFolder.open(state, spec)
     spec = effective(spec, state, run.champion_folder, watch)
-    with watch.stage("data"):
-        prepared = prepare(state, spec, note=watch.note)
+    with watch.stage("data"), one_pool(map_in_processes) as pool:
+        prepared = prepare(state, spec, pool, watch.note)
         base = provide_base(state, spec, prepared, run.champion_folder)
         laid, budget = laid_out(spec), spec.mixture.forgetting_budget
-        tokenized = tokenize(state, laid, prepared, base.folder, note=watch.note)
+        tokenized = tokenize(state, laid, prepared, base.folder, pool, watch.note)
         suites = build_suites(spec, prepared, tokenized, turn=0)
     total, mixture = prepared.ledger.total, tokenized.mixture
     facts: dict[str, Any] = {

@@ -31,7 +31,7 @@ from tasks.evaluation.verdict.floor import refuse_ceiling, refuse_floor
 from tasks.evaluation.verdict.verdict import decide, judge, require_suites
 from tasks.release.run.run_folder import RunFolder, RunResult
 from tasks.storage.steps import Step
-from tasks.storage.workers import ShardMap, map_in_processes
+from tasks.storage.workers import ShardMap, map_in_processes, one_pool, rest
 from tasks.training.attach import require_method
 from tasks.training.device import find_device
 from tasks.training.models.base_model import BaseModel, provide_base
@@ -156,27 +156,31 @@ def measure(
     Raises:
         UserError: see the stages.
     """
-    with watch.stage("data: read, validate, check contracts, deduplicate, split"):
-        prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
-        on_data(prepared)
-    choice = None
-    if spec.mixture.replay_ratio is None:
-        with watch.stage("choose the replay ratio"):
-            first = call(provide_base, state, spec, prepared, champion)
-            choice = choose_ratio(spec, state, prepared, first, watch, call, map_shards)
-            on_choice(choice)
-            spec = with_ratio(spec, require_ratio(choice))
-    with watch.stage("tokenise and mix"):
-        base: BaseModel = call(provide_base, state, spec, prepared, champion)
-        tokenized = call(tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note)
-        watch.note(mixture_line(tokenized.mixture))
-        suites = build_suites(spec, prepared, tokenized, turn)
-        require_suites(spec.promotion, [suite.name for suite in suites])
-        for suite in suites:
-            if suite.no_room:
-                watch.note(
-                    f"suite {suite.name}: {suite.no_room:,} prompts leave no room for a response: not scored"
-                )
+    with one_pool(map_shards) as map_shards:
+        with watch.stage("data: read, validate, check contracts, deduplicate, split"):
+            prepared = call(prepare, state, spec, map_shards=map_shards, note=watch.note)
+            on_data(prepared)
+        choice = None
+        if spec.mixture.replay_ratio is None:
+            with watch.stage("choose the replay ratio"):
+                rest(map_shards)
+                first = call(provide_base, state, spec, prepared, champion)
+                choice = choose_ratio(spec, state, prepared, first, watch, call, map_shards)
+                on_choice(choice)
+                spec = with_ratio(spec, require_ratio(choice))
+        with watch.stage("tokenise and mix"):
+            base: BaseModel = call(provide_base, state, spec, prepared, champion)
+            tokenized = call(
+                tokenize, state, spec, prepared, base.folder, map_shards=map_shards, note=watch.note
+            )
+            watch.note(mixture_line(tokenized.mixture))
+            suites = build_suites(spec, prepared, tokenized, turn)
+            require_suites(spec.promotion, [suite.name for suite in suites])
+            for suite in suites:
+                if suite.no_room:
+                    watch.note(
+                        f"suite {suite.name}: {suite.no_room:,} prompts leave no room for a response: not scored"
+                    )
     with watch.stage("try the method on the base"):
         inputs = training_inputs(spec, base, prepared, tokenized)
         require_method(state, spec, inputs)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.progress.terminal import tell
+from flows.serving.ahead import loading_ahead
 from flows.serving.given_server import without_secret
 from flows.serving.server import prefect_server, running_server, server_home
 from schemas.errors import TrainingFailed
@@ -26,7 +27,7 @@ def run_here(file: Path, sets: list[str], state: Path, dask: str | None = None) 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not (os.environ.get("PREFECT_API_URL") or running_server(server_home(state))):
         tell("starting Prefect's server (some 20 s the first time; --no-prefect does without)")
-    with prefect_server(state) as address:
+    with prefect_server(state, meanwhile=loading_ahead()) as address:
         import httpx
 
         from flows.continual_training import continual_training

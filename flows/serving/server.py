@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from flows.environment.server_note import read_note, remove_note, write_note
@@ -26,12 +26,17 @@ STARTUP_SECONDS = 240
 
 @contextmanager
 def prefect_server(
-    state: Path, port: int | None = None, schedules: bool = False, password_file: Path | None = None
+    state: Path,
+    port: int | None = None,
+    schedules: bool = False,
+    password_file: Path | None = None,
+    meanwhile: AbstractContextManager[None] | None = None,
 ) -> Iterator[str]:
     """Yield the API's address: of PREFECT_API_URL, of a server that already runs for this state, or of a new child.
 
     Prefect keeps its database and logs in PREFECT_HOME, by default `<state>/prefect`. With `schedules` the server
     makes scheduled runs; one that only watches a single run must not. With a password, whoever asks has to know it.
+    `meanwhile` is entered while a new child is waited for: after it was started, for a fork beside threads may hang.
 
     Raises:
         UserError: the server cannot be started or does not answer in time.
@@ -65,7 +70,8 @@ def prefect_server(
         before = log.stat().st_size if log.exists() else 0
         process = started()
         try:
-            _wait_until_healthy(process, address, log, before)
+            with meanwhile or nullcontext():
+                _wait_until_healthy(process, address, log, before)
             with kept_running(process, started, _stop):
                 yield address
         finally:

@@ -132,7 +132,7 @@ def test_a_later_pass_has_another_order_and_the_same_documents(tmp_path, encoder
     assert found == {place: 2 * times for place, times in once.items()}
 
 
-def test_the_plan_is_seeded_keyed_and_the_same_with_many_workers(tmp_path, encoder):
+def test_the_plan_is_seeded_keyed_and_the_same_with_many_workers(tmp_path, encoder, workers_for_few):
     def plan(state, temperature=3.0, seed=17):
         spec = rare_spec(tmp_path, encoder, temperature, seed=seed)
         return prepare_head(tmp_path / state, spec)[2].plan

@@ -209,7 +209,7 @@ def test_the_split_does_not_depend_on_the_number_of_shards(tmp_path, monkeypatch
     assert cut.ledger == whole.ledger
 
 
-def test_the_split_does_not_depend_on_the_number_of_workers(tmp_path):
+def test_the_split_does_not_depend_on_the_number_of_workers(tmp_path, workers_for_few):
     write_split(tmp_path / "data", ["a", "b", "c"])
     spec = split_spec(tmp_path / "data")
     alone = prepare_rows(tmp_path / "one", spec, here)

@@ -99,7 +99,7 @@ def test_the_plan_trains_accepted_rows_alone_and_all_of_them(files, tokenizer_fo
 
 
 @pytest.mark.slow
-def test_one_worker_and_two_write_the_same_bytes(files, tokenizer_folder, tmp_path):
+def test_one_worker_and_two_write_the_same_bytes(files, tokenizer_folder, tmp_path, workers_for_few):
     spec = spec_of(files, steps=10)
     alone, _ = make_plan(tmp_path / "one", spec, tokenizer_folder, here)
     together, _ = make_plan(tmp_path / "two", spec, tokenizer_folder, map_in_processes)

@@ -64,7 +64,7 @@ def test_training_scoring_and_serving_encode_alike(rows, tokenizer_folder, tmp_p
     assert encode_text(tokenizer_folder, texts_of(rows), end=False) == [ids[:-1] for ids in framed]
 
 
-def test_workers_do_not_change_a_byte(rows, tokenizer_folder, tmp_path):
+def test_workers_do_not_change_a_byte(rows, tokenizer_folder, tmp_path, workers_for_few):
     alone = tokenize_source(tmp_path / "one", rows, tokenizer_folder, here)
     together = tokenize_source(tmp_path / "two", rows, tokenizer_folder, map_in_processes)
     assert alone.manifest == together.manifest

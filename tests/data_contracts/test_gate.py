@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from data_contracts import gate
 from data_contracts.contract import Contract, load_contract
 from data_contracts.expectations import expectation
-from data_contracts.gate import breaks_at_most, gate_parquet, gate_shard, merge
+from data_contracts.gate import breaks_at_most, gate_parquet, gate_shard, gate_shards, join_small, merge
 from schemas.errors import UserError
 from schemas.results.artifacts import GateReport, RuleResult
 
@@ -201,6 +202,38 @@ def test_a_part_is_gated_like_its_frame(contract: Contract, tmp_path: Path) -> N
     gated = pickle.loads(pickle.dumps(gate_parquet))("domain_text", tmp_path / "part.parquet")
     assert gated == gate_shard(contract, frame)
     assert gated.rows == 200
+
+
+@pytest.mark.parametrize(
+    ("texts", "passes"),
+    [
+        ({}, 1),
+        ({3: ["bad \ufffd", CLEAN[0]]}, 7),
+        ({0: [None], 5: [CLEAN[0], None, "bad \ufffd" * 30]}, None),
+    ],
+)
+def test_small_shards_gated_at_once_are_each_as_gated_alone(
+    contract: Contract,
+    monkeypatch: pytest.MonkeyPatch,
+    texts: dict[int, list[str | None]],
+    passes: int | None,
+) -> None:
+    frames = [frame_of(texts.get(n, [CLEAN[0]] * (n + 1)), file=f"{n}.txt") for n in range(8)]
+    alone = [gate_shard(contract, frame) for frame in frames]
+    counted: list[int] = []
+    real = gate._validate
+    monkeypatch.setattr(gate, "_validate", lambda rules, rows: counted.append(len(rows)) or real(rules, rows))
+    assert gate_shards(contract, frames) == alone
+    assert passes in (None, len(counted))
+    together = gate_shard(contract, gate._together(contract, frames))
+    assert merge(contract, "data", [together]) == merge(contract, "data", alone)
+
+
+def test_neighbours_are_joined_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "TOGETHER_BYTES", 10)
+    sizes = [3, 7, 1, 40, 2, 2]
+    assert [sizes[some] for some in join_small(sizes)] == [[3, 7], [1], [40], [2, 2]]
+    assert list(join_small([])) == []
 
 
 def test_a_column_the_data_does_not_have_is_all_missing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-import flows.run.check
+from data_contracts import gate
 from data_contracts.contract import FOLDER
 from flows.run.check import check, check_and_print
 from schemas.errors import ExitCode, UserError, UserErrors
@@ -138,7 +138,7 @@ def test_an_empty_file_breaks_the_row_count_only(tmp_path: Path) -> None:
 
 
 def test_worker_processes_find_what_one_process_finds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers_for_few: None
 ) -> None:
     for name in "abc":
         jsonl(
@@ -146,7 +146,7 @@ def test_worker_processes_find_what_one_process_finds(
             [f"{name} {n} \ufffd" if n % 9 == 0 else f"passage {n}" for n in range(40)],
         )
     alone = check("domain_text", [str(tmp_path / "*.jsonl")])
-    monkeypatch.setattr(flows.run.check, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(gate, "TOGETHER_BYTES", 0)  # a job a file
     assert check("domain_text", [str(tmp_path / "*.jsonl")]) == alone
 
 

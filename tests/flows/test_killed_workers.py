@@ -17,7 +17,7 @@ from tasks.storage.cores import num_cores
 from tests.tiny import follow_tiny, write_tiny
 
 pytestmark = [
-    pytest.mark.usefixtures("prefect_api"),
+    pytest.mark.usefixtures("prefect_api", "workers_for_few"),
     pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers"),
 ]
 

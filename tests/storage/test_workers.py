@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from schemas.errors import MachineFailed, UserError, UserErrors, WorkerKilled
+from tasks.storage import workers
 from tasks.storage.cores import num_cores
-from tasks.storage.workers import map_in_processes
+from tasks.storage.workers import fitting, map_here, map_in_processes, one_pool, rest
 
 
 def square(value: int) -> tuple[int, int]:
@@ -92,6 +93,106 @@ def test_a_worker_killed_while_the_next_is_started_is_told_as_well():
         killer.join()
 
 
+def ids_of(results: list[tuple[int, int]]) -> set[int]:
+    return {process for _, process in results}
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_a_pool_serves_every_call_until_its_block_ends():
+    with one_pool(map_in_processes) as pool:
+        first = ids_of(pool(square, [1, 2]))
+        for _ in range(3):
+            assert ids_of(pool(square, range(9))) <= {child.pid for child in psutil.Process().children()}
+        alive = first | ids_of(pool(square, range(9)))
+        assert len(alive) <= num_cores()
+        rest(pool)
+        assert not any(psutil.pid_exists(process) for process in alive)
+        assert not alive & ids_of(pool(square, [1, 2]))
+    assert not any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process().children())
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_workers_outlive_the_thread_that_called_first_and_serve_several_at_once():
+    """The system ends a child with the thread that started it, and a stage may run in a thread of its own."""
+    seen: list[set[int]] = []
+    with one_pool(map_in_processes) as pool:
+        for _ in range(2):
+            threads = [
+                threading.Thread(target=lambda: seen.append(ids_of(pool(square, [1, 2, 3, 4]))))
+                for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        last = ids_of(pool(square, [1, 2, 3, 4]))
+    assert len(seen) == 6
+    assert len(set.union(last, *seen)) <= num_cores()
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_a_pool_has_new_workers_after_one_was_killed():
+    with one_pool(map_in_processes) as pool:
+        with pytest.raises(WorkerKilled):
+            pool(die, [1, 2])
+        assert [value for value, _ in pool(square, [1, 2])] == [1, 4]
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+@pytest.mark.timeout(60)
+def test_a_pool_ends_while_some_of_its_workers_still_start():
+    for _ in range(5):
+        assert map_in_processes(abs, [1, 2, 3]) == [1, 2, 3]
+
+
+def write_late(job: tuple[Path, int]) -> None:
+    folder, number = job
+    if number == 0:
+        raise UserError("what", "where", "fix")
+    time.sleep(0.5)
+    (folder / str(number)).touch()
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_no_worker_writes_any_more_when_a_mistake_is_told(tmp_path):
+    with one_pool(map_in_processes) as pool:
+        pool(square, [1, 2])
+        with pytest.raises(UserError):
+            pool(write_late, [(tmp_path, number) for number in range(20)])
+        written = sorted(tmp_path.iterdir())
+        time.sleep(1)
+        assert sorted(tmp_path.iterdir()) == written
+        assert len(written) < 19
+
+
+@pytest.mark.skipif(num_cores() < 2, reason="this machine has one core: there are no workers")
+def test_a_pool_leaves_no_open_files_or_threads():
+    process = psutil.Process()
+    map_in_processes(square, [1, 2])  # the resource tracker stays
+    before = process.num_fds(), threading.active_count()
+    for _ in range(3):
+        with one_pool(map_in_processes) as pool:
+            pool(square, [1, 2])
+            with pytest.raises(WorkerKilled):
+                pool(die, [1, 2])
+    assert (process.num_fds(), threading.active_count()) == before
+
+
+def test_few_bytes_are_done_here_and_a_map_of_others_is_as_it_was(monkeypatch):
+    monkeypatch.setattr(workers, "HERE_BYTES", 100)
+    with one_pool(map_in_processes) as pool:
+        for own in (map_in_processes, pool):
+            assert fitting(own, 99) is map_here
+            assert fitting(own, 100) is own
+
+    def elsewhere(function, items):
+        raise AssertionError
+
+    with one_pool(elsewhere) as same:
+        assert same is elsewhere
+    assert fitting(elsewhere, 1) is elsewhere
+
+
 SLEEPER = r"""
 import os, time
 from tasks.storage.workers import map_in_processes
@@ -109,13 +210,11 @@ def test_workers_die_with_a_killed_parent(tmp_path):
     script.write_text(SLEEPER)
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    pids = [int(parent.stdout.readline()) for _ in range(2)]
     parent.send_signal(signal.SIGKILL)
     parent.wait(10)
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(psutil.pid_exists(worker) for worker in workers):
+    while time.monotonic() < deadline and any(psutil.pid_exists(pid) for pid in pids):
         time.sleep(0.05)
-    alive = [
-        w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE
-    ]
+    alive = [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
     assert not alive

@@ -20,7 +20,7 @@ from tasks.data.validate.file_steps import run_missing
 from tasks.data.validate.sources import PreparedSource
 from tasks.storage.code import code_version
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
-from tasks.storage.workers import ShardMap, map_in_processes
+from tasks.storage.workers import ShardMap, fitting, map_in_processes
 
 
 def tokenize_source(
@@ -47,7 +47,9 @@ def tokenize_source(
         jobs = [(plan, str(part)) for plan in missing for part in parts[plan.key]]
         scratch = missing[0].scratch
         work_one = _work(record, tokenizer_folder, scratch, frame)
-        counts = map_shards(work_one, [(part, number) for number, (_, part) in enumerate(jobs)])
+        size = sum(Path(part).stat().st_size for _, part in jobs)
+        numbered = [(part, number) for number, (_, part) in enumerate(jobs)]
+        counts = fitting(map_shards, size)(work_one, numbered)
         written = _by_number(scratch)
         for plan in missing:
             numbers = [number for number, (owner, _) in enumerate(jobs) if owner is plan]

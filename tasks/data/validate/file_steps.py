@@ -17,13 +17,12 @@ from tasks.data.validate.validate_shard import ReadRows, validate_shards
 from tasks.storage.code import code_version
 from tasks.storage.hashing import sha256_file
 from tasks.storage.steps import Step, StepPlan, hold, run_step
-from tasks.storage.workers import ShardMap
+from tasks.storage.workers import ShardMap, fitting
 
 NOT_READ = {"path", "files", "contract", "weight", "task"}
 """Keys of a source that do not change how a file of it is read."""
 MOST_STEPS = 128
-"""So many files of a source have a step each; of more, small ones share. The contract alone takes 0.2 s a step,
-however little it holds."""
+"""So many files of a source have a step each; of more, small ones share."""
 SMALL_BYTES = 2**20
 AT_ONCE = 128
 """Steps whose shards are mapped together: enough for many workers; what was read before a kill is kept."""
@@ -94,7 +93,8 @@ def read_files(
 
     def read(missing: Sequence[StepPlan]) -> None:
         shards = [plan_shards(source, list(p.inputs), record=record, labels=labels) for p in missing]
-        _read(missing, shards, map_shards, before)
+        size = sum(state[1] for p in missing for file in p.inputs if (state := before[file]))
+        _read(missing, shards, fitting(map_shards, size), before)
 
     return hashes, run_missing(root, plans, read)
 

@@ -1,6 +1,7 @@
 """A source of a run: its files, each read and gated once per content, put together."""
 
 import functools
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tasks.data.validate.file_steps import read_files
 from tasks.storage.code import code_version
 from tasks.storage.reading import read_stored
 from tasks.storage.steps import MADE_OF, Step, StepPlan, run_step
-from tasks.storage.workers import ShardMap, map_in_processes
+from tasks.storage.workers import ShardMap, fitting, map_in_processes
 
 QUARANTINE = "quarantine-00000.jsonl"
 """In the folder of a source: the refused rows of all its files."""
@@ -130,7 +131,7 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
 
     Counts add up, so the verdict is that on all rows together.
     """
-    from data_contracts.gate import gate_parquet, merge
+    from data_contracts.gate import gate_parquets, join_small, merge
 
     contract = load_contract(prepared.source.contract)
     code = code_version(__name__)
@@ -141,7 +142,10 @@ def gate_source(root: Path, prepared: PreparedSource, map_shards: ShardMap = map
     ]
     missing = [number for number, plan in enumerate(plans) if plan.finished() is None]
     parts = [part for number in missing for part in steps[number][1]]
-    gated = iter(map_shards(functools.partial(gate_parquet, prepared.source.contract), parts))
+    sizes = [part.stat().st_size for part in parts]
+    jobs = [parts[some] for some in join_small(sizes)]
+    work = functools.partial(gate_parquets, prepared.source.contract)
+    gated = itertools.chain.from_iterable(fitting(map_shards, sum(sizes))(work, jobs))
     for number in missing:
         own = [next(gated) for _ in steps[number][1]]
         run_step(plans[number], functools.partial(_write_gates, own))

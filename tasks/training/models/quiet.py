@@ -15,6 +15,14 @@ def silence_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT asks for it, wanted or not
 
 
+def load_libraries() -> None:
+    """Import what loads and tunes a model, which takes seconds, before the first model does."""
+    silence_libraries()
+    import peft  # noqa: F401
+    import torch  # noqa: F401
+    from transformers import AutoModelForCausalLM, Trainer  # noqa: F401
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """As long as the block runs: what only Python's warnings can keep quiet."""
