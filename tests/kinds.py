@@ -27,7 +27,10 @@ CLASSES = {
     for group in (OBJECTIVES.values(), RECORDS.values(), get_args(AnySuite), METHODS, REMEDIES)
     for one in group
 }
-NAMES = {*OBJECTIVES, *RECORDS, *(one.model_fields["kind"].default for one in (*METHODS, *REMEDIES))}
+NAMES = {*OBJECTIVES, *RECORDS, *(one.model_fields["kind"].default for one in (*METHODS, *REMEDIES))} - {
+    "text"
+}
+"""Of the kinds; `text` is a column, too."""
 
 
 def switches() -> Iterator[tuple[str, int, str]]:

@@ -101,7 +101,7 @@ def test_without_a_registry_champion_imports_no_mlflow_and_makes_no_file(tmp_pat
 
 def test_a_new_registry_is_made_silently_and_without_telemetry(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib; from tasks.release import registry;"
+        "import os, pathlib; from tasks.release.registry import versions as registry;"
         f"registry._client(pathlib.Path({str(tmp_path)!r}));"
         "assert os.environ['MLFLOW_DISABLE_TELEMETRY'] == 'true' and os.environ['DO_NOT_TRACK'] == '1'"
     )
