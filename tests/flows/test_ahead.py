@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from flows.serving.ahead import loading_ahead
 
 from flows.serving import ahead
+from flows.serving.ahead import loading_ahead
 
 
 def test_what_is_wanted_is_there_when_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
