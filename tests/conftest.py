@@ -1,5 +1,6 @@
-"""The order of files: those with slow tests first, then those with many, so that no process is left with a long one."""
+"""The order of files (those with slow tests first, then those with many, so that no process is left with a long one), and Ctrl-C."""
 
+import signal
 from collections import Counter
 
 import pytest
@@ -9,6 +10,10 @@ from tests.registry_template import reuse_migrations
 from tests.warm import TEMPLATE
 
 reuse_migrations(TEMPLATE)
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as a shell has it behind `&`: our children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 def main(spec_file: str, state: str) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # without workers: all memory is here
+    from data_contracts import gate
     from data_contracts.contract import list_contracts
     from flows.run.check import check
     from schemas.reading.load import load_spec
@@ -19,7 +20,8 @@ def main(spec_file: str, state: str) -> None:
     from tasks.evaluation.suites.build import build_suites
     from tasks.training.models.weights import find_model
 
-    parts.PART_ROWS, parts.GROUP_ROWS = 5_000, 5_000  # so that a small file has many
+    # so that a small file has many, and as few of them are gated at once as of large ones (half a part's bytes)
+    parts.PART_ROWS, parts.GROUP_ROWS, gate.TOGETHER_BYTES = 5_000, 5_000, 2**18
     spec = load_spec(Path(spec_file), (), list_contracts())
     assert isinstance(spec.base, str)
     base = find_model(spec.base)
