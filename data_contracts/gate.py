@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NUM_PLACES = 20
 TOGETHER_BYTES = 8 * 2**20
-"""Parts of fewer bytes are gated at once; a part of a large file has twice as many (tasks/data/parts.py)."""
+"""Parts of fewer bytes are gated at once; a part of a large file has twice as many (tasks/data/validate/parquet_parts.py)."""
 RESULT_FORMAT = {
     "result_format": "SUMMARY",  # COMPLETE, or naming index columns, costs 40 s where 200 000 rows break a rule
     "partial_unexpected_count": NUM_PLACES,
@@ -35,25 +35,19 @@ RESULT_FORMAT = {
 _one_at_a_time = threading.Lock()  # Great Expectations keeps the last batch in the context
 
 
-def gate_parquet(name_or_path: str | Path, part: Path) -> ShardGate:
-    """Gate one parquet part (columns file, line, text, maybe group). Picklable: worker processes call it.
+def gate_parquets(name_or_path: str | Path, parts: Sequence[Path]) -> list[ShardGate]:
+    """Gate several small parquet parts, each as by itself; see `gate_shards`. Picklable: worker processes call it.
 
     Raises:
         UserErrors: the contract has mistakes.
         UserError: a rule cannot be evaluated on this data.
     """
     contract = load_contract(name_or_path)
-    return gate_shard(contract, _read(contract, part))
-
-
-def gate_parquets(name_or_path: str | Path, parts: Sequence[Path]) -> list[ShardGate]:
-    """Gate several small parts, each as by itself; see `gate_parquet`, and `gate_shards` for what it costs."""
-    contract = load_contract(name_or_path)
     return gate_shards(contract, [_read(contract, part) for part in parts])
 
 
 def gate_as_one(name_or_path: str | Path, parts: Sequence[Path]) -> ShardGate:
-    """Gate several small parts, one or more, as the one shard that they are together; see `gate_parquet`."""
+    """Gate several small parts, one or more, as the one shard that they are together; see `gate_parquets`."""
     contract = load_contract(name_or_path)
     return gate_shard(contract, _together(contract, [_read(contract, part) for part in parts]))
 

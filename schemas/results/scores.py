@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -67,6 +67,7 @@ class ScoredSuite(Schema):
     name: str
     kind: SuiteKind
     floor: float
+    items: tuple[Any, ...]
 
     def measured_in(self, unit: Unit) -> Unit:
         """Its own unit, where its scores are measured in `unit`."""
@@ -83,7 +84,7 @@ class ScoredSuite(Schema):
     def compared(self, before: Who) -> tuple[int, ...]:
         """Items that are right (under both models, only now, only before, under neither); of a loss, (lower now, all)."""
         counts = [0, 0, 0, 0]
-        for item in getattr(self, "items"):  # noqa: B009 - each kind of suite has its own
+        for item in self.items:
             now, then = item.is_right("candidate"), item.is_right(before)
             counts[(0 if then else 1) if now else (2 if then else 3)] += 1
         return tuple(counts)

@@ -41,11 +41,6 @@ class ObjectiveSettings(Schema):
         return ()
 
     @property
-    def scores_are_shares(self) -> bool:
-        """Whether gain is a share of 1 (accuracy, F1, right answers) rather than nats."""
-        return self.new_head
-
-    @property
     def head_unit(self) -> HeadUnit:
         """What the answers of its head are measured in."""
         raise TypeError(f"{self.kind} has no single head")
@@ -189,11 +184,6 @@ class InstructionTuning(ObjectiveSettings):
     def generates(self) -> bool:
         """See ObjectiveSettings."""
         return self.metric == "exact_match"
-
-    @property
-    def scores_are_shares(self) -> bool:
-        """See ObjectiveSettings."""
-        return self.generates
 
     def problems(self, spec: "RunSpec") -> Iterator[str]:
         """See ObjectiveSettings."""

@@ -93,9 +93,7 @@ class WorkerPool:
                 f"one of {min(len(items), num_cores())} worker processes",
                 "free some memory, then run the same command again: finished steps are kept",
             ) from None
-        except Exception:
-            raise
-        except BaseException:  # asked to end: no shard is waited for, each is done again
+        except (KeyboardInterrupt, SystemExit):  # asked to end: no shard is waited for, each is done again
             self._end(workers)
             raise
 

@@ -15,7 +15,7 @@ import pytest
 from data_contracts import gate
 from data_contracts.contract import Contract, load_contract
 from data_contracts.expectations import expectation
-from data_contracts.gate import breaks_at_most, gate_parquet, gate_shard, gate_shards, join_small, merge
+from data_contracts.gate import breaks_at_most, gate_parquets, gate_shard, gate_shards, join_small, merge
 from schemas.errors import UserError
 from schemas.results.artifacts import GateReport, RuleResult
 
@@ -199,7 +199,7 @@ def test_a_part_is_gated_like_its_frame(contract: Contract, tmp_path: Path) -> N
     frame = random_frame(3, 200).assign(group=None, digest=b"0" * 16)
     frame["file"] = frame["file"].astype("category")
     frame.to_parquet(tmp_path / "part.parquet")
-    gated = pickle.loads(pickle.dumps(gate_parquet))("domain_text", tmp_path / "part.parquet")
+    (gated,) = pickle.loads(pickle.dumps(gate_parquets))("domain_text", [tmp_path / "part.parquet"])
     assert gated == gate_shard(contract, frame)
     assert gated.rows == 200
 

@@ -12,7 +12,6 @@ from schemas.errors import UserError
 from schemas.reading.yaml_reader import read_yaml
 from schemas.results.artifacts import Lineage
 from schemas.spec.run import RunSpec
-from tasks.release.record.run_name import name_run
 from tasks.release.record.run_record import (
     FILE,
     SPEC,
@@ -117,6 +116,8 @@ def _says(file: Path, text: str) -> bool:
 
 def _names_this_run(state: Path, spec: RunSpec, name: str) -> bool:
     """Whether the same command finds this very run again."""
+    from tasks.release.record.run_name import name_run  # with what reads data: every verb would wait for it
+
     try:
         return name_run(state, spec) == name
     except (OSError, UserError):
